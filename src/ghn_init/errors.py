@@ -1,0 +1,29 @@
+"""Every error that the package raises on purpose."""
+
+
+class GHNInitError(Exception):
+    """Base of all errors of this package."""
+
+
+class TraceError(GHNInitError):
+    """The model's forward pass could not be followed."""
+
+
+class UnsupportedModelError(GHNInitError):
+    """The model holds parameters that can't be predicted into (sharded, quantised, complex, lazy, none)."""
+
+
+class CheckpointError(GHNInitError):
+    """A hypernetwork's file or folder is missing, damaged or of another kind."""
+
+
+class ShapeMismatchError(GHNInitError):
+    """A prediction and the parameter that it is meant for differ in name, shape, dtype or device."""
+
+
+class StrictError(GHNInitError):
+    """`strict=True` met something that is kept or approximated."""
+
+
+class TrainingError(GHNInitError):
+    """Meta-training can't start, resume or go on with what it was given."""

@@ -1,0 +1,133 @@
+"""The architecture graph that a hypernetwork reads: nodes with a primitive and a shape, edges, shortest-path distances.
+
+Source: `primitive`s and virtual edges as in GHN-2 (Knyazev et al., NeurIPS 2021, arXiv 2110.13100, section 3 and appendix).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+PRIMITIVES = (
+    "max_pool",
+    "avg_pool",
+    "sep_conv",
+    "dil_conv",
+    "conv",
+    "msa",
+    "cse",
+    "sum",
+    "concat",
+    "input",
+    "bias",
+    "bn",
+    "ln",
+    "pos_enc",
+    "glob_avg",
+)
+"""The 15 primitives, in the order of the published embedding table."""
+
+WEIGHT_PRIMITIVES = frozenset({"conv", "sep_conv", "dil_conv"})
+NORM_PRIMITIVES = frozenset({"bn", "ln"})
+MAX_DISTANCE = 50
+"""Virtual edges longer than this many hops are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One primitive of the architecture.
+
+    Attributes:
+        primitive: One of `PRIMITIVES`.
+        shape: The parameter's shape, output channels first, (1, 1, kh, kw) for a pool, or None where there is none.
+        weight: Dotted name of the parameter that the node stands for, or None.
+        bias: Dotted name of a norm's bias, which the norm's node stands for as well, or None.
+        transposed: The parameter is stored input channels first (transposed convolution, `x @ weight`).
+        head: The node belongs to the classification head.
+    """
+
+    primitive: str
+    shape: tuple[int, ...] | None = None
+    weight: str | None = None
+    bias: str | None = None
+    transposed: bool = False
+    head: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Dotted names of the parameters that the node stands for."""
+        return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A directed acyclic graph of `num_nodes` nodes in topological order; node 0 is the input.
+
+    Attributes:
+        nodes: The nodes.
+        edge_index: (2, E) int64, each column an edge from row 0 to row 1, always from a smaller to a larger index.
+        kept: Dotted name of every parameter without a node → the reason.
+        notes: What a user should know about how the graph came about.
+    """
+
+    nodes: tuple[Node, ...]
+    edge_index: NDArray[np.int64]
+    kept: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes the graph has."""
+        return len(self.nodes)
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """The real edges as (from, to) pairs."""
+        return [(int(i), int(j)) for i, j in self.edge_index.T]
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Dotted names of all parameters that have a node, in topological order."""
+        return tuple(name for node in self.nodes for name in node.parameters)
+
+    @property
+    def primitives(self) -> dict[str, int]:
+        """How many nodes each occurring primitive has."""
+        return dict(Counter(node.primitive for node in self.nodes))
+
+    @cached_property
+    def distances(self) -> NDArray[np.uint8]:
+        """(N, N) hops on the shortest directed path from row to column, 1 to 50; 0 where there is none that short."""
+        return shortest_paths(self.num_nodes, self.edge_index)
+
+
+def shortest_paths(num_nodes: int, edge_index: NDArray[np.int64], longest: int = MAX_DISTANCE) -> NDArray[np.uint8]:
+    """All-pairs shortest paths of a topologically ordered graph, in hops.
+
+    Args:
+        num_nodes: N.
+        edge_index: (2, E), every edge from a smaller to a larger index.
+        longest: Paths of more hops count as none; at most 253.
+
+    Returns:
+        (N, N) uint8, row to column, 0 where no path of at most `longest` hops leads.
+    """
+    far = np.uint8(longest + 1)
+    # Row j: distances from every node to j, the smallest of its predecessors' rows plus one.
+    to = np.full((num_nodes, num_nodes), far, dtype=np.uint8)
+    predecessors: list[list[int]] = [[] for _ in range(num_nodes)]
+    for i, j in edge_index.T:
+        predecessors[j].append(int(i))
+    for j in range(num_nodes):
+        row = to[j]
+        for i in predecessors[j]:
+            np.minimum(row[:j], to[i, :j] + 1, out=row[:j])
+            row[i] = 1
+        np.minimum(row, far, out=row)
+    to[to == far] = 0
+    return np.ascontiguousarray(to.T)

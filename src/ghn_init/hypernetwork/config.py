@@ -1,0 +1,76 @@
+"""What has to be known of a hypernetwork to build it, stored beside its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ghn_init.errors import CheckpointError
+
+HYPERNETS = ("gatedgnn", "mlp")
+
+
+@dataclass(frozen=True)
+class GHNConfig:
+    """Configuration of a GHN-1, a GHN-2 or the MLP ablation, under the published names.
+
+    Attributes:
+        num_classes: Classes of the data set that it was trained for.
+        max_shape: Largest kernel that the decoder produces: output channels, input channels, height, width.
+        hid: Width D of the node embeddings; a multiple of 4.
+        hypernet: `gatedgnn`, or `mlp` for the ablation without message passing.
+        ve: Virtual edges (GHN-2).
+        layernorm: Layer norm after the graph network (GHN-2).
+        weight_norm: Predicted tensors are scaled by their fan-in (GHN-2).
+    """
+
+    num_classes: int
+    max_shape: tuple[int, int, int, int] = (64, 64, 11, 11)
+    hid: int = 32
+    hypernet: str = "gatedgnn"
+    ve: bool = True
+    layernorm: bool = True
+    weight_norm: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = self.max_shape
+        if len(sizes) != 4 or min(sizes) < 1 or sizes[2] != sizes[3]:
+            raise CheckpointError(f"max_shape is {sizes}; expected four positive sizes (M0, M1, S, S).")
+        if self.hid < 4 or self.hid % 4:
+            raise CheckpointError(f"hid is {self.hid}; expected a positive multiple of 4.")
+        if self.num_classes < 1:
+            raise CheckpointError(f"num_classes is {self.num_classes}; expected at least 1.")
+        if self.hypernet not in HYPERNETS:
+            raise CheckpointError(f"hypernet is {self.hypernet!r}; expected one of {HYPERNETS}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GHNConfig:
+        """Reads a configuration; keys that don't describe the architecture are ignored.
+
+        Raises:
+            CheckpointError: A value is missing, of the wrong type or out of range.
+        """
+        if values.get("decoder", "conv") != "conv":
+            raise CheckpointError(f"decoder is {values['decoder']!r}; this version reads 'conv'.")
+        if "layers" in values or "heads" in values:
+            raise CheckpointError("the configuration has 'layers' and 'heads', a GHN-3's; this version reads GHN-1 and GHN-2.")
+        if "num_classes" not in values:
+            raise CheckpointError(f"the configuration has no 'num_classes'; it has {sorted(values)}.")
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        kinds = {"num_classes": int, "hid": int, "hypernet": str, "ve": bool, "layernorm": bool, "weight_norm": bool}
+        for name, kind in kinds.items():
+            if name in known and type(known[name]) is not kind:
+                raise CheckpointError(f"{name} is {known[name]!r}; expected {kind.__name__}.")
+        if "max_shape" in known:
+            sizes = known["max_shape"]
+            if not isinstance(sizes, list | tuple) or not all(type(size) is int for size in sizes):
+                raise CheckpointError(f"max_shape is {sizes!r}; expected four integers.")
+            known["max_shape"] = tuple(sizes)
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON can hold it."""
+        values = asdict(self)
+        values["max_shape"] = list(self.max_shape)
+        return values

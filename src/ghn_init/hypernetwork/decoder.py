@@ -1,0 +1,61 @@
+"""Decoders: node embedding → the largest tensor that the hypernetwork produces, of which only what is needed is computed."""
+
+# Axes: n nodes, D hidden, O/I output/input channels, H/W kernel, M0/M1/S the decoder's largest output/input channels/kernel
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghn_init.hypernetwork.config import GHNConfig
+
+
+class ConvDecoder(nn.Module):
+    """D → (M0, M1, S, S): a linear layer makes 4D features for each of S × S positions, two 1×1 convolutions the channels."""
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        hid = config.hid
+        self.out_channels, self.in_channels, self.kernel, _ = config.max_shape
+        self.fc = nn.Sequential(nn.Linear(hid, 4 * hid * self.kernel**2), nn.ReLU())
+        # The published 1×1 convolutions, stored as linear maps.
+        self.conv = nn.Sequential(
+            nn.Linear(4 * hid, 8 * hid), nn.ReLU(), nn.Linear(8 * hid, self.out_channels * self.in_channels)
+        )
+        self.class_layer_predictor = nn.Sequential(nn.ReLU(), nn.Linear(self.out_channels, config.num_classes))
+
+    def forward(self, h: Tensor, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> Tensor:
+        """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; the grid's top left corner, interpolated where the kernel exceeds S."""
+        S, (H, W) = self.kernel, kernel
+        rows, columns = (H, W) if max(H, W) <= S else (S, S)
+        fc, second = self.fc[0], self.conv[2]
+        weight = fc.weight.view(-1, S, S, fc.in_features)[:, :rows, :columns].permute(1, 2, 0, 3)
+        bias = fc.bias.view(-1, S, S)[:, :rows, :columns].permute(1, 2, 0)
+        features = F.relu(F.linear(h, weight.reshape(-1, fc.in_features), bias.reshape(-1)))
+        features = self.conv[1](self.conv[0](features.view(h.shape[0], rows, columns, -1)))
+        weight = second.weight.view(self.out_channels, self.in_channels, -1)[:out_channels, :in_channels]
+        bias = second.bias.view(self.out_channels, self.in_channels)[:out_channels, :in_channels]
+        kernels = F.linear(features, weight.flatten(0, 1), bias.flatten())
+        kernels = kernels.view(h.shape[0], rows, columns, out_channels, in_channels).permute(0, 3, 4, 1, 2)
+        if (rows, columns) != (H, W):
+            kernels = F.interpolate(kernels.flatten(0, 1), size=(H, W), mode="bilinear").view(*kernels.shape[:3], H, W)
+        return kernels
+
+    def classifier(self, h: Tensor, in_channels: int) -> Tensor:
+        """(n, D) → (n, classes, I): the 1×1 tensor, ReLU, then a linear map over its M0 axis."""
+        kernels = self(h, self.out_channels, in_channels, (1, 1))[..., 0, 0]
+        return self.class_layer_predictor(kernels.transpose(1, 2)).transpose(1, 2)
+
+
+class VectorDecoder(nn.Module):
+    """D → (2, max(M0, M1)): row 0 is a norm's weight, row 1 any bias."""
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        hid = config.hid
+        self.length = max(config.max_shape[:2])
+        self.fc = nn.Sequential(nn.Linear(hid, 2 * hid), nn.ReLU(), nn.Linear(2 * hid, 2 * self.length))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, D) → (n, 2, max(M0, M1))."""
+        return self.fc(h).view(-1, 2, self.length)

@@ -1,0 +1,212 @@
+"""Follows the recorded calls and builds the architecture graph: list of calls → nodes and edges.
+
+Each value of the run carries a `Flow`: the nodes whose results it holds, or the parameters that it was made from. Operations
+without a primitive are contracted, which here means that their result carries the flows of their operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.tracing.record import Call, Record, Value
+
+UNUSED = "the forward pass does not use it"
+DEAD_END = "its result does not reach the model's output"
+UNKNOWN = "no primitive covers the operation '{}' that uses it"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a value holds.
+
+    Attributes:
+        data: It depends on the model's input, or on the result of a weight.
+        nodes: The nodes whose results it holds.
+        params: Parameters that it was computed from, as long as it holds no data.
+        flipped: Its last two axes are swapped against the parameter's.
+        gathered: Picked by index from a parameter.
+        softmax: Attention weights.
+        product: A product of two streams, as attention logits are.
+        deviation: A root of a stream's statistics.
+        normalised: A stream divided by its deviation.
+    """
+
+    data: bool = False
+    nodes: frozenset[int] = frozenset()
+    params: tuple[str, ...] = ()
+    flipped: bool = False
+    gathered: bool = False
+    softmax: bool = False
+    product: bool = False
+    deviation: bool = False
+    normalised: bool = False
+
+
+CONSTANT = Flow()
+
+
+def union(flows: Iterable[Flow]) -> Flow:
+    """What a contracted operation's result holds."""
+    flows = list(flows)
+    if not flows:
+        return CONSTANT
+    first = flows[0]
+    if len(flows) == 1:
+        return first
+    data = any(flow.data for flow in flows)
+    leading = next((flow for flow in flows if flow.data == data and (data or flow.params)), first)
+    return replace(
+        leading,
+        data=data,
+        nodes=frozenset().union(*(flow.nodes for flow in flows)),
+        params=() if data else tuple(dict.fromkeys(name for flow in flows for name in flow.params)),
+        softmax=any(flow.softmax for flow in flows),
+        product=any(flow.product for flow in flows),
+        deviation=any(flow.deviation for flow in flows),
+        normalised=False,
+    )
+
+
+class GraphBuilder:
+    """Grows the graph while rules walk the calls. Node 0 is the input."""
+
+    def __init__(self, record: Record) -> None:
+        self.nodes: list[Node] = [Node("input")]
+        self.preds: list[set[int]] = [set()]
+        self.contracted: set[int] = set()
+        self.kept: dict[str, str] = {}
+        self.node_of: dict[str, int] = {}
+        self.shapes = record.parameters
+        self._flows: dict[Value, Flow] = {}
+
+    def flow(self, value: Value | None) -> Flow:
+        """What `value` holds."""
+        if value is None:
+            return CONSTANT
+        if value not in self._flows:
+            if value.source == "input":
+                return Flow(data=True, nodes=frozenset({0}))
+            if value.source == "parameter":
+                assert value.name is not None
+                return Flow(params=(value.name,))
+            return CONSTANT
+        return self._flows[value]
+
+    def assign(self, values: Iterable[Value], flow: Flow) -> None:
+        """Lets all `values` hold `flow`."""
+        for value in values:
+            self._flows[value] = flow
+
+    def keep(self, params: Iterable[str], reason: str) -> None:
+        """Notes why parameters keep their values, unless another use of them gets a node."""
+        for name in params:
+            self.kept.setdefault(name, reason)
+
+    def contract(self, call: Call) -> None:
+        """The default: the result holds what the operands hold; parameters that meet data here have no primitive."""
+        flows = [self.flow(value) for value in call.inputs]
+        result = union(flows)
+        if result.data:
+            self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
+        self.assign(call.outputs, result)
+
+    def add(self, node: Node, preds: Iterable[int]) -> Flow:
+        """Adds a node, or wires a parameter's second use into its node where that closes no cycle."""
+        preds = set(preds)
+        index = self.node_of.get(node.weight) if node.weight is not None else None
+        if index is not None:
+            if index in self.ancestors(preds):
+                return Flow(data=True, nodes=frozenset(preds))
+            self.preds[index] |= preds
+            return Flow(data=True, nodes=frozenset({index}))
+        index = len(self.nodes)
+        self.nodes.append(node)
+        self.preds.append(preds)
+        for name in node.parameters:
+            self.node_of[name] = index
+        return Flow(data=True, nodes=frozenset({index}))
+
+    def ancestors(self, nodes: Iterable[int]) -> set[int]:
+        """`nodes` and everything that leads to them."""
+        seen: set[int] = set()
+        stack = list(nodes)
+        while stack:
+            node = stack.pop()
+            if node not in seen:
+                seen.add(node)
+                stack.extend(self.preds[node])
+        return seen
+
+    def finish(self, outputs: Iterable[Value]) -> Graph:
+        """Contracts what rules marked, drops dead ends, orders topologically, marks the head."""
+        ends = [self._resolve(self.flow(value).nodes) for value in outputs]
+        preds = [self._resolve(p) for p in self.preds]
+        self.preds = preds
+        alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
+        for index in alive:
+            if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
+                preds[index].add(0)  # computed from constants alone; every node is reached from the input
+        head = self._head(ends[0]) if ends else set()
+        order = _topological(sorted(alive), preds)
+        position = {index: k for k, index in enumerate(order)}
+        edges = sorted((position[i], position[j]) for j in order for i in preds[j])
+        nodes = tuple(replace(self.nodes[i], head=True) if i in head else self.nodes[i] for i in order)
+        placed = {name for node in nodes for name in node.parameters}
+        kept = {
+            name: self.kept.get(name, DEAD_END if name in self.node_of else UNUSED)
+            for name in self.shapes
+            if name not in placed
+        }
+        return Graph(nodes, np.array(edges, dtype=np.int64).reshape(-1, 2).T, kept)
+
+    def _resolve(self, nodes: Iterable[int]) -> set[int]:
+        """Replaces contracted nodes by their predecessors."""
+        result: set[int] = set()
+        stack = list(nodes)
+        while stack:
+            node = stack.pop()
+            if node in self.contracted:
+                stack.extend(self.preds[node])
+            else:
+                result.add(node)
+        return result
+
+    def _head(self, end: set[int]) -> set[int]:
+        """The weights, and their biases, nearest to the model's first output."""
+        head: set[int] = set()
+        stack, seen = list(end), set(end)
+        while stack:
+            index = stack.pop()
+            node = self.nodes[index]
+            if node.weight is not None and node.primitive != "bias":
+                if node.primitive in WEIGHT_PRIMITIVES:
+                    head.add(index)
+                continue
+            for pred in self.preds[index] - seen:
+                seen.add(pred)
+                stack.append(pred)
+        biases = {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & head}
+        return head | biases
+
+
+def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:
+    """`nodes` so that predecessors come first, otherwise in the order of execution."""
+    order: list[int] = []
+    done: set[int] = set()
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            missing = [p for p in sorted(preds[node], reverse=True) if p not in done]
+            if missing:
+                stack.extend(missing)
+                continue
+            stack.pop()
+            if node not in done:
+                done.add(node)
+                order.append(node)
+    return order

@@ -1,0 +1,211 @@
+"""Runs a model once and writes down every tensor operation: model → list of calls.
+
+The model runs on meta tensors (shapes without data) in inference mode under a dispatch mode, so composite operations such as
+`linear` or `scaled_dot_product_attention` arrive whole, and nothing is computed. What comes out is in single assignment form:
+an in-place operation makes a new `Value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from ghn_init.tracing.shapes import SHAPES
+
+Source = Literal["input", "parameter", "constant", "call"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """A tensor at one moment of the run: its shape, and where it comes from (`name` is set for parameters)."""
+
+    shape: tuple[int, ...]
+    source: Source
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation: the ATen name without overload, arguments with `Value`s in the place of tensors, results."""
+
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Value, ...]
+
+    @property
+    def inputs(self) -> list[Value]:
+        """All tensors that flow in, in argument order."""
+        return list(_leaves((self.args, self.kwargs), Value))
+
+
+@dataclass(frozen=True)
+class Record:
+    """All calls of one run, in execution order, and the values that the model returned."""
+
+    calls: tuple[Call, ...]
+    outputs: tuple[Value, ...]
+    parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Recorder(TorchDispatchMode):
+    """Records calls; `keep` names the operations that are recorded whole although they could be decomposed."""
+
+    def __init__(self, keep: frozenset[str], on_meta: bool) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._keep = keep
+        self._on_meta = on_meta
+        self._values: dict[int, Value] = {}
+        self._alive: list[Tensor] = []  # ids stay unique while their tensors live
+        self._writes: dict[int, tuple[int, Value]] = {}  # storage → (position in calls, value written into it)
+        self._born: dict[int, int] = {}  # id of tensor → position in calls
+        self._meta: dict[int, Tensor] = {}
+
+    def register(self, tensor: Tensor, source: Source, name: str | None = None) -> Value:
+        """Gives `tensor` its value from here on."""
+        value = Value(tuple(tensor.shape), source, name)
+        self._bind(tensor, value)
+        return value
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """The current value of `tensor`; a tensor never seen before is a constant."""
+        value = self._values.get(id(tensor))
+        if value is None:
+            value = self.register(tensor, "constant")
+        if self._writes:
+            written = self._writes.get(tensor.untyped_storage()._cdata)
+            if written is not None and written[0] > self._born[id(tensor)]:
+                value = self._merge(tensor, value, written[1])
+        return value
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name not in self._keep and func.has_kernel_for_dispatch_key(_COMPOSITE):
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        if self._on_meta:
+            args, kwargs = self._to_meta(args, kwargs)
+        recorded = _map(self.value_of, (tuple(args), kwargs))
+        shape_rule = SHAPES.get(name) if self._on_meta else None
+        result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
+        if result is NotImplemented:
+            result = func(*args, **kwargs)
+        self._record(func, name, recorded, args, result)
+        return result
+
+    def _record(self, func: Any, name: str, recorded: Any, args: Any, result: Any) -> None:
+        tensors = list(_leaves(result, Tensor))
+        outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
+        self.calls.append(Call(name, recorded[0], recorded[1], outputs))
+        for tensor, value in zip(tensors, outputs, strict=True):
+            self._bind(tensor, value)
+        if name[-1] == "_" and outputs and len(recorded[0]) > 1 and isinstance(args[0], Tensor):
+            self._writes[args[0].untyped_storage()._cdata] = (len(self.calls), outputs[0])
+
+    def _bind(self, tensor: Tensor, value: Value) -> None:
+        self._values[id(tensor)] = value
+        self._born[id(tensor)] = len(self.calls)
+        self._alive.append(tensor)
+
+    def _merge(self, tensor: Tensor, old: Value, written: Value) -> Value:
+        """A view of a storage that was written through another view carries both values."""
+        merged = Value(tuple(tensor.shape), "call")
+        self.calls.append(Call("alias", (old, written), {}, (merged,)))
+        self._bind(tensor, merged)
+        return merged
+
+    def _to_meta(self, args: Any, kwargs: Any) -> Any:
+        """Constants that the model holds as plain tensors meet meta tensors: their shapes are all that matters."""
+        on_meta = {tensor.is_meta for tensor in _leaves((args, kwargs), Tensor)}
+        if len(on_meta) < 2:
+            return args, kwargs
+        return _map(self._meta_of, (tuple(args), kwargs))
+
+    def _meta_of(self, tensor: Tensor) -> Tensor:
+        if tensor.is_meta or tensor.dim() == 0:
+            return tensor
+        if id(tensor) not in self._meta:
+            value = self.value_of(tensor)
+            self._meta[id(tensor)] = torch.empty_like(tensor, device="meta")
+            self._bind(self._meta[id(tensor)], value)
+        return self._meta[id(tensor)]
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+def record_calls(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    keep: frozenset[str],
+    on_meta: bool = True,
+) -> Record:
+    """Runs `model(*args, **kwargs)` on stand-ins of its parameters and buffers and returns what happened.
+
+    With `on_meta` nothing is computed; otherwise the run is a real one on copies of parameters and buffers.
+    Tied parameters appear once, under the name that `named_parameters()` gives them.
+    """
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        return torch.empty_like(tensor, device="meta") if on_meta else tensor.clone()
+
+    recorder = Recorder(keep, on_meta)
+    with torch.inference_mode():
+        parameters = {name: stand_in(p) for name, p in model.named_parameters()}
+        buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
+        args, kwargs = _map(stand_in, (args, dict(kwargs)))
+    for name, tensor in parameters.items():
+        recorder.register(tensor, "parameter", name)
+    for tensor in _leaves((args, kwargs), Tensor):
+        recorder.register(tensor, "input")
+    with torch.inference_mode(), recorder:
+        result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
+    return Record(
+        calls=tuple(recorder.calls),
+        outputs=tuple(recorder.value_of(tensor) for tensor in output_tensors(result)),
+        parameters={name: tuple(p.shape) for name, p in parameters.items()},
+    )
+
+
+def output_tensors(result: Any) -> Iterator[Tensor]:
+    """Tensors in whatever a forward returns: tuples, dicts, dataclasses, objects with tensor attributes."""
+    for leaf in tree_flatten(result)[0]:
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__"):
+            yield from (item for item in tree_flatten(list(vars(leaf).values()))[0] if isinstance(item, Tensor))
+
+
+def _leaves(tree: Any, kind: type) -> Iterator[Any]:
+    """All objects of `kind` in nested tuples, lists and dicts."""
+    if isinstance(tree, kind):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for item in tree:
+            yield from _leaves(item, kind)
+    elif isinstance(tree, Mapping):
+        for item in tree.values():
+            yield from _leaves(item, kind)
+
+
+def _map(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """`tree` with `function` applied to every tensor in it."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if type(tree) in (tuple, list):
+        return type(tree)(_map(function, item) for item in tree)
+    if type(tree) is dict:
+        return {key: _map(function, item) for key, item in tree.items()}
+    return tree
