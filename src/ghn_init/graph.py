@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -72,13 +72,21 @@ class Graph:
         nodes: The nodes.
         edge_index: (2, E) int64, each column an edge from row 0 to row 1, always from a smaller to a larger index.
         kept: Dotted name of every parameter without a node → the reason.
-        notes: What a user should know about how the graph came about.
     """
 
     nodes: tuple[Node, ...]
     edge_index: NDArray[np.int64]
     kept: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+
+    def with_prefix(self, prefix: str) -> Graph:
+        """The same graph with `prefix` before every parameter name."""
+
+        def renamed(name: str | None) -> str | None:
+            return None if name is None else prefix + name
+
+        nodes = tuple(replace(node, weight=renamed(node.weight), bias=renamed(node.bias)) for node in self.nodes)
+        kept = {prefix + name: reason for name, reason in self.kept.items()}
+        return Graph(nodes, self.edge_index, kept)
 
     @property
     def num_nodes(self) -> int:

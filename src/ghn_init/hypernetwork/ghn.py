@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,7 @@ class GHN(nn.Module):
         shifted: list[Slot] = []
         for b, own in enumerate(slots):
             for slot in own:
-                moved = Slot(slot.name, slot.node + offsets[b], slot.kind, slot.sizes, slot.shape, slot.transposed)
+                moved = replace(slot, node=slot.node + offsets[b])
                 owner[id(moved)] = b
                 shifted.append(moved)
         cores: list[dict[str, Tensor]] = [{} for _ in graphs]

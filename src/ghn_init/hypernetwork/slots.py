@@ -25,6 +25,7 @@ class Slot:
         node: Index of its node.
         kind: How it is decoded.
         sizes: (O, I, H, W) of the weight, (length, 1, 1, 1) of a vector.
+        layout: The shape in which it is used, output channels first.
         shape: The parameter's own shape.
         transposed: The parameter is stored input channels first.
     """
@@ -33,6 +34,7 @@ class Slot:
     node: int
     kind: Kind
     sizes: tuple[int, int, int, int]
+    layout: tuple[int, ...]
     shape: tuple[int, ...]
     transposed: bool = False
 
@@ -71,9 +73,12 @@ def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], num_classes: i
                 kind = "norm_weight"
             else:
                 kind = "classifier_weight" if as_head else "weight"
-            vector = kind in ("norm_weight", "bias", "classifier_bias")
             shape = tuple(shapes[name])
-            slots.append(Slot(name, index, kind, (prod(shape), 1, 1, 1) if vector else sizes, shape, node.transposed))
+            if kind in ("norm_weight", "bias", "classifier_bias"):
+                slots.append(Slot(name, index, kind, (prod(shape), 1, 1, 1), (prod(shape),), shape))
+            else:
+                assert node.shape is not None
+                slots.append(Slot(name, index, kind, sizes, node.shape, shape, node.transposed))
     return slots
 
 
@@ -88,7 +93,20 @@ def fill(slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> 
     if core.dim() == 1:
         return repeat_to(core, slot.sizes[0], 0).view(slot.shape)
     rows = repeat_to(core, slot.sizes[1], 1)
-    return arrange(slot, repeat_to(rows, slot.sizes[0], 0), generator)
+    return arrange(slot, repeat_to(rows, slot.sizes[0], 0), generator).reshape(slot.shape)
+
+
+def fill_(parameter: Tensor, slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> None:
+    """`fill`, written into `parameter` a block of output channels at a time: no second copy of the parameter is made."""
+    target = parameter.transpose(0, 1) if slot.transposed else parameter
+    if core.dim() == 1 or slot.kind == "position" or tuple(target.shape) != slot.layout:
+        parameter.copy_(fill(slot, core, generator))
+        return
+    rows = arrange(slot, repeat_to(core, slot.sizes[1], 1), generator)
+    rows = rows.transpose(0, 1) if slot.transposed else rows
+    for start in range(0, target.shape[0], len(rows)):
+        block = target[start : start + len(rows)]
+        block.copy_(rows[: len(block)])
 
 
 def repeat_to(x: Tensor, size: int, dim: int) -> Tensor:
@@ -100,25 +118,25 @@ def repeat_to(x: Tensor, size: int, dim: int) -> Tensor:
 
 
 def arrange(slot: Slot, weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """(O, I, H, W) → the parameter's own shape, or (rows, I, H, W) → some of its output channels."""
-    if slot.kind == "position" and len(slot.shape) == 3:
-        return _position(slot, weight, generator)
-    if len(slot.shape) > 4:  # every slice along the depth is the same kernel
-        depth = slot.shape[2:-2]
+    """(O, I, H, W) → the layout's axes, in the order in which the parameter is stored; O may be a part of them."""
+    layout = slot.layout
+    if slot.kind == "position" and len(layout) == 3:
+        return _position(layout, weight, generator)
+    if len(layout) > 4:  # every slice along the depth is the same kernel
+        depth = layout[2:-2]
         weight = weight.view(*weight.shape[:2], *(1,) * len(depth), *weight.shape[2:])
         weight = weight.expand(*weight.shape[:2], *depth, *weight.shape[-2:])
-    elif len(slot.shape) < 4:
-        weight = weight.flatten(len(slot.shape) - 1) if len(slot.shape) > 2 else weight[..., 0, 0]
+    elif len(layout) < 4:
+        weight = weight.flatten(len(layout) - 1)
     return weight.transpose(0, 1) if slot.transposed else weight
 
 
-def _position(slot: Slot, grid: Tensor, generator: torch.Generator | None) -> Tensor:
+def _position(layout: tuple[int, ...], grid: Tensor, generator: torch.Generator | None) -> Tensor:
     """(1, d, √n, √n) → (1, n, d); rows for class tokens come first, from N(0, 0.02²)."""
-    _, n, _ = slot.shape
-    if min(slot.shape[1:]) == 1:
-        return grid.reshape(slot.shape)
+    if layout[0] != 1 or min(layout[1:]) == 1:
+        return grid.flatten(2)
+    extra = layout[1] - isqrt(layout[1]) ** 2
     rows = grid.flatten(2).transpose(1, 2)
-    extra = n - isqrt(n) ** 2
     if extra:
         noise = 0.02 * torch.randn(1, extra, rows.shape[2], generator=generator)
         rows = torch.cat([noise.to(rows), rows], dim=1)

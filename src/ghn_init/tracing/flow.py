@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it"
@@ -143,14 +143,17 @@ class GraphBuilder:
 
     def finish(self, outputs: Iterable[Value]) -> Graph:
         """Contracts what rules marked, drops dead ends, orders topologically, marks the head."""
+        outputs = tuple(outputs)
         ends = [self._resolve(self.flow(value).nodes) for value in outputs]
-        preds = [self._resolve(p) for p in self.preds]
-        self.preds = preds
+        preds = self.preds = [self._resolve(p) for p in self.preds]
+        head: set[int] = set()
+        if ends:
+            head = self._head(ends[0], outputs[0].shape)
+            self._pool_before_head(ends[0], head)
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
                 preds[index].add(0)  # computed from constants alone; every node is reached from the input
-        head = self._head(ends[0]) if ends else set()
         order = _topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
@@ -175,22 +178,38 @@ class GraphBuilder:
                 result.add(node)
         return result
 
-    def _head(self, end: set[int]) -> set[int]:
-        """The weights, and their biases, nearest to the model's first output."""
-        head: set[int] = set()
+    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
+        """The weights that make the model's first output, (B, classes), with no other parameters after them, and their biases."""
+        weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:
             index = stack.pop()
             node = self.nodes[index]
-            if node.weight is not None and node.primitive != "bias":
-                if node.primitive in WEIGHT_PRIMITIVES:
-                    head.add(index)
-                continue
-            for pred in self.preds[index] - seen:
-                seen.add(pred)
-                stack.append(pred)
-        biases = {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & head}
-        return head | biases
+            if node.primitive in WEIGHT_PRIMITIVES:
+                weights.add(index)
+            elif node.primitive in NORM_PRIMITIVES or node.primitive == "pos_enc":
+                return set()  # the end of a backbone
+            else:
+                stack.extend(self.preds[index] - seen)
+                seen |= self.preds[index]
+        widths = {(self.nodes[index].shape or (0,))[0] for index in weights}
+        residual = any(index in self.ancestors(self.preds[other]) for index in weights for other in weights)
+        if len(shape) != 2 or widths != {shape[1]} or residual:
+            return set()
+        return weights | {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & weights}
+
+    def _pool_before_head(self, end: set[int], head: set[int]) -> None:
+        """A mean over space commutes with a 1×1 convolution: the published graphs end in the head, never in a pool."""
+        weights = [i for i in head if self.nodes[i].primitive != "bias"]
+        if len(end) != 1 or len(weights) != 1:
+            return
+        (pool,), (weight,) = end, weights
+        last = self.preds[pool]
+        if self.nodes[pool].primitive != "glob_avg" or not last <= head or len(last) != 1:
+            return
+        self.preds[pool], self.preds[weight] = self.preds[weight], {pool}
+        end.clear()
+        end.update(last)
 
 
 def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:

@@ -92,11 +92,14 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
     """The bias node of a layer, after the layer's weight."""
     flow = b.flow(bias)
     name = main_parameter(b, flow, bias.shape)
-    if name is None:
-        b.keep(flow.params, SHIFT)
-        return union([x, replace(flow, params=())])
-    b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
-    return b.add(Node("bias", (b_numel(b, name),), name), x.nodes)
+    if name is not None:
+        b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
+        return b.add(Node("bias", (b_numel(b, name),), name), x.nodes)
+    if flow.params and not flow.data and all(len(b.shapes[p]) == 1 for p in flow.params):
+        # Concatenated from several, as where queries and values have a bias and keys have none.
+        return union([b.add(Node("bias", tuple(b.shapes[p]), p), x.nodes) for p in flow.params])
+    b.keep(flow.params, SHIFT)
+    return union([x, replace(flow, params=())])
 
 
 def b_numel(b: GraphBuilder, name: str) -> int:
@@ -151,6 +154,9 @@ def _matmul(b: GraphBuilder, call: Call) -> None:
 def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
     """A matrix product: a linear layer's, an attention's, or one of two streams."""
     x, y = b.flow(left), b.flow(right)
+    if (x.gathered or y.gathered) and x.data != y.data:
+        b.keep(x.params + y.params, POSITION_TABLE)
+        return union([x, y])
     if x.data and y.data:
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
@@ -194,6 +200,43 @@ def convolve(b: GraphBuilder, call: Call, dilation: Any, groups: int, transposed
     b.assign(call.outputs, result)
 
 
+@rule("lstm", "gru", "rnn_tanh", "rnn_relu")
+def _recurrent(b: GraphBuilder, call: Call) -> None:
+    """Each direction of each layer: x → input weight → bias → recurrent weight → bias; directions are concatenated."""
+    if isinstance(call.args[3], list | tuple):  # packed sequence: (data, batch sizes, state, parameters, …)
+        params, has_biases, layers, bidirectional = call.args[3:6] + (call.args[8],)
+    else:
+        params, has_biases, layers, bidirectional = call.args[2:5] + (call.args[7],)
+    directions = 2 if bidirectional else 1
+    per_direction = len(params) // (layers * directions)
+    flow, params = b.flow(call.args[0]), list(params)
+    for _ in range(layers):
+        ends = []
+        for _ in range(directions):
+            weights, params = params[:per_direction], params[per_direction:]
+            ends.append(cell(b, flow, weights, has_biases))
+        flow = merge(b, "concat", ends)
+    b.assign(call.outputs, flow)
+
+
+@rule("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+def _recurrent_cell(b: GraphBuilder, call: Call) -> None:
+    state = call.args[1] if isinstance(call.args[1], list | tuple) else [call.args[1]]
+    flow = union([b.flow(call.args[0]), *(b.flow(value) for value in state)])
+    weights = [value for value in call.args[2:] if isinstance(value, Value)]
+    b.assign(call.outputs, cell(b, flow, weights, has_biases=len(weights) > 2))
+
+
+def cell(b: GraphBuilder, x: Flow, weights: list[Value], has_biases: bool) -> Flow:
+    """Parameters of one recurrent cell in PyTorch's order: w_ih, w_hh, b_ih, b_hh, and w_hr of a projected LSTM."""
+    biases = weights[2:4] if has_biases else [None, None]
+    for weight, bias in zip(weights[:2], biases, strict=True):
+        x = apply_weight(b, x, weight, bias, "conv")
+    for projection in weights[4 if has_biases else 2 :]:
+        x = apply_weight(b, x, projection, None, "conv")
+    return x
+
+
 @rule("embedding", "embedding_bag")
 def _embedding(b: GraphBuilder, call: Call) -> None:
     table, index = call.args[:2]
@@ -210,6 +253,8 @@ def _embedding(b: GraphBuilder, call: Call) -> None:
 def normalise(b: GraphBuilder, call: Call, weight: Value | None, bias: Value | None, primitive: str) -> None:
     """One node for weight and bias together; a norm without parameters is contracted."""
     x = b.flow(call.args[0])
+    if not x.data:  # weight standardisation written as a norm of the weight
+        return b.contract(call)
     names = []
     for value in (weight, bias):
         flow = b.flow(value)
@@ -366,20 +411,21 @@ def _add(b: GraphBuilder, call: Call) -> None:
         result = streams[0]
         parameter = values[0] if flows[1].data else values[1]
         if b.flow(parameter).params:
-            result = add_parameter(b, result, parameter, call.outputs[0].shape)
+            result = add_parameter(b, result, parameter)
     b.assign(call.outputs, result)
 
 
-def add_parameter(b: GraphBuilder, x: Flow, value: Value, out_shape: tuple[int, ...] = ()) -> Flow:
+def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream + parameter: the bias of the layer before, a positional embedding, or nothing that has a primitive."""
     flow = b.flow(value)
-    name = main_parameter(b, flow, value.shape) or (flow.params[0] if len(flow.params) == 1 else None)
-    if name is None or flow.gathered or x.product or x.softmax:
-        b.keep(flow.params, POSITION_TABLE if x.product or x.softmax or flow.gathered else SHIFT)
+    if flow.gathered or x.product or x.softmax:
+        b.keep(flow.params, POSITION_TABLE)
         return x
+    name = main_parameter(b, flow, value.shape)
     sizes = [size for size in value.shape if size > 1]
+    b.keep(flow.params if len(sizes) < 2 else (), SHIFT)
     owner = next(iter(x.nodes)) if len(x.nodes) == 1 else None
-    if owner is not None and len(sizes) == 1:
+    if name is not None and owner is not None and len(sizes) == 1:
         node = b.nodes[owner]
         if node.primitive in NORM_PRIMITIVES and node.bias is None and numel(node.shape or ()) == sizes[0]:
             b.nodes[owner] = replace(node, bias=name)
@@ -387,12 +433,15 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value, out_shape: tuple[int, 
             return x
         if node.primitive in WEIGHT_PRIMITIVES and (node.shape or (0,))[0] == sizes[0]:
             return apply_bias(b, x, value)
-    if len(sizes) >= 2 and len(value.shape) >= 2 and 0 not in (len(out_shape),):
-        position = b.add(Node("pos_enc", tuple(b.shapes[name]), name), ())
-        b.keep((other for other in flow.params if other != name), SHIFT)
-        return merge(b, "sum", [x, position])
-    b.keep(flow.params, SHIFT)
-    return x
+    return add_positions(b, x, flow, value) if len(sizes) >= 2 else x
+
+
+def add_positions(b: GraphBuilder, x: Flow, flow: Flow, value: Value) -> Flow:
+    """stream + embedding of its positions; the embedding may be interpolated, or a sum of several."""
+    names = [name for name in flow.params if sum(size > 1 for size in b.shapes[name]) >= 2]
+    b.keep((name for name in flow.params if name not in names), SHIFT)
+    positions = [b.add(Node("pos_enc", tuple(b.shapes[name]), name), ()) for name in names]
+    return merge(b, "sum", [x, *positions]) if positions else x
 
 
 @rule("cat", "concat", "concatenate", "stack", "hstack", "vstack")

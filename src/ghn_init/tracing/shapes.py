@@ -60,6 +60,23 @@ def _same(x: Tensor, *rest: Any, **kwargs: Any) -> Any:
     return torch.empty_like(x)
 
 
+def _lstm(x: Tensor, state: Any, params: Any, has_biases: bool, layers: int, *rest: Any) -> Any:
+    """PyTorch's own meta run takes a step per element of the sequence."""
+    bidirectional = rest[2] if len(rest) > 2 else False
+    if not isinstance(state, list | tuple) or not isinstance(params, list | tuple):
+        return NotImplemented  # a packed sequence
+    hidden, memory = state
+    output = x.new_empty((*x.shape[:-1], hidden.shape[-1] * (2 if bidirectional else 1)))
+    return output, torch.empty_like(hidden), torch.empty_like(memory)
+
+
+def _gru(x: Tensor, state: Tensor, params: Any, has_biases: bool, layers: int, *rest: Any) -> Any:
+    if not isinstance(params, list | tuple):
+        return NotImplemented
+    output, hidden, _ = _lstm(x, (state, state), params, has_biases, layers, *rest)
+    return output, hidden
+
+
 SHAPES: dict[str, Callable[..., Any]] = {
     "conv1d": _convolution,
     "conv2d": _convolution,
@@ -68,4 +85,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "dropout": _same,
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn_tanh": _gru,
+    "rnn_relu": _gru,
 }

@@ -73,29 +73,30 @@ def blueprint(split: str, index: int, seed: int = 0) -> Blueprint:
 
 
 def _draw(rng: random.Random) -> Blueprint:
-    stem_kernel, stem_stride = rng.choices([(3, 1), (5, 1), (3, 2), (7, 2), (4, 4)], [0.4, 0.1, 0.2, 0.2, 0.1])[0]
+    stem_kernel, stem_stride = rng.choices([(3, 1), (5, 1), (3, 2), (7, 2), (4, 4)], [0.3, 0.05, 0.35, 0.15, 0.15])[0]
     # A step's time goes into the widest maps: narrow networks at full resolution, wide ones below.
     widths = {1: [16, 16, 24, 32], 2: [24, 32, 48, 64], 4: [48, 64, 96]}
     width = rng.choice(widths[stem_stride])
-    stages, small = [], stem_stride
+    stem_pool = stem_stride < 4 and rng.random() < 0.15
+    stages, small = [], stem_stride * (2 if stem_pool else 1)
     main = _draw_block(rng)
     for number in range(rng.choices([2, 3, 4], [0.2, 0.65, 0.15])[0]):
-        stride = 2 if number and small < 16 else 1
+        stride = 2 if number and small < 8 else 1
         small *= stride
         block = main if rng.random() < 0.7 else _draw_block(rng)
-        if small < _LEAST_STRIDE.get(block, 1):
+        if small < _LEAST_STRIDE.get(block, 1) or (block == "transformer" and small > 8):
             block = "basic"
         kernel = 7 if block == "convnext" else rng.choices([3, 5, 1, 7], [0.8, 0.12, 0.04, 0.04])[0]
         kernel = min(kernel, 3) if small < 2 else kernel
-        depth = rng.choices([1, 2, 3], [0.4, 0.4, 0.2])[0]
+        depth = rng.choices([1, 2, 3], [0.45, 0.4, 0.15])[0]
         stages.append(Stage(block, width, depth, kernel, stride, rng.random() < 0.2))
         width = min(width * rng.choices([1, 2], [0.25, 0.75])[0], 128)
     blocks = sum(stage.depth for stage in stages)
-    norm = rng.choices(["bn", "gn", "none"], [0.84, 0.08, 0.08])[0]
+    norm = rng.choices(["bn", "gn", "none"], [0.9, 0.05, 0.05])[0]
     return Blueprint(
         stem_kernel=stem_kernel,
         stem_stride=stem_stride,
-        stem_pool=stem_stride < 4 and rng.random() < 0.15,
+        stem_pool=stem_pool,
         norm="bn" if norm == "none" and blocks > 4 else norm,
         activation=rng.choices(["relu", "silu", "gelu"], [0.7, 0.15, 0.15])[0],
         stages=tuple(stages),

@@ -50,7 +50,7 @@ class Images:
         return cls(pixels, labels.long(), int(labels.max()) + 1, mean, std)
 
     def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The augmented training batch of a step: random flips and shifts by up to an eighth. Depends on nothing else.
+        """The augmented training batch of a step: random flips, shifts by up to a sixteenth. Depends on nothing else.
 
         Returns:
             (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
@@ -61,7 +61,7 @@ class Images:
         rng = np.random.default_rng([seed, 1, step])
         pixels = self.pixels[index]
         height, width = pixels.shape[2:]
-        pad = height // 8
+        pad = height // 16
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
         out = torch.empty_like(pixels)
         flips = rng.random(len(index)) < 0.5

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import logging
 import random
 import time
@@ -27,6 +28,7 @@ from ghn_init.training.data import Images, load_images
 from ghn_init.training.networks import Network
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state
+from ghn_init.training.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,9 @@ def train(
         TrainingError: The data can't be read, or the folder holds another run.
     """
     recipe = replace(config or TrainConfig(), **changes)  # type: ignore[arg-type]
+    workers = Workers.join()
+    if recipe.meta_batch % workers.size:
+        raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     images = data if isinstance(data, Images) else load_images(data, "train")
@@ -126,23 +131,29 @@ def train(
         save_state(state, step, {"recipe": asdict(recipe), "ghn": ghn_config.to_dict()}, model, average, optimizer)
 
     started = saved = time.monotonic()
-    with CurveLog(folder / "log.csv", first) as curve:
+    with CurveLog(folder / "log.csv", first, workers.leads) as curve:
         for step in range(first, recipe.steps):
-            networks = [network(k) for k in random.Random(f"{recipe.seed}/{step}").sample(range(recipe.pool), recipe.meta_batch)]
+            drawn = random.Random(f"{recipe.seed}/{step}").sample(range(recipe.pool), recipe.meta_batch)
+            networks = [network(index) for index in workers.share(drawn)]
             pixels, labels = images.batch(step, recipe.batch_size, recipe.seed)
             loss, accuracy = meta_step(model, networks, pixels, labels, recipe.bf16)
+            loss, accuracy = workers.average((p.grad for p in model.parameters()), loss, accuracy)
             lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup)
             update(model, average, optimizer, lr, recipe, step)
             now = time.monotonic()
             rate = recipe.meta_batch * (step + 1 - first) / (now - started)
             progress = Progress(step + 1, recipe.steps, loss, accuracy, lr, rate)
+            if not workers.leads:
+                continue
             curve.write(progress, now - started)
             if on_step is not None:
                 on_step(progress)
             if now - saved > 60 * recipe.save_minutes:
                 save(step + 1)
                 saved = now
-    save(recipe.steps)
+    if workers.leads:
+        save(recipe.steps)
+        average.save_pretrained(folder)
     return average
 
 
@@ -151,7 +162,7 @@ def meta_step(model: GHN, networks: list[Network], pixels: Tensor, labels: Tenso
 
     A network whose loss is not finite is left out.
     """
-    model.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=False)
     cores = model([network.graph for network in networks], [network.slots for network in networks])
     losses, correct = [], 0.0
     for network, own in zip(networks, cores, strict=True):
@@ -163,7 +174,7 @@ def meta_step(model: GHN, networks: list[Network], pixels: Tensor, labels: Tenso
             correct += (logits.argmax(1) == labels).float().mean().item()
     if not losses:
         raise TrainingError("no network of this step has a finite loss; lower the learning rate.")
-    mean = torch.stack(losses).mean()
+    mean = torch.stack(losses).mean() + 0 * sum(p.sum() for p in model.parameters())  # every parameter has a gradient
     mean.backward()
     return mean.item(), correct / len(losses)
 
@@ -183,9 +194,9 @@ def update(model: GHN, average: GHN, optimizer: torch.optim.Optimizer, lr: float
 class CurveLog:
     """The learning curve as CSV, a row per step; rows past the step that a run resumes from are dropped."""
 
-    def __init__(self, path: Path, first: int) -> None:
+    def __init__(self, path: Path, first: int, write: bool) -> None:
         rows = path.read_text().splitlines()[1 : first + 1] if path.exists() else []
-        self._file = path.open("w", newline="")
+        self._file = path.open("w", newline="") if write else io.StringIO()
         self._writer = csv.writer(self._file)
         self._writer.writerow(["step", "loss", "accuracy", "lr", "seconds"])
         self._before = float(rows[-1].rsplit(",", 1)[1]) if rows else 0.0

@@ -1,0 +1,188 @@
+"""The user's verbs: trace → embed → decode → apply."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.errors import CheckpointError, StrictError
+from ghn_init.graph import Graph, Node
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.slots import Slot, slots_of
+from ghn_init.prediction import Prediction
+from ghn_init.report import Report, Row
+from ghn_init.tracing.trace import trace
+
+Head = bool | Literal["auto"]
+
+
+def initialize(
+    model: nn.Module,
+    ghn: GHN | str | os.PathLike[str] | None = None,
+    example_inputs: Any = None,
+    head: Head = "auto",
+    device: torch.device | str = "auto",
+    seed: int = 0,
+    strict: bool = False,
+) -> nn.Module:
+    """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
+
+    Args:
+        model: Any `torch.nn.Module`.
+        ghn: A hypernetwork, or what `load` takes; by default the bundled one.
+        example_inputs: What one forward pass takes, see `trace`.
+        head: `auto` predicts the classification head when it has the hypernetwork's number of classes and else keeps the
+            model's own; True predicts it always, False never.
+        device: Where the hypernetwork computes; `auto`: where the model's parameters live.
+        seed: Of the random rows (class tokens of positional embeddings); everything else is deterministic.
+        strict: Refuse models of which a parameter would be kept or approximated.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
+        TraceError: The forward pass fails on the inputs.
+        CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
+        StrictError: With `strict`, if a parameter would be kept or approximated.
+        ShapeMismatchError: The model is on the meta device.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3))
+        >>> ghn_init.initialize(model) is model
+        True
+    """
+    return predict(model, ghn, example_inputs, head, device, seed, strict).apply_()
+
+
+def predict(
+    model: nn.Module,
+    ghn: GHN | str | os.PathLike[str] | None = None,
+    example_inputs: Any = None,
+    head: Head = "auto",
+    device: torch.device | str = "auto",
+    seed: int = 0,
+    strict: bool = False,
+) -> Prediction:
+    """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> p = ghn_init.predict(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()))
+        >>> p.tensors["0.weight"].shape
+        torch.Size([8, 3, 3, 3])
+    """
+    if head not in (True, False, "auto"):
+        raise ValueError(f"head is {head!r}; expected True, False or 'auto'.")
+    graph = trace(model, example_inputs)
+    parameters = dict(model.named_parameters())
+    hypernetwork = _on_device(ghn, parameters, device)
+    classes = hypernetwork.config.num_classes
+    with_head, head_reason = _head(graph, classes, head)
+    slots = slots_of(graph, {name: tuple(p.shape) for name, p in parameters.items()}, classes, with_head)
+    kept = {**graph.kept, **{name: head_reason for node in graph.nodes if node.head and not with_head for name in node.parameters}}
+    report = _report(graph, parameters, slots, kept, hypernetwork)
+    if strict:
+        _refuse(report, exempt=head_reason if head is False else "")
+    cores = _decode(hypernetwork, graph, slots)
+    by_name = {slot.name: slot for slot in slots}
+    return Prediction(model, graph, kept, report, by_name, cores, seed)
+
+
+def _on_device(
+    ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str, Tensor], device: torch.device | str
+) -> GHN:
+    """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
+    where = torch.device(device) if device != "auto" else next(iter(parameters.values())).device
+    if where.type == "meta":
+        where = torch.device("cpu")
+    if not isinstance(ghn, GHN):
+        return load(DEFAULT if ghn is None else ghn).to(where)
+    weight = ghn.embed.weight
+    if weight.device == where and weight.dtype == torch.float32:
+        return ghn
+    return copy.deepcopy(ghn).to(where, torch.float32)
+
+
+def _head(graph: Graph, classes: int, head: Head) -> tuple[bool, str]:
+    """Whether the classification head is predicted, and the reason if not."""
+    if head is False:
+        return False, "classification head, left out by head=False"
+    sizes = {(node.shape or (0,))[0] for node in graph.nodes if node.head}
+    if head is True or sizes <= {classes}:
+        return True, ""
+    return False, f"classification head of {sorted(sizes)[-1]} classes, the hypernetwork has {classes} (head=True predicts it)"
+
+
+@torch.inference_mode()
+def _decode(ghn: GHN, graph: Graph, slots: list[Slot]) -> dict[str, Tensor]:
+    """Decoded cores by name, in topological order."""
+    (h,) = ghn.embed_nodes([graph])
+    cores = dict.fromkeys((slot.name for slot in slots), h)
+    broken = []
+    for slot, core in ghn.decode(slots, h):
+        cores[slot.name] = core.clone()  # not a view of everything that was decoded with it
+        if not torch.isfinite(core).all():
+            broken.append(slot.name)
+    if broken:
+        raise CheckpointError(f"the hypernetwork predicts values that are not finite for {broken[:3]}; its tensors are damaged.")
+    return cores
+
+
+def _report(
+    graph: Graph, parameters: Mapping[str, Tensor], slots: list[Slot], kept: Mapping[str, str], ghn: GHN
+) -> Report:
+    by_name = {slot.name: slot for slot in slots}
+    rows = []
+    for name, parameter in parameters.items():
+        slot = by_name.get(name)
+        if slot is None:
+            rows.append(Row(name, tuple(parameter.shape), None, None, kept[name]))
+            continue
+        node = graph.nodes[slot.node]
+        rows.append(Row(name, tuple(parameter.shape), node.primitive, _core_shape(slot, ghn), _unusual(node, slot, ghn)))
+    warnings = []
+    unused = sum(row.primitive is None for row in rows)
+    if unused:
+        warnings.append(f"{unused} parameters keep their values")
+    unusual = sum(row.primitive is not None and bool(row.note) for row in rows)
+    if unusual:
+        warnings.append(f"{unusual} parameters are approximated")
+    return Report(tuple(rows), tuple(warnings))
+
+
+def _core_shape(slot: Slot, ghn: GHN) -> tuple[int, ...]:
+    M0, M1 = ghn.config.max_shape[:2]
+    if slot.kind == "classifier_weight":
+        return (slot.sizes[0], min(slot.sizes[1], M1))
+    if slot.kind in ("weight", "position"):
+        return (min(slot.sizes[0], M0), min(slot.sizes[1], M1), *slot.sizes[2:])
+    return (min(slot.sizes[0], ghn.config.num_classes if slot.kind == "classifier_bias" else max(M0, M1)),)
+
+
+def _unusual(node: Node, slot: Slot, ghn: GHN) -> str:
+    """What the hypernetwork can only approximate about a parameter."""
+    notes = []
+    S, largest = ghn.config.max_shape[2], ghn.shape_enc.channels[-1]
+    if slot.kind in ("weight", "position") and max(slot.sizes[2:]) > S:
+        notes.append(f"kernel {slot.sizes[2]}×{slot.sizes[3]} interpolated from {S}×{S}")
+    if len(slot.layout) > 4:
+        notes.append("one kernel repeated along the depth")
+    widest = max((node.shape or (0,))[:2])
+    if widest > largest:
+        notes.append(f"width {widest} read as {largest}")
+    return "; ".join(notes)
+
+
+def _refuse(report: Report, exempt: str) -> None:
+    problems = [f"'{row.name}': {row.note}" for row in report.rows if row.note and row.note != exempt]
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise StrictError(f"{'; '.join(problems[:5])}{more}. Pass strict=False to accept; predict(model).report shows all.")

@@ -1,0 +1,110 @@
+"""A hypernetwork's prediction for one model: lazily made tensors, reasons, a report, and the one place that writes parameters."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.errors import ShapeMismatchError
+from ghn_init.graph import Graph
+from ghn_init.hypernetwork.slots import Slot, fill, fill_
+from ghn_init.report import Report
+
+
+class PredictedTensors(Mapping[str, Tensor]):
+    """Dotted parameter name → predicted tensor of that parameter's shape, dtype and device, made when asked for."""
+
+    def __init__(self, slots: Mapping[str, Slot], cores: Mapping[str, Tensor], like: Mapping[str, Tensor], seed: int) -> None:
+        self._slots, self._cores, self._like, self._seed = slots, cores, like, seed
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = fill(self._slots[name], self._cores[name], noise_of(name, self._seed))
+        like = self._like[name]
+        return tensor.to(dtype=like.dtype, device="cpu" if like.is_meta else like.device).contiguous()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+
+def noise_of(name: str, seed: int) -> torch.Generator:
+    """The random numbers of one parameter; they depend on nothing but its name and the seed."""
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
+
+    Attributes:
+        model: The user's model.
+        graph: Its architecture graph.
+        kept: Dotted name of every parameter that keeps its value → the reason.
+        report: Printable table.
+    """
+
+    model: nn.Module
+    graph: Graph
+    kept: Mapping[str, str]
+    report: Report
+    slots: Mapping[str, Slot] = field(repr=False)
+    cores: Mapping[str, Tensor] = field(repr=False)
+    seed: int = 0
+
+    @cached_property
+    def tensors(self) -> PredictedTensors:
+        """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
+        return PredictedTensors(self.slots, self.cores, dict(self.model.named_parameters()), self.seed)
+
+    def apply_(self) -> nn.Module:
+        """Writes all predicted tensors into the model's parameters, or none.
+
+        Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
+        were predicted get their running statistics reset.
+
+        Returns:
+            The model.
+
+        Raises:
+            ShapeMismatchError: The model is no longer the one that was traced, or it is on the meta device.
+        """
+        parameters = dict(self.model.named_parameters())
+        self._check(parameters)
+        with torch.no_grad():
+            for name, slot in self.slots.items():
+                parameter = parameters[name]
+                fill_(parameter, slot, self.cores[name].to(parameter.device), noise_of(name, self.seed))
+        self._reset_running_statistics()
+        return self.model
+
+    def _check(self, parameters: Mapping[str, Tensor]) -> None:
+        problems = []
+        for name, slot in self.slots.items():
+            parameter = parameters.get(name)
+            if parameter is None:
+                problems.append(f"'{name}' is gone")
+            elif tuple(parameter.shape) != slot.shape:
+                problems.append(f"predicted {slot.shape} for '{name}' of shape {tuple(parameter.shape)}")
+            elif parameter.is_meta:
+                problems.append(f"'{name}' is on the meta device, without storage: call model.to_empty(device=…) first")
+            elif self.cores[name].abs().amax() > torch.finfo(parameter.dtype).max:
+                problems.append(f"the values predicted for '{name}' exceed {parameter.dtype}")
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise ShapeMismatchError(
+                f"{'; '.join(problems[:3])}{more}; nothing was written. If the model changed after predict(), predict again."
+            )
+
+    def _reset_running_statistics(self) -> None:
+        for node in self.graph.nodes:
+            if node.primitive == "bn" and node.parameters[0] in self.slots:
+                owner = self.model.get_submodule(node.parameters[0].rpartition(".")[0])
+                if hasattr(owner, "reset_running_stats"):
+                    owner.reset_running_stats()

@@ -1,0 +1,118 @@
+"""Model → architecture graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ghn_init.errors import TraceError
+from ghn_init.graph import Graph
+from ghn_init.tracing.flow import UNUSED
+from ghn_init.tracing.inputs import Inputs, candidates
+from ghn_init.tracing.record import Record, record_calls
+from ghn_init.tracing.rules import WHOLE, build_graph
+from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import unwrap
+
+log = logging.getLogger(__name__)
+
+_KEEP = WHOLE | {"dropout"}
+
+
+def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
+    """Reads the architecture graph off one run of the model.
+
+    The run is on meta tensors (no data, no arithmetic); where the model's Python looks at values, a real run on copies
+    of its parameters follows. The model and all random states are as before afterwards.
+
+    Args:
+        model: Any module; wrappers (`torch.compile`, DataParallel, DistributedDataParallel) are taken off.
+        example_inputs: A tensor, a tuple of positional arguments or a dict of keyword arguments for one forward pass. By
+            default from the model's timm or transformers configuration, else a batch of two 3-channel 224 px images,
+            else what the first layer accepts.
+
+    Returns:
+        The graph; parameter names as in `model.named_parameters()`.
+
+    Raises:
+        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
+        TraceError: The forward pass fails on the inputs.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> ghn_init.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())).primitives
+        {'input': 1, 'conv': 1, 'bias': 1}
+    """
+    inner, prefix = unwrap(model)
+    with untouched(inner), torch.compiler.set_stance("force_eager"):
+        graph = _trace(inner, example_inputs)
+    return graph.with_prefix(prefix) if prefix else graph
+
+
+def _trace(model: nn.Module, example_inputs: Any) -> Graph:
+    failures: list[tuple[Inputs, Exception]] = []
+    tried = list(candidates(model, example_inputs))
+    for on_meta in (True, False):
+        for inputs in tried if on_meta else tried[:1]:
+            try:
+                return _best_mode(model, inputs, on_meta)
+            except Exception as error:  # whatever the user's forward raises
+                failures.append((inputs, error))
+    inputs, error = failures[-1]
+    others = f" ({len(tried) - 1} other guesses failed too)" if len(tried) > 1 else ""
+    raise TraceError(
+        f"the forward pass of {type(model).__name__} failed on {inputs}{others}: {type(error).__name__}: {error}. "
+        f"Pass what it takes: example_inputs=tensor, a tuple of positional or a dict of keyword arguments."
+    ) from error
+
+
+def _best_mode(model: nn.Module, inputs: Inputs, on_meta: bool) -> Graph:
+    """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
+    best: Graph | None = None
+    failure: Exception | None = None
+    for _ in _modes(model):
+        try:
+            graph = build_graph(_record(model, inputs, on_meta))
+        except Exception as error:  # whatever the user's forward raises
+            failure = error
+            continue
+        if best is None or len(graph.kept) < len(best.kept):
+            best = graph
+        if UNUSED not in best.kept.values():
+            return best
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best
+
+
+def _modes(model: nn.Module) -> Iterator[None]:
+    """Switches modules to training mode except the leaves without parameters (dropout, stochastic depth), then all to eval."""
+    for training in (True, False):
+        for module in model.modules():
+            leaf = not module._modules and not module._parameters
+            module.training = training and not leaf
+        yield
+
+
+def _record(model: nn.Module, inputs: Inputs, on_meta: bool) -> Record:
+    args, kwargs = inputs.args, inputs.kwargs
+    if not on_meta:
+        args, kwargs = _made_real(model, inputs)
+    return record_calls(model, args, kwargs, _KEEP, on_meta)
+
+
+def _made_real(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Meta tensors among the inputs become zeros where the model lives; the user's own tensors stay as they are."""
+    device = next(model.parameters()).device
+
+    def real(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and (value.is_meta or inputs.origin != "example_inputs"):
+            return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
+        return value
+
+    return tuple(real(arg) for arg in inputs.args), {key: real(arg) for key, arg in inputs.kwargs.items()}

@@ -1,0 +1,70 @@
+"""Finds the model inside of wrappers, and refuses models whose parameters can't be predicted into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from ghn_init.errors import UnsupportedModelError
+
+_WRAPPED_IN = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
+    """Takes off `torch.compile`, DataParallel and DistributedDataParallel.
+
+    Returns:
+        The model, and the prefix that the wrappers put before its parameter names.
+
+    Raises:
+        UnsupportedModelError: Not a module, or no parameters, or parameters of a kind that can't be written.
+    """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself.")
+    prefix = ""
+    while (attribute := _WRAPPED_IN.get(type(model).__name__)) is not None:
+        inner = getattr(model, attribute, None)
+        if not isinstance(inner, nn.Module):
+            break
+        model, prefix = inner, f"{prefix}{attribute}."
+    _check(model)
+    return model, prefix
+
+
+def _check(model: nn.Module) -> None:
+    """Raises one error that names everything that stands in the way."""
+    problems = list(_problems(model))
+    if problems:
+        kinds = dict.fromkeys(way for _, way in problems)
+        shown = ", ".join(what for what, _ in problems[:5])
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UnsupportedModelError(f"{type(model).__name__} can't be initialised: {shown}{more}; {'; '.join(kinds)}.")
+    if next(model.parameters(), None) is None:
+        raise UnsupportedModelError(f"{type(model).__name__} has no parameters; there is nothing to initialise.")
+
+
+def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Pairs of what is wrong, and the way out."""
+    for name, module in model.named_modules():
+        kind = type(module)
+        if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule"):
+            yield f"{name or 'the model'} is sharded by {kind.__name__}", "initialise before sharding"
+        elif isinstance(module, torch.jit.ScriptModule):
+            yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
+            return
+        elif ".quantized" in kind.__module__ and "torch" in kind.__module__:
+            yield f"{name or 'the model'} is a quantised {kind.__name__}", "initialise before quantising"
+    for name, parameter in model.named_parameters():
+        kind = type(parameter)
+        if isinstance(parameter, UninitializedParameter):
+            yield f"'{name}' is not initialised yet (lazy module)", "run one forward pass on a batch of data first"
+        elif kind.__name__ == "DTensor" or hasattr(parameter, "device_mesh"):
+            yield f"'{name}' is a {kind.__name__}", "initialise before sharding"
+        elif parameter.is_complex():
+            yield f"'{name}' is {parameter.dtype}", "complex parameters have no prediction; keep them in a model of their own"
+        elif parameter.is_quantized or parameter.dtype not in _FLOATING or kind.__module__.startswith(("torchao", "bitsandbytes")):
+            yield f"'{name}' is {kind.__name__} of {parameter.dtype}", "initialise before quantising"
