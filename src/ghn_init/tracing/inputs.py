@@ -103,7 +103,8 @@ def _from_transformers(model: nn.Module, config: Any, dtype: torch.dtype) -> Ite
     elif main in ("input_values", "input_features"):
         features = getattr(config, "num_mel_bins", None)
         wave = _image(features, 3000, dtype=dtype) if features else torch.empty(BATCH, 16_000, dtype=dtype, device="meta")
-        yield Inputs((), {main: wave}, origin)
+        decoder = {"decoder_input_ids": tokens} if getattr(config, "is_encoder_decoder", False) else {}
+        yield Inputs((), {main: wave, **decoder}, origin)
     elif getattr(config, "vision_config", None) is not None:
         yield Inputs((), {"input_ids": tokens, "pixel_values": image}, origin)
     elif getattr(config, "is_encoder_decoder", False):
@@ -126,7 +127,7 @@ def _from_first_layer(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
         for length in (1024, 16_000):
             yield Inputs((_image(first.in_channels, length, dtype=dtype),), {}, origin)
     elif isinstance(first, nn.Conv3d):
-        for space in ((16, 112, 112), (32, 64, 64)):
+        for space in ((16, 112, 112), (16, 224, 224), (32, 64, 64)):
             yield Inputs((_image(first.in_channels, *space, dtype=dtype),), {}, origin)
     channels = first.in_channels if isinstance(first, nn.Conv2d) else 3
     for size in _IMAGE_SIZES:

@@ -377,8 +377,9 @@ def _attention(b: GraphBuilder, call: Call) -> None:
     flows = [b.flow(value) for value in call.args[:3]]
     mask = argument(call, 3, "attn_mask")
     if isinstance(mask, Value):
-        flows.append(b.flow(mask))
-        b.keep(flows[-1].params, POSITION_TABLE)
+        b.keep(b.flow(mask).params, POSITION_TABLE)
+        if not drop_position_table(b, b.flow(mask)):
+            flows.append(b.flow(mask))
     for flow in flows[:3]:
         b.keep(flow.params, QUERY)
     b.assign(call.outputs[:1], b.add(Node("msa"), frozenset().union(*(flow.nodes for flow in flows))))
@@ -404,9 +405,7 @@ def _add(b: GraphBuilder, call: Call) -> None:
     if not streams or len(values) < 2:
         return b.contract(call)
     if len(streams) == 2:
-        result = merge(b, "sum", streams)
-        if flows[1].softmax and not flows[0].softmax:
-            result = replace(result, softmax=False)
+        result = add_streams(b, streams)
     else:
         result = streams[0]
         parameter = values[0] if flows[1].data else values[1]
@@ -415,10 +414,28 @@ def _add(b: GraphBuilder, call: Call) -> None:
     b.assign(call.outputs, result)
 
 
+def add_streams(b: GraphBuilder, streams: list[Flow]) -> Flow:
+    """A sum, unless one of the two is a table of relative positions that was looked up for attention logits."""
+    for logits, other in (streams, streams[::-1]):
+        if logits.product and drop_position_table(b, other):
+            return logits
+    result = merge(b, "sum", streams)
+    return replace(result, softmax=all(flow.softmax for flow in streams))
+
+
+def drop_position_table(b: GraphBuilder, x: Flow) -> bool:
+    """Takes embedding tables out of the graph again if `x` is nothing else, as where attention adds them to its logits."""
+    if not x.nodes or any(b.nodes[index].primitive != "pos_enc" for index in x.nodes):
+        return False
+    b.contracted |= x.nodes
+    b.keep((name for index in x.nodes for name in b.nodes[index].parameters), POSITION_TABLE)
+    return True
+
+
 def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream + parameter: the bias of the layer before, a positional embedding, or nothing that has a primitive."""
     flow = b.flow(value)
-    if flow.gathered or x.product or x.softmax:
+    if x.product or x.softmax:
         b.keep(flow.params, POSITION_TABLE)
         return x
     name = main_parameter(b, flow, value.shape)

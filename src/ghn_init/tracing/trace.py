@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,8 +15,6 @@ from ghn_init.tracing.record import Record, record_calls
 from ghn_init.tracing.rules import WHOLE, build_graph
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
-
-log = logging.getLogger(__name__)
 
 _KEEP = WHOLE | {"dropout"}
 
@@ -48,20 +44,27 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
         {'input': 1, 'conv': 1, 'bias': 1}
     """
     inner, prefix = unwrap(model)
-    with untouched(inner), torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"):
         graph = _trace(inner, example_inputs)
     return graph.with_prefix(prefix) if prefix else graph
 
 
 def _trace(model: nn.Module, example_inputs: Any) -> Graph:
-    failures: list[tuple[Inputs, Exception]] = []
+    """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
     tried = list(candidates(model, example_inputs))
+    failures: list[tuple[Inputs, Exception]] = []
     for on_meta in (True, False):
+        fallback: Graph | None = None
         for inputs in tried if on_meta else tried[:1]:
-            try:
-                return _best_mode(model, inputs, on_meta)
-            except Exception as error:  # whatever the user's forward raises
-                failures.append((inputs, error))
+            training = _attempt(model, inputs, on_meta, True, failures)
+            if training is not None and UNUSED not in training.kept.values():
+                return training
+            evaluating = _attempt(model, inputs, on_meta, False, failures)
+            if training is not None:
+                return training if evaluating is None else min(training, evaluating, key=lambda graph: len(graph.kept))
+            fallback = fallback or evaluating  # training mode may work at another guessed size
+        if fallback is not None:
+            return fallback
     inputs, error = failures[-1]
     others = f" ({len(tried) - 1} other guesses failed too)" if len(tried) > 1 else ""
     raise TraceError(
@@ -70,33 +73,23 @@ def _trace(model: nn.Module, example_inputs: Any) -> Graph:
     ) from error
 
 
-def _best_mode(model: nn.Module, inputs: Inputs, on_meta: bool) -> Graph:
-    """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
-    best: Graph | None = None
-    failure: Exception | None = None
-    for _ in _modes(model):
-        try:
-            graph = build_graph(_record(model, inputs, on_meta))
-        except Exception as error:  # whatever the user's forward raises
-            failure = error
-            continue
-        if best is None or len(graph.kept) < len(best.kept):
-            best = graph
-        if UNUSED not in best.kept.values():
-            return best
-    if best is None:
-        assert failure is not None
-        raise failure
-    return best
+def _attempt(
+    model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, failures: list[tuple[Inputs, Exception]]
+) -> Graph | None:
+    """One run; whatever the user's forward raises is added to `failures`."""
+    try:
+        with untouched(model):
+            _set_mode(model, training)
+            return build_graph(_record(model, inputs, on_meta))
+    except Exception as error:
+        failures.append((inputs, error))
+        return None
 
 
-def _modes(model: nn.Module) -> Iterator[None]:
-    """Switches modules to training mode except the leaves without parameters (dropout, stochastic depth), then all to eval."""
-    for training in (True, False):
-        for module in model.modules():
-            leaf = not module._modules and not module._parameters
-            module.training = training and not leaf
-        yield
+def _set_mode(model: nn.Module, training: bool) -> None:
+    """Training mode leaves out the leaves without parameters: dropout and stochastic depth drop nothing."""
+    for module in model.modules():
+        module.training = training and bool(module._modules or module._parameters)
 
 
 def _record(model: nn.Module, inputs: Inputs, on_meta: bool) -> Record:
