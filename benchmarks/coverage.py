@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py [-o docs/coverage.md] [--only resnet50 vit_b_32] [--skip-timm] [--threads 2]
 
-Per model: seconds to trace, to find distances, to predict and to write (median of `--repeats`), extra peak memory over the model's
-own, and the ratio of all four stages to the model's own construction in the same process. Fails if a value is not finite
+Per model: seconds to trace, to find distances, to predict and to write (median of `--repeats`), extra peak memory over
+the model's own, and the ratio of all four stages to the model's own construction in the same process. Fails if a value is not finite
 or if the report does not cover every parameter exactly once.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import platform
 import statistics
 import sys
@@ -84,7 +85,10 @@ def builders(skip_timm: bool) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
     """Names and constructors of all models."""
     for name in torchvision.models.list_models(torchvision.models):
         extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        yield f"torchvision:{name}", lambda name=name, extra=extra: torchvision.models.get_model(name, weights=None, **extra)
+        yield (
+            f"torchvision:{name}",
+            lambda name=name, extra=extra: torchvision.models.get_model(name, weights=None, **extra),
+        )
     if not skip_timm:
         for name in timm_names():
             yield f"timm:{name}", lambda name=name: timm.create_model(name)
@@ -109,7 +113,7 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
         times.append(time.perf_counter())
         prediction.apply_()
         times.append(time.perf_counter())
-        a, b, both, d = (y - x for x, y in zip(times, times[1:], strict=False))
+        a, b, both, d = (y - x for x, y in itertools.pairwise(times))
         stages.append((a, b, max(both - a - b, 0.0), d))  # predict() traces on its own
         extra = max(extra, (peak() - before) / MIB) if number else 0.0
     check(model, prediction)
@@ -181,16 +185,19 @@ def main() -> None:
             failures.append(f"{name}: {type(error).__name__}: {error}")
             print(failures[-1], flush=True)
     small = [row for row in rows if row.name.startswith("torchvision") and row.millions < 100]
+    slowest = max(small, key=lambda row: row.total, default=rows[0])
     summary = (
-        f"{len(rows)} of {len(rows) + len(failures)} models initialised; median {1000 * statistics.median(r.total for r in rows):.0f} ms; "
-        f"slowest torchvision model below 100 M parameters: {max((f'{r.total:.2f} s ({r.name})' for r in small), default='-')}; "
+        f"{len(rows)} of {len(rows) + len(failures)} models initialised; median "
+        f"{1000 * statistics.median(row.total for row in rows):.0f} ms; slowest torchvision model below 100 M parameters: "
+        f"{slowest.total:.2f} s ({slowest.name}); "
         f"extra peak memory beyond the largest parameter: at most {max(r.extra_memory - r.largest for r in rows):.0f} MiB."
     )
     machine = f"{args.threads} threads, {platform.machine()} CPU, torch {torch.__version__}, timm {timm.__version__}"
     print(summary, machine, *failures, sep="\n")
     if args.output:
         command = "python benchmarks/coverage.py -o docs/coverage.md"
-        text = f"# Coverage and speed\n\nMade by `{command}` ({machine}, medians of {args.repeats} runs).\n\n{summary}\n\n{table(rows)}\n"
+        made = f"Made by `{command}` ({machine}, medians of {args.repeats} runs)."
+        text = f"# Coverage and speed\n\n{made}\n\n{summary}\n\n{table(rows)}\n"
         args.output.write_text(text)
     sys.exit(bool(failures))
 

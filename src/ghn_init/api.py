@@ -87,7 +87,10 @@ def predict(
     classes = hypernetwork.config.num_classes
     with_head, head_reason = _head(graph, classes, head)
     slots = slots_of(graph, {name: tuple(p.shape) for name, p in parameters.items()}, classes, with_head)
-    kept = {**graph.kept, **{name: head_reason for node in graph.nodes if node.head and not with_head for name in node.parameters}}
+    kept = {
+        **graph.kept,
+        **{name: head_reason for node in graph.nodes if node.head and not with_head for name in node.parameters},
+    }
     report = _report(graph, parameters, slots, kept, hypernetwork)
     if strict:
         _refuse(report, exempt=head_reason if head is False else "")
@@ -96,9 +99,7 @@ def predict(
     return Prediction(model, graph, kept, report, by_name, cores, seed)
 
 
-def _on_device(
-    ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str, Tensor], device: torch.device | str
-) -> GHN:
+def _on_device(ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str, Tensor], device: torch.device | str) -> GHN:
     """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
     where = torch.device(device) if device != "auto" else next(iter(parameters.values())).device
     if where.type == "meta":
@@ -118,7 +119,10 @@ def _head(graph: Graph, classes: int, head: Head) -> tuple[bool, str]:
     sizes = {(node.shape or (0,))[0] for node in graph.nodes if node.head}
     if head is True or sizes <= {classes}:
         return True, ""
-    return False, f"classification head of {sorted(sizes)[-1]} classes, the hypernetwork has {classes} (head=True predicts it)"
+    return (
+        False,
+        f"classification head of {sorted(sizes)[-1]} classes, the hypernetwork has {classes} (head=True predicts it)",
+    )
 
 
 @torch.inference_mode()
@@ -132,13 +136,13 @@ def _decode(ghn: GHN, graph: Graph, slots: list[Slot]) -> dict[str, Tensor]:
         if not torch.isfinite(core).all():
             broken.append(slot.name)
     if broken:
-        raise CheckpointError(f"the hypernetwork predicts values that are not finite for {broken[:3]}; its tensors are damaged.")
+        raise CheckpointError(
+            f"the hypernetwork predicts values that are not finite for {broken[:3]}; its tensors are damaged."
+        )
     return cores
 
 
-def _report(
-    graph: Graph, parameters: Mapping[str, Tensor], slots: list[Slot], kept: Mapping[str, str], ghn: GHN
-) -> Report:
+def _report(graph: Graph, parameters: Mapping[str, Tensor], slots: list[Slot], kept: Mapping[str, str], ghn: GHN) -> Report:
     by_name = {slot.name: slot for slot in slots}
     rows = []
     for name, parameter in parameters.items():

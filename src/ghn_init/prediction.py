@@ -1,4 +1,4 @@
-"""A hypernetwork's prediction for one model: lazily made tensors, reasons, a report, and the one place that writes parameters."""
+"""A prediction for one model: lazily made tensors, reasons, a report, and the one place that writes parameters."""
 
 from __future__ import annotations
 
@@ -106,5 +106,5 @@ class Prediction:
         for node in self.graph.nodes:
             if node.primitive == "bn" and node.parameters[0] in self.slots:
                 owner = self.model.get_submodule(node.parameters[0].rpartition(".")[0])
-                if hasattr(owner, "reset_running_stats"):
+                if isinstance(owner, nn.modules.batchnorm._NormBase):
                     owner.reset_running_stats()

@@ -1,0 +1,1 @@
+"""The graph hypernetwork: node features → graph network → decoders."""

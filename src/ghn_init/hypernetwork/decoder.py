@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class ConvDecoder(nn.Module):
         """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; the grid's top left corner, interpolated where the kernel exceeds S."""
         S, (H, W) = self.kernel, kernel
         rows, columns = (H, W) if max(H, W) <= S else (S, S)
-        fc, second = self.fc[0], self.conv[2]
+        fc, second = cast(nn.Linear, self.fc[0]), cast(nn.Linear, self.conv[2])
         weight = fc.weight.view(-1, S, S, fc.in_features)[:, :rows, :columns].permute(1, 2, 0, 3)
         bias = fc.bias.view(-1, S, S)[:, :rows, :columns].permute(1, 2, 0)
         features = F.relu(F.linear(h, weight.reshape(-1, fc.in_features), bias.reshape(-1)))

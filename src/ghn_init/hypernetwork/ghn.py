@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_init.graph import PRIMITIVES, Graph
@@ -18,14 +20,23 @@ from ghn_init.hypernetwork.decoder import ConvDecoder, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
 from ghn_init.hypernetwork.shape_encoding import ShapeEncoder
 from ghn_init.hypernetwork.slots import Slot
+from ghn_init.hypernetwork.storage import write_folder
 
 _PRIMITIVE_INDEX = {name: index for index, name in enumerate(PRIMITIVES)}
 _CHUNK = 256
 """Kernel positions that are decoded at once; bounds the memory of a step to about 4 MiB at 64 × 64 channels."""
 
 
-class GHN(nn.Module):
+class GHN(
+    nn.Module,
+    huggingface_hub.PyTorchModelHubMixin,
+    license="apache-2.0",
+    library_name="ghn_init",
+    tags=["hypernetwork"],
+):
     """A GHN-1, a GHN-2 or the MLP ablation. Parameters have the published names.
+
+    `save_pretrained`, `from_pretrained` and `push_to_hub` are the hub mixin's.
 
     Source: arXiv 1810.05749 (GHN-1), arXiv 2110.13100 (GHN-2).
     """
@@ -42,6 +53,16 @@ class GHN(nn.Module):
         self.decoder = ConvDecoder(config)
         self.decoder_1d = VectorDecoder(config)
         self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(self.decoder_1d.length, config.num_classes))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_folder(save_directory, self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
+        """Loads from a folder, a file or the hub; arguments and errors as in `ghn_init.load`."""
+        from ghn_init.checkpoint import load
+
+        return load(pretrained_model_name_or_path, **kwargs)
 
     def features(self, graph: Graph) -> Tensor:
         """(N, D) node features: primitive and shape."""
@@ -69,26 +90,28 @@ class GHN(nn.Module):
         Yields:
             Each slot with its core: (O', I', H, W) for weights, O' ≤ M0, I' ≤ M1; (L',) for vectors.
         """
-        M0, M1 = self.config.max_shape[:2]
-        groups: dict[tuple[object, ...], list[Slot]] = defaultdict(list)
+        groups: dict[tuple[str, int, int, int, int], list[Slot]] = defaultdict(list)
         for slot in slots:
-            out_channels, in_channels, height, width = slot.sizes
-            if slot.kind in ("weight", "position"):
-                groups["kernel", min(out_channels, M0), min(in_channels, M1), height, width].append(slot)
-            elif slot.kind == "classifier_weight":
-                groups["classifier", min(in_channels, M1)].append(slot)
-            else:
-                groups["vector",].append(slot)
-        for (kind, *sizes), members in groups.items():
+            groups[self._group(slot)].append(slot)
+        for (family, o, i, height, width), members in groups.items():
             for chunk in _chunks(members):
                 rows = h[[slot.node for slot in chunk]]
-                if kind == "vector":
+                if family == "vector":
                     yield from self._vectors(chunk, rows)
-                elif kind == "classifier":
-                    yield from self._scaled(chunk, self.decoder.classifier(rows, *sizes)[..., None, None])  # type: ignore[arg-type]
+                elif family == "classifier":
+                    yield from self._scaled(chunk, self.decoder.classifier(rows, i)[..., None, None])
                 else:
-                    o, i, height, width = sizes
-                    yield from self._scaled(chunk, self.decoder(rows, o, i, (height, width)))  # type: ignore[arg-type]
+                    yield from self._scaled(chunk, self.decoder(rows, o, i, (height, width)))
+
+    def _group(self, slot: Slot) -> tuple[str, int, int, int, int]:
+        """Slots with the same key are decoded together: the decoder, and the sizes that it makes."""
+        M0, M1 = self.config.max_shape[:2]
+        o, i, height, width = slot.sizes
+        if slot.kind in ("weight", "position"):
+            return ("kernel", min(o, M0), min(i, M1), height, width)
+        if slot.kind == "classifier_weight":
+            return ("classifier", M0, min(i, M1), 1, 1)
+        return ("vector", 1, 1, 1, 1)
 
     def _scaled(self, slots: Sequence[Slot], cores: Tensor) -> Iterator[tuple[Slot, Tensor]]:
         for slot, core in zip(slots, cores, strict=True):

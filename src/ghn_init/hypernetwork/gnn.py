@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -50,8 +51,8 @@ class GatedGNN(nn.Module):
 
     def _weights(self) -> list[Tensor]:
         mlps = [self.mlp, self.mlp_ve] if self.ve else [self.mlp]
-        first = [mlp.fc[0] for mlp in mlps]
-        second = [mlp.fc[2] for mlp in mlps]
+        first = [cast(nn.Linear, mlp.fc[0]) for mlp in mlps]
+        second = [cast(nn.Linear, mlp.fc[2]) for mlp in mlps]
         return [
             torch.cat([layer.weight for layer in first]),
             torch.cat([layer.bias for layer in first]),
@@ -64,9 +65,7 @@ class GatedGNN(nn.Module):
         ]
 
 
-def message_weights(
-    graphs: Sequence[Graph], num_nodes: int, ve: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def message_weights(graphs: Sequence[Graph], num_nodes: int, ve: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What each node takes of the others' messages, for the forward and for the reverse sweep.
 
     Returns:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import lru_cache
 from math import isqrt
 
 import torch
@@ -60,7 +59,6 @@ class ShapeEncoder(nn.Module):
         self.kernels = kernel_vocabulary(largest_kernel)
         self.embed_spatial = nn.Embedding(len(self.kernels) + 1, hid // 4)
         self.embed_channel = nn.Embedding(len(self.channels) + 1, hid // 4)
-        self._channel_row = lru_cache(maxsize=None)(self._find_channel_row)
 
     def rows(self, node: Node) -> tuple[int, int, int, int]:
         """Rows of the two tables for one node: output channels, input channels, kernel height, kernel width."""
@@ -70,10 +68,11 @@ class ShapeEncoder(nn.Module):
         o, i, kh, kw = sizes
         return (self._channel_row(o), self._channel_row(i), self._kernel_row(kh), self._kernel_row(kw))
 
-    def _find_channel_row(self, size: int) -> int:
-        if size not in self.channels and 4 <= size <= 7:
-            size = 8
-        return nearest(self.channels, size)
+    def _channel_row(self, size: int) -> int:
+        row = nearest(self.channels, size)
+        if 4 <= size <= 7 and self.channels[row] != size:
+            return nearest(self.channels, 8)
+        return row
 
     def _kernel_row(self, size: int) -> int:
         return nearest(self.kernels, 3 if size == 2 else size)
@@ -81,6 +80,4 @@ class ShapeEncoder(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(N, 4) int64 rows → (N, D)."""
         o, i, kh, kw = rows.unbind(1)
-        return torch.cat(
-            [self.embed_channel(o), self.embed_channel(i), self.embed_spatial(kh), self.embed_spatial(kw)], dim=1
-        )
+        return torch.cat([self.embed_channel(o), self.embed_channel(i), self.embed_spatial(kh), self.embed_spatial(kw)], dim=1)

@@ -43,6 +43,7 @@ class Sweep(torch.autograd.Function):
         b_ih: Tensor,
         b_hh: Tensor,
     ) -> Tensor:
+        """Runs the sweep and keeps what the backward pass needs."""
         weights = tuple(w.detach().cpu().numpy() for w in (w1, b1, w2, b2, w_ih, w_hh, b_ih, b_hh))
         ctx.device = h.device
         ctx.saved = (edges, weights, *_forward(h.detach().cpu().numpy(), edges, *weights))
@@ -50,13 +51,23 @@ class Sweep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        """Gradients of the states and of the eight weights; `edges` has none."""
         grads = _backward(grad.cpu().numpy(), *ctx.saved)
         on_device = [torch.from_numpy(g).to(ctx.device) for g in grads]
         return (on_device[0], None, *on_device[1:])
 
 
 def _forward(
-    h: Array, edges: Array, w1: Array, b1: Array, w2: Array, b2: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array
+    h: Array,
+    edges: Array,
+    w1: Array,
+    b1: Array,
+    w2: Array,
+    b2: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array,
+    b_hh: Array,
 ) -> tuple[Array, ...]:
     B, N, D = h.shape
     P = edges.shape[0]
@@ -91,7 +102,7 @@ def _backward(
     gates: Array,
     new: Array,
     hidden: Array,
-) -> tuple[Array, ...]:
+) -> tuple[Any, ...]:
     w1, _, w2, _, w_ih, w_hh, _, _ = weights
     B, N, D = grad.shape
     P = edges.shape[0]
@@ -115,7 +126,7 @@ def _backward(
         d_m[:, t] = d_gates_m[:, t] @ w_ih
         d_direct[:, t], d_hidden[:, t], d_u[:, t] = d_h * z, d_a, d_u_t
 
-    def outer(g: Array, x: Array) -> Array:
+    def outer(g: Array, x: Array) -> Any:
         return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
 
     d_states = d_direct + d_gates_h @ w_hh

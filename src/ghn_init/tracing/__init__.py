@@ -1,0 +1,1 @@
+"""Model → architecture graph: unwrap, inputs, record, rules, flow."""

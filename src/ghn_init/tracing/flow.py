@@ -179,7 +179,7 @@ class GraphBuilder:
         return result
 
     def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make the model's first output, (B, classes), with no other parameters after them, and their biases."""
+        """The weights that make the model's first output, (B, classes), with nothing learned after them, and their biases."""
         weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:

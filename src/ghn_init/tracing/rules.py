@@ -194,9 +194,7 @@ def convolve(b: GraphBuilder, call: Call, dilation: Any, groups: int, transposed
     dilation = dilation if isinstance(dilation, list | tuple) else [dilation]
     primitive = "conv" if groups == 1 else "dil_conv" if min(dilation) > 1 else "sep_conv"
     flipped = transposed and groups == 1  # (in, out, …); grouped ones are (in, out / groups, …)
-    result = apply_weight(
-        b, b.flow(call.args[0]), call.args[1], argument(call, 2, "bias"), primitive, stored_flipped=flipped
-    )
+    result = apply_weight(b, b.flow(call.args[0]), call.args[1], argument(call, 2, "bias"), primitive, stored_flipped=flipped)
     b.assign(call.outputs, result)
 
 
@@ -204,9 +202,9 @@ def convolve(b: GraphBuilder, call: Call, dilation: Any, groups: int, transposed
 def _recurrent(b: GraphBuilder, call: Call) -> None:
     """Each direction of each layer: x → input weight → bias → recurrent weight → bias; directions are concatenated."""
     if isinstance(call.args[3], list | tuple):  # packed sequence: (data, batch sizes, state, parameters, …)
-        params, has_biases, layers, bidirectional = call.args[3:6] + (call.args[8],)
+        params, has_biases, layers, bidirectional = (*call.args[3:6], call.args[8])
     else:
-        params, has_biases, layers, bidirectional = call.args[2:5] + (call.args[7],)
+        params, has_biases, layers, bidirectional = (*call.args[2:5], call.args[7])
     directions = 2 if bidirectional else 1
     per_direction = len(params) // (layers * directions)
     flow, params = b.flow(call.args[0]), list(params)

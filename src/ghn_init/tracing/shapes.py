@@ -1,6 +1,6 @@
 """Result shapes of the most frequent operations, by formula: many times faster than PyTorch's own meta kernels.
 
-Each rule takes the operation's arguments on meta tensors and returns the result, or `NotImplemented` to leave the call to PyTorch.
+Each rule takes the operation's arguments on meta tensors and returns the result, or `NotImplemented` to leave it to PyTorch.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _CONTAINERS = (dict, OrderedDict, list, set)
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restores every module's attributes (training flags, caches, hooks, containers) and all random states on exit."""
     modules = [(vars(module), dict(vars(module)), _contents(module)) for module in model.modules()]
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Encoder layers in eval mode would hide their parameters in one fused operation.
@@ -34,7 +34,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             for container, content in contents:
                 _refill(container, content)
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)

@@ -65,6 +65,13 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
         elif kind.__name__ == "DTensor" or hasattr(parameter, "device_mesh"):
             yield f"'{name}' is a {kind.__name__}", "initialise before sharding"
         elif parameter.is_complex():
-            yield f"'{name}' is {parameter.dtype}", "complex parameters have no prediction; keep them in a model of their own"
-        elif parameter.is_quantized or parameter.dtype not in _FLOATING or kind.__module__.startswith(("torchao", "bitsandbytes")):
+            yield (
+                f"'{name}' is {parameter.dtype}",
+                "complex parameters have no prediction; keep them in a model of their own",
+            )
+        elif (
+            parameter.is_quantized
+            or parameter.dtype not in _FLOATING
+            or kind.__module__.startswith(("torchao", "bitsandbytes"))
+        ):
             yield f"'{name}' is {kind.__name__} of {parameter.dtype}", "initialise before quantising"

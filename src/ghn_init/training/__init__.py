@@ -1,0 +1,1 @@
+"""Meta-training: random architectures × images → a hypernetwork."""

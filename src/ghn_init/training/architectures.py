@@ -164,7 +164,7 @@ class _Parts:
         return nn.Sequential(layer, self.norm(o), *([self.activation()] if act else []))
 
     def stage(self, i: int, stage: Stage, size: int) -> nn.Sequential:
-        first = [nn.MaxPool2d(2, ceil_mode=True)] if stage.block in _POOLED and stage.stride > 1 else []
+        first: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if stage.block in _POOLED and stage.stride > 1 else []
         if stage.block in _POOLED and i != stage.width:
             first.append(self.conv(i, stage.width))
             i = stage.width
@@ -263,9 +263,7 @@ class ConvNeXt(nn.Module):
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""

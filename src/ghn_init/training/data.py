@@ -42,7 +42,9 @@ class Images:
         if pixels.dim() != 4 or pixels.shape[1] != 3 or pixels.dtype != torch.uint8:
             raise TrainingError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; expected (n, 3, H, W) uint8.")
         if labels.shape != pixels.shape[:1] or len(labels) == 0:
-            raise TrainingError(f"labels are {tuple(labels.shape)} for {len(pixels)} images; expected one per image, at least one.")
+            raise TrainingError(
+                f"labels are {tuple(labels.shape)} for {len(pixels)} images; expected one per image, at least one."
+            )
         if like is not None:
             return cls(pixels, labels, like.num_classes, like.mean, like.std)
         sample = pixels[:: max(len(pixels) // 10_000, 1)].float().div(255)

@@ -137,7 +137,7 @@ def train(
             networks = [network(index) for index in workers.share(drawn)]
             pixels, labels = images.batch(step, recipe.batch_size, recipe.seed)
             loss, accuracy = meta_step(model, networks, pixels, labels, recipe.bf16)
-            loss, accuracy = workers.average((p.grad for p in model.parameters()), loss, accuracy)
+            loss, accuracy = workers.average([p.grad for p in model.parameters() if p.grad is not None], loss, accuracy)
             lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup)
             update(model, average, optimizer, lr, recipe, step)
             now = time.monotonic()
@@ -210,7 +210,13 @@ class CurveLog:
 
     def write(self, progress: Progress, seconds: float) -> None:
         """Adds a step."""
-        row = [progress.step, f"{progress.loss:.4f}", f"{progress.accuracy:.4f}", f"{progress.lr:.3g}", f"{self._before + seconds:.1f}"]
+        row = [
+            progress.step,
+            f"{progress.loss:.4f}",
+            f"{progress.accuracy:.4f}",
+            f"{progress.lr:.3g}",
+            f"{self._before + seconds:.1f}",
+        ]
         self._writer.writerow(row)
         if progress.step % 50 == 0:
             self._file.flush()

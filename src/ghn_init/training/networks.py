@@ -33,7 +33,9 @@ class Network:
         record = record_calls(module, (torch.empty(2, 3, image_size, image_size, device="meta"),), {}, WHOLE)
         graph = build_graph(record)
         if graph.kept:
-            raise TrainingError(f"these parameters can't be predicted: {dict(graph.kept)}; leave them out of training networks.")
+            raise TrainingError(
+                f"these parameters can't be predicted: {dict(graph.kept)}; leave them out of training networks."
+            )
         return cls(module, graph, tuple(slots_of(graph, record.parameters, num_classes, with_head=True)))
 
     def __call__(self, cores: Mapping[str, Tensor], x: Tensor) -> Tensor:

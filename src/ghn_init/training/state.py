@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ghn_init.errors import TrainingError
 
 
-def save_state(path: Path, step: int, config: dict[str, object], model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_state(
+    path: Path,
+    step: int,
+    config: dict[str, object],
+    model: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
     """Writes `path` so that a reader sees the old file or the new one, never half of it."""
     names = [name for name, _ in model.named_parameters()]
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}

@@ -1,0 +1,104 @@
+"""Where hypernetworks come from: bundled with the package, a folder, a file, or the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from torch import Tensor
+
+from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, check_size, fitted, read_file, read_folder
+
+DEFAULT = "ghn2-cifar10-small"
+"""Name of the bundled checkpoint that is used where none is asked for."""
+
+_PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
+
+
+def bundled() -> dict[str, Path]:
+    """Names and folders of the checkpoints that come with the package."""
+    root = Path(str(resources.files("ghn_init"))) / "checkpoints"
+    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / CONFIG).is_file()}
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = DEFAULT,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    device: torch.device | str = "cpu",
+) -> GHN:
+    """Loads a hypernetwork in float32, in eval mode. Nothing is unpickled.
+
+    Args:
+        name_or_path: In this order: a bundled name, a folder with `config.json` and `model.safetensors`, a `.safetensors`
+            file with the configuration in its metadata, or a hub id `owner/repo` or `owner/repo@revision`.
+        revision: Branch, tag or commit on the hub.
+        cache_dir: Folder of the hub's cache; by default the client's.
+        local_files_only: Don't go online; `HF_HUB_OFFLINE=1` does the same.
+        token: For private repositories.
+        device: Where the hypernetwork goes.
+
+    Raises:
+        CheckpointError: Nothing of that name, or a file that is missing, damaged or of another kind.
+
+    Example:
+        >>> import ghn_init
+        >>> ghn_init.load(ghn_init.DEFAULT).config.num_classes
+        10
+    """
+    name = os.fspath(name_or_path)
+    own = bundled()
+    path = own.get(name, Path(name).expanduser())
+    if path.is_dir():
+        return _build(*read_folder(path), path).to(device)
+    if path.is_file():
+        return _build(*read_file(path), path).to(device)
+    if _is_hub_id(name):
+        repository, _, tag = name.partition("@")
+        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+        folder = _download(repository, tag or revision, options)
+        return _build(*read_folder(folder), folder).to(device)
+    raise CheckpointError(
+        f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
+        f"nor a hub id owner/repo; {EXPECTED}."
+    )
+
+
+def _is_hub_id(name: str) -> bool:
+    parts = name.partition("@")[0].split("/")
+    looks_local = name.startswith((".", "~", "/")) or name.endswith((".safetensors", *_PICKLED))
+    return len(parts) == 2 and all(parts) and not looks_local
+
+
+def _download(repository: str, revision: str | None, options: Mapping[str, Any]) -> Path:
+    """Folder in the cache with both files."""
+    where = f"{repository}@{revision}" if revision else repository
+    try:
+        files = [huggingface_hub.hf_hub_download(repository, file, revision=revision, **options) for file in (CONFIG, MODEL)]
+    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"could not get {CONFIG} and {MODEL} of {where!r} from the hub ({type(error).__name__}: {reason}); "
+            f"check name, revision, token and connection, or pass a local folder."
+        ) from error
+    return Path(files[1]).parent
+
+
+def _build(config: GHNConfig, tensors: dict[str, Tensor], path: Path) -> GHN:
+    check_size(config, tensors, path)
+    with torch.device("meta"):
+        model = GHN(config)
+    model.load_state_dict(fitted(model.state_dict(), tensors, path), assign=True)
+    return model.eval()

@@ -1,0 +1,134 @@
+"""A hypernetwork on disk: `config.json` beside `model.safetensors`, whose metadata holds the configuration as well.
+
+Nothing is unpickled, and nothing of a file is believed before it was compared with what its configuration says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.config import GHNConfig
+
+CONFIG, MODEL = "config.json", "model.safetensors"
+EXPECTED = f"expected a folder with {CONFIG} and {MODEL}, or a .safetensors file with the configuration in its metadata"
+
+
+def write_folder(folder: Path, config: GHNConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Writes both files; the tensors' file also loads on its own."""
+    text = json.dumps(config.to_dict(), indent=2)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = folder / (MODEL + ".tmp")
+    save_file(stored, temporary, metadata={"format": "pt", "config": text})
+    os.replace(temporary, folder / MODEL)
+    (folder / CONFIG).write_text(text + "\n")
+
+
+def read_folder(folder: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a folder.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    missing = [name for name in (CONFIG, MODEL) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} has no {' and no '.join(missing)}; {EXPECTED}.")
+    try:
+        text = (folder / CONFIG).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} can't be read ({error}); expected JSON.") from error
+    _, tensors = read_file(folder / MODEL, need_config=False)
+    return parse_config(text, folder / CONFIG), tensors
+
+
+def read_file(path: Path, need_config: bool = True) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Configuration and tensors of one safetensors file; floating tensors come in float32.
+
+    Raises:
+        CheckpointError: Not a safetensors file, damaged, or without a configuration.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} is not a .safetensors file; {EXPECTED}. Pickled files are never read.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); {EXPECTED}.") from error
+    if not need_config:
+        return GHNConfig(1), tensors
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} has no metadata key 'config'; {EXPECTED}.")
+    return parse_config(metadata["config"], path), tensors
+
+
+def parse_config(text: str, path: Path) -> GHNConfig:
+    """The configuration in a JSON text.
+
+    Raises:
+        CheckpointError: Not JSON, or values that no hypernetwork has.
+    """
+    try:
+        values: Any = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"the configuration of {path} is not JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"the configuration of {path} is a {type(values).__name__}; expected a JSON object.")
+    try:
+        return GHNConfig.from_dict(values)
+    except CheckpointError as error:
+        raise CheckpointError(f"the configuration of {path} can't be used: {error}") from error
+
+
+def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses a configuration whose decoder is larger than the tensors that came with it, before anything is built from it.
+
+    Raises:
+        CheckpointError: It is.
+    """
+    M0, M1, S, _ = config.max_shape
+    claimed = 4 * config.hid**2 * S**2 + 8 * config.hid * M0 * M1 + config.num_classes * (M0 + 1)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if claimed > held:
+        raise CheckpointError(
+            f"the configuration of {path} needs {claimed:,} parameters for its decoder, the file has {held:,}; it is damaged "
+            f"or belongs to another file."
+        )
+
+
+def fitted(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The file's tensors as the model takes them: float32; published 1×1 convolution kernels become matrices.
+
+    Raises:
+        CheckpointError: Names, shapes or types differ, or values are not finite; all that is wrong in one error.
+    """
+    problems = [f"no tensor '{name}'" for name in expected if name not in tensors]
+    problems += [f"unexpected tensor '{name}'" for name in tensors if name not in expected]
+    result = {}
+    for name, like in expected.items():
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        if tensor.dim() == 4 and like.dim() == 2 and tensor.shape[2:] == (1, 1):
+            tensor = tensor[..., 0, 0]
+        if tensor.shape != like.shape:
+            problems.append(f"'{name}' is {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+        elif tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            problems.append(f"'{name}' is {tensor.dtype}, expected a floating type")
+        elif not torch.isfinite(tensor).all():
+            problems.append(f"'{name}' has values that are not finite")
+        else:
+            result[name] = tensor.float().contiguous()
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise CheckpointError(f"{path} does not hold the hypernetwork of its configuration: {'; '.join(problems[:5])}{more}.")
+    return result
