@@ -1,0 +1,265 @@
+"""Tiny models, one hazard each, with the graph and the kept parameters that are expected of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its example inputs, its primitives without the input, and kept parameters → words of the reason."""
+
+    build: Callable[[], nn.Module]
+    primitives: dict[str, int]
+    kept: dict[str, str] = field(default_factory=dict)
+    inputs: Any = None
+
+
+class Fn(nn.Module):
+    """Attributes from keywords; forward is a function of the module and its inputs."""
+
+    def __init__(self, forward: Callable[..., Any], **attributes: Any) -> None:
+        super().__init__()
+        self.function = forward
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self, *args, **kwargs)
+
+
+def images(channels: int = 3, size: int = 8) -> Tensor:
+    return torch.zeros(2, channels, size, size)
+
+
+def param(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
+
+
+def conv(i: int = 3, o: int = 8, k: int = 3, **kwargs: Any) -> nn.Conv2d:
+    return nn.Conv2d(i, o, k, padding=k // 2, **kwargs)
+
+
+class Subclassed(nn.Conv2d):
+    """Standardises its weight, under another name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)
+        return F.conv2d(x, w, self.bias, padding=1)
+
+
+def tied() -> nn.Module:
+    model = Fn(lambda m, x: m.b(m.a(x)), a=nn.Linear(8, 8, bias=False), b=nn.Linear(8, 8))
+    model.b.weight = model.a.weight
+    return model
+
+
+def hand_rms(m: Any, x: Tensor) -> Tensor:
+    return m.fc(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * m.scale)
+
+
+def hand_layer_norm(m: Any, x: Tensor) -> Tensor:
+    x = m.fc(x)
+    deviation = torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-6)
+    return (x - x.mean(-1, keepdim=True)) / deviation * m.scale + m.shift
+
+
+def explicit_attention(m: Any, x: Tensor) -> Tensor:
+    q, k, v = m.qkv(x).chunk(3, -1)
+    logits = q @ k.transpose(-2, -1) * 0.5 + m.table[m.index]
+    return m.out(logits.softmax(-1) @ v)
+
+
+def vit(m: Any, x: Tensor) -> Tensor:
+    x = m.patch(x).flatten(2).transpose(1, 2)
+    x = torch.cat([m.token.expand(2, -1, -1), x], 1) + m.position
+    return m.head((x + m.gamma * m.fc(m.norm(x)))[:, 0])
+
+
+def gate(m: Any, x: Tensor) -> Tensor:
+    x = m.body(x)
+    return m.head((x * m.gate(x.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3)))
+
+
+def looks_at_values(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) if x.sum().item() >= 0 else m.b(x)
+
+
+def stores(m: Any, x: Tensor) -> Tensor:
+    m.last = m.a(x)
+    m.seen.append(m.last)
+    m.steps += 1
+    return m.last * m.plain
+
+
+def slices(m: Any, x: Tensor) -> Tensor:
+    out = x.new_zeros(2, 8, 8, 8)
+    out[:, :4] = m.a(x)
+    out[:, 4:] = m.b(x)
+    return m.c(out)
+
+
+def cell_loop(m: Any, x: Tensor) -> Tensor:
+    h, c = x.new_zeros(2, 6), x.new_zeros(2, 6)
+    for step in x.unbind(1):
+        h, c = m.cell(step, (h, c))
+    return m.head(h)
+
+
+def siamese(m: Any, x: Tensor) -> Tensor:
+    return torch.cat([m.a(x), m.a(x.flip(2))], 1)
+
+
+def vectors(*shape: int) -> Tensor:
+    return torch.zeros(*shape)
+
+
+SEQUENCE = vectors(2, 5, 8)
+
+ZOO: dict[str, Case] = {
+    "plain": Case(
+        lambda: nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)),
+        {"conv": 2, "bias": 2, "bn": 1, "max_pool": 1},
+        inputs=images(),
+    ),
+    "tied weights": Case(tied, {"conv": 1}, {"b.bias": "does not reach"}, inputs=vectors(2, 8)),
+    "reused module": Case(lambda: Fn(siamese, a=conv()), {"conv": 1, "bias": 1}, inputs=images()),
+    "unused parameter": Case(
+        lambda: Fn(lambda m, x: m.a(x), a=conv(), spare=param(3)),
+        {"conv": 1, "bias": 1},
+        {"spare": "does not use it"},
+        inputs=images(),
+    ),
+    "functional convolution": Case(
+        lambda: Fn(lambda m, x: F.conv2d(x, m.w, m.b), w=param(8, 3, 3, 3), b=param(8)), {"conv": 1, "bias": 1}, inputs=images()
+    ),
+    "x @ w": Case(lambda: Fn(lambda m, x: x @ m.w + m.b, w=param(8, 4), b=param(4)), {"conv": 1, "bias": 1}, inputs=SEQUENCE),
+    "x @ w.T": Case(lambda: Fn(lambda m, x: x @ m.w.T, w=param(4, 8)), {"conv": 1}, inputs=SEQUENCE),
+    "w @ x": Case(lambda: Fn(lambda m, x: m.w @ x, w=param(4, 5)), {"conv": 1}, inputs=SEQUENCE),
+    "einsum": Case(lambda: Fn(lambda m, x: torch.einsum("bld,do->blo", x, m.w), w=param(8, 4)), {"conv": 1}, inputs=SEQUENCE),
+    "dict input and output": Case(
+        lambda: Fn(lambda m, left, right: {"sum": m.a(left) + m.b(right)}, a=nn.Linear(8, 4), b=nn.Linear(8, 4)),
+        {"conv": 2, "bias": 2, "sum": 1},
+        inputs={"left": vectors(2, 8), "right": vectors(2, 8)},
+    ),
+    "tuple input and output": Case(
+        lambda: Fn(lambda m, x, y: (m.a(x), m.b(y)), a=nn.Linear(8, 4), b=nn.Linear(8, 4)),
+        {"conv": 2, "bias": 2},
+        inputs=(vectors(2, 8), vectors(2, 8)),
+    ),
+    "eval mode": Case(lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).eval(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images()),
+    "grouped": Case(
+        lambda: nn.Sequential(conv(3, 6), conv(6, 6, groups=6), nn.Conv2d(6, 6, 3, groups=3, dilation=2)),
+        {"conv": 1, "sep_conv": 1, "dil_conv": 1, "bias": 3},
+        inputs=images(),
+    ),
+    "1-D": Case(lambda: nn.Sequential(nn.Conv1d(8, 4, 3), nn.AvgPool1d(2)), {"conv": 1, "bias": 1, "avg_pool": 1}, inputs=vectors(2, 8, 9)),
+    "3-D": Case(lambda: nn.Conv3d(3, 4, (2, 3, 3)), {"conv": 1, "bias": 1}, inputs=vectors(2, 3, 4, 8, 8)),
+    "transposed": Case(
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.ConvTranspose2d(8, 4, 3, groups=2)),
+        {"conv": 1, "sep_conv": 1, "bias": 2},
+        inputs=images(),
+    ),
+    "subclass": Case(lambda: Subclassed(3, 8, 3), {"conv": 1, "bias": 1}, inputs=images()),
+    "weight norm": Case(
+        lambda: parametrizations.weight_norm(conv()),
+        {"conv": 1, "bias": 1},
+        {"parametrizations.weight.original0": "reparametrises 'parametrizations.weight.original1'"},
+        inputs=images(),
+    ),
+    "spectral norm": Case(lambda: parametrizations.spectral_norm(nn.Linear(8, 4)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8)),
+    "multi-head attention": Case(
+        lambda: Fn(lambda m, x: m.attention(x, x, x)[0], attention=nn.MultiheadAttention(8, 2, batch_first=True)),
+        {"conv": 2, "bias": 2, "msa": 1},
+        inputs=SEQUENCE,
+    ),
+    "encoder layer in eval mode": Case(
+        lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(),
+        {"conv": 4, "bias": 4, "msa": 1, "sum": 2, "ln": 2},
+        inputs=SEQUENCE,
+    ),
+    "explicit attention": Case(
+        lambda: Fn(
+            explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)
+        ),
+        {"conv": 2, "bias": 2, "msa": 1},
+        {"table": "attention logits"},
+        inputs=SEQUENCE,
+    ),
+    "norms": Case(
+        lambda: nn.Sequential(conv(), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True), nn.LayerNorm(8), nn.RMSNorm(8)),
+        {"conv": 1, "bias": 1, "ln": 3, "bn": 1},
+        inputs=images(),
+    ),
+    "RMS norm by hand": Case(lambda: Fn(hand_rms, scale=param(8), fc=nn.Linear(8, 8)), {"ln": 1, "conv": 1, "bias": 1}, inputs=SEQUENCE),
+    "layer norm by hand": Case(
+        lambda: Fn(hand_layer_norm, fc=nn.Linear(8, 8), scale=param(8), shift=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "norm without parameters": Case(
+        lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8, elementwise_affine=False)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
+    ),
+    "vision transformer": Case(
+        lambda: Fn(
+            vit,
+            patch=nn.Conv2d(3, 8, 4, 4),
+            token=param(1, 1, 8),
+            position=param(1, 5, 8),
+            norm=nn.LayerNorm(8),
+            fc=nn.Linear(8, 8),
+            gamma=param(8),
+            head=nn.Linear(8, 10),
+        ),
+        {"conv": 3, "bias": 3, "pos_enc": 1, "sum": 2, "ln": 1},
+        {"token": "class or register token", "gamma": "scales a stream"},
+        inputs=images(),
+    ),
+    "squeeze and excite": Case(
+        lambda: Fn(gate, body=conv(), gate=nn.Conv2d(8, 8, 1), head=nn.Linear(8, 10)),
+        {"conv": 3, "bias": 3, "cse": 1, "glob_avg": 1},
+        inputs=images(),
+    ),
+    "recurrent": Case(
+        lambda: Fn(lambda m, x: m.rnn(x)[0], rnn=nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)),
+        {"conv": 8, "bias": 8, "concat": 2},
+        inputs=SEQUENCE,
+    ),
+    "recurrent cell": Case(
+        lambda: Fn(cell_loop, cell=nn.LSTMCell(8, 6), head=nn.Linear(6, 3)), {"conv": 3, "bias": 3}, inputs=SEQUENCE
+    ),
+    "embedding": Case(
+        lambda: nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 4)), {"pos_enc": 1, "conv": 1, "bias": 1}, inputs=torch.zeros(2, 5).long()
+    ),
+    "looks at values": Case(
+        lambda: Fn(looks_at_values, a=conv(), b=conv()), {"conv": 1, "bias": 1}, {"b.weight": "not use", "b.bias": "not use"}, inputs=images()
+    ),
+    "stores what it sees": Case(
+        lambda: Fn(stores, a=conv(), seen=[], steps=torch.zeros(()), plain=torch.ones(8, 8)), {"conv": 1, "bias": 1}, inputs=images()
+    ),
+    "slice writes": Case(
+        lambda: Fn(slices, a=conv(3, 4), b=conv(3, 4), c=conv(8, 8)), {"conv": 3, "bias": 3}, inputs=images()
+    ),
+    "residual with dropout": Case(
+        lambda: Fn(lambda m, x: m.b(m.drop(m.a(x))) + m.c(x), a=conv(), b=conv(8), c=conv(), drop=nn.Dropout(0.5)),
+        {"conv": 3, "bias": 3, "sum": 1},
+        inputs=images(),
+    ),
+    "half precision": Case(lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).half(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images().half()),
+    "channels last": Case(
+        lambda: conv().to(memory_format=torch.channels_last), {"conv": 1, "bias": 1}, inputs=images()
+    ),
+    "image of 32 px": Case(
+        lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(8 * 32 * 32, 10)), {"conv": 2, "bias": 2}
+    ),
+    "one channel": Case(lambda: nn.Sequential(conv(1), nn.Flatten(), nn.Linear(8 * 28 * 28, 10)), {"conv": 2, "bias": 2}),
+    "vectors": Case(lambda: nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 2)), {"conv": 2, "bias": 2}),
+}  # fmt: skip
