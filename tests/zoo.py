@@ -130,7 +130,7 @@ ZOO: dict[str, Case] = {
         {"conv": 2, "bias": 2, "bn": 1, "max_pool": 1},
         inputs=images(),
     ),
-    "tied weights": Case(tied, {"conv": 1}, {"b.bias": "does not reach"}, inputs=vectors(2, 8)),
+    "tied weights": Case(tied, {"conv": 1, "bias": 1}, inputs=vectors(2, 8)),
     "reused module": Case(lambda: Fn(siamese, a=conv()), {"conv": 1, "bias": 1}, inputs=images()),
     "unused parameter": Case(
         lambda: Fn(lambda m, x: m.a(x), a=conv(), spare=param(3)),

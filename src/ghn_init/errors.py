@@ -27,3 +27,7 @@ class StrictError(GHNInitError):
 
 class TrainingError(GHNInitError):
     """Meta-training can't start, resume or go on with what it was given."""
+
+
+class ModelSpecError(GHNInitError):
+    """A command line names a model that can't be built."""

@@ -67,6 +67,8 @@ class Recorder(TorchDispatchMode):
         self._writes: dict[int, tuple[int, Value]] = {}  # storage → (position in calls, value written into it)
         self._born: dict[int, int] = {}  # id of tensor → position in calls
         self._meta: dict[int, Tensor] = {}
+        self._constants: set[int] = set()  # storages that the model brought along
+        self._overwritten: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # with what was in them
 
     def register(self, tensor: Tensor, source: Source, name: str | None = None) -> Value:
         """Gives `tensor` its value from here on."""
@@ -79,6 +81,7 @@ class Recorder(TorchDispatchMode):
         value = self._values.get(id(tensor))
         if value is None:
             value = self.register(tensor, "constant")
+            self._constants.add(tensor.untyped_storage()._cdata)
         if self._writes:
             written = self._writes.get(tensor.untyped_storage()._cdata)
             if written is not None and written[0] > self._born[id(tensor)]:
@@ -96,12 +99,27 @@ class Recorder(TorchDispatchMode):
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
         recorded = _map(self.value_of, (tuple(args), kwargs))
+        if self._constants and func._schema.is_mutable:
+            self._back_up(args, kwargs)
         shape_rule = SHAPES.get(name) if self._on_meta else None
         result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
         if result is NotImplemented:
             result = func(*args, **kwargs)
         self._record(func, name, recorded, args, result)
         return result
+
+    def _back_up(self, args: Any, kwargs: Any) -> None:
+        """Before the model's own plain tensors are written in place."""
+        for tensor in _leaves((args, kwargs), Tensor):
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self._constants and key not in self._overwritten and not tensor.is_meta:
+                self._overwritten[key] = (storage, storage.clone())
+
+    def restore(self) -> None:
+        """Gives the model's own plain tensors their values back."""
+        for storage, content in self._overwritten.values():
+            storage.copy_(content)
 
     def _record(self, func: Any, name: str, recorded: Any, args: Any, result: Any) -> None:
         tensors = list(_leaves(result, Tensor))
@@ -170,8 +188,11 @@ def record_calls(
         recorder.register(tensor, "parameter", name)
     for tensor in _leaves((args, kwargs), Tensor):
         recorder.register(tensor, "input")
-    with torch.inference_mode(), recorder:
-        result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
+    try:
+        with torch.inference_mode(), recorder:
+            result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
+    finally:
+        recorder.restore()
     return Record(
         calls=tuple(recorder.calls),
         outputs=tuple(recorder.value_of(tensor) for tensor in output_tensors(result)),

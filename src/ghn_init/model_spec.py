@@ -1,0 +1,88 @@
+"""`timm:NAME`, `torchvision:NAME` or `module:callable` → a model with random weights."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ghn_init.errors import ModelSpecError
+
+
+def build(spec: str, num_classes: int | None = None) -> nn.Module:
+    """Builds the model that a command line names.
+
+    Args:
+        spec: `timm:resnet50`, `torchvision:resnet50`, or `package.module:callable`, where calling gives a module; modules in
+            the working directory are found.
+        num_classes: Passed on as `num_classes` where given.
+
+    Raises:
+        ModelSpecError: No such library, module, or name, or the callable fails or gives something else.
+    """
+    library, separator, name = spec.partition(":")
+    if not separator or not library or not name:
+        raise ModelSpecError(f"{spec!r} names no model; expected timm:NAME, torchvision:NAME or module:callable.")
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    if library == "timm":
+        return _timm(name, options)
+    if library == "torchvision":
+        return _torchvision(name, options)
+    return _own(spec, library, name, options)
+
+
+def _timm(name: str, options: dict[str, Any]) -> nn.Module:
+    timm = _library("timm")
+    if not timm.is_model(name.partition(".")[0]):
+        raise ModelSpecError(_unknown(name, "timm", timm.list_models()))
+    return timm.create_model(name, **options)
+
+
+def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    models = _library("torchvision").models
+    if name not in models.list_models():
+        raise ModelSpecError(_unknown(name, "torchvision", models.list_models()))
+    if name in ("googlenet", "inception_v3"):
+        options = {**options, "init_weights": False}  # their own init takes minutes and is overwritten anyway
+    return models.get_model(name, weights=None, **options)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ModelSpecError(f"{name} is not installed ({error}); pip install {name}.") from error
+
+
+def _unknown(name: str, library: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"see {library}.list_models()."
+    return f"{library} has no model {name!r}; {hint}"
+
+
+def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Module:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        factory: Any = importlib.import_module(module)
+        for part in name.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelSpecError(f"{spec!r} can't be found ({error}); expected timm:NAME, torchvision:NAME or module:callable.") from error
+    model = _called(spec, factory, options) if not isinstance(factory, nn.Module) else factory
+    if not isinstance(model, nn.Module):
+        raise ModelSpecError(f"{spec!r} gives a {type(model).__name__}; expected a callable that returns a torch.nn.Module.")
+    return model
+
+
+def _called(spec: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    try:
+        return factory(**options)
+    except Exception as error:
+        raise ModelSpecError(f"{spec!r} failed when called: {type(error).__name__}: {error}.") from error

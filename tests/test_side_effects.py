@@ -1,0 +1,142 @@
+"""Tracing and predicting leave the model, its gradients and every random state as they were, also when the forward raises."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from zoo import Case, Fn, conv, images, param
+
+import ghn_init
+
+Verb = Callable[[nn.Module, ghn_init.GHN, Any], Any]
+VERBS: dict[str, Verb] = {
+    "trace": lambda model, ghn, inputs: ghn_init.trace(model, inputs),
+    "predict": lambda model, ghn, inputs: ghn_init.predict(model, ghn, inputs),
+}
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything that could be left behind, by value."""
+    return {
+        "state": {name: (id(t), t.data_ptr(), t._version, t.clone()) for name, t in model.state_dict(keep_vars=True).items()},
+        "grads": {name: (id(p.grad), p.requires_grad) for name, p in model.named_parameters()},
+        "modules": {name: (module.training, attributes(module)) for name, module in model.named_modules()},
+        "random": (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()),  # noqa: NPY002
+        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "fast path": torch.backends.mha.get_fastpath_enabled(),
+    }
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    values = {}
+    for key, value in vars(module).items():
+        if isinstance(value, Tensor):
+            values[key] = (id(value), value.clone())
+        elif isinstance(value, dict):
+            values[key] = (id(value), [(k, id(v)) for k, v in value.items()])
+        elif isinstance(value, list | set):
+            values[key] = (id(value), [id(v) for v in value])
+        else:
+            values[key] = (id(value), value)
+    return values
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, tuple | list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_nothing_is_left_behind(case: Case, ghn: ghn_init.GHN, verb: str) -> None:
+    model = case.build()
+    before = snapshot(model)
+    VERBS[verb](model, ghn, case.inputs)
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_nothing_is_left_behind_by_gradients_hooks_and_mixed_modes(ghn: ghn_init.GHN, verb: str) -> None:
+    calls = []
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.Dropout(), nn.Flatten(), nn.Linear(512, 10))
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    model[0].register_forward_hook(lambda *_: calls.append(1))
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    before = snapshot(model)
+    VERBS[verb](model, ghn, images())
+    assert_same(before, snapshot(model))
+
+
+def fails(m: Any, x: Tensor) -> Tensor:
+    m.training = not m.training
+    m.left = m.a(x)
+    m.seen.append(1)
+    m.register_buffer("late", x)
+    torch.manual_seed(7)
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    raise RuntimeError("broken on purpose")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_nothing_is_left_behind_when_the_forward_raises(ghn: ghn_init.GHN, verb: str) -> None:
+    model = Fn(fails, a=conv(), seen=[0], norm=nn.BatchNorm2d(3))
+    before = snapshot(model)
+    with pytest.raises(ghn_init.TraceError, match="broken on purpose"):
+        VERBS[verb](model, ghn, images())
+    assert_same(before, snapshot(model))
+
+
+def test_example_inputs_are_not_written() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.a(x.add_(1)) if x.sum().item() > -1 else x
+
+    x = images()
+    ghn_init.trace(Fn(forward, a=conv()), x)
+    assert torch.equal(x, images())
+
+
+def test_plain_tensors_of_the_model_are_not_written() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.steps += 1
+        m.nested["count"].add_(1)
+        return m.a(x)
+
+    for forward_ in (forward, lambda m, x: forward(m, x) + x.sum().item()):
+        model = Fn(forward_, a=conv(), steps=torch.zeros(()), nested={"count": torch.zeros(3)})
+        ghn_init.trace(model, images())
+        assert model.steps == 0
+        assert torch.equal(model.nested["count"], torch.zeros(3))
+
+
+def test_an_optimizer_stays_valid(ghn: ghn_init.GHN) -> None:
+    model = nn.Sequential(conv(), nn.Flatten(), nn.Linear(512, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ghn_init.initialize(model, ghn, images())
+    model(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_stored_parameter_outside_of_any_layer_is_kept_bit_for_bit(ghn: ghn_init.GHN) -> None:
+    model = Fn(lambda m, x: m.a(x) * m.scale, a=conv(), scale=param(1))
+    before = model.scale.detach().clone()
+    ghn_init.initialize(model, ghn, images())
+    assert torch.equal(model.scale, before)
