@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [-o docs/coverage.md] [--only resnet50 vit_b_32] [--skip-timm] [--threads 2]
 
 Per model: seconds to trace, to find distances, to predict and to write (median of `--repeats`), extra peak memory over
-the model's own, and the ratio of all four stages to the model's own construction in the same process. Fails if a value is not finite
-or if the report does not cover every parameter exactly once.
+the model's own, and the ratio of all four stages to the model's own construction in the same process. Fails if a value is
+not finite or if the report does not cover every parameter exactly once.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zoo import ZOO, Case
 
 from ghn_init import GHN, GHNConfig
+from zoo import ZOO, Case
 
 
 @pytest.fixture(scope="session")

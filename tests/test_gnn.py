@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_graph import random_edges
 from torch import Tensor
 
 from ghn_init.graph import Graph, Node
@@ -13,6 +12,7 @@ from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.gnn import GatedGNN
 from ghn_init.hypernetwork.slots import slots_of
+from test_graph import random_edges
 
 
 def random_graph(num_nodes: int, seed: int = 0) -> Graph:
@@ -60,8 +60,6 @@ def test_gradients_equal_autograd_through_the_equations(ve: bool) -> None:
     got = torch.autograd.grad((gnn(h[None], [graph])[0] * direction).sum(), [h, *gnn.parameters()])
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
 
 
 def test_batched_graphs_equal_each_alone(ghn: GHN) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo import Case, Fn, conv, images, param
 
 import ghn_init
+from zoo import Case, Fn, conv, images, param
 
 Verb = Callable[[nn.Module, ghn_init.GHN, Any], Any]
 VERBS: dict[str, Verb] = {

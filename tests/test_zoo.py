@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from zoo import Case
 
 import ghn_init
+from zoo import Case
 
 
 def test_graph_has_the_expected_primitives(case: Case) -> None:

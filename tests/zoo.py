@@ -155,13 +155,19 @@ ZOO: dict[str, Case] = {
         {"conv": 2, "bias": 2},
         inputs=(vectors(2, 8), vectors(2, 8)),
     ),
-    "eval mode": Case(lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).eval(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images()),
+    "eval mode": Case(
+        lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).eval(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images()
+    ),
     "grouped": Case(
         lambda: nn.Sequential(conv(3, 6), conv(6, 6, groups=6), nn.Conv2d(6, 6, 3, groups=3, dilation=2)),
         {"conv": 1, "sep_conv": 1, "dil_conv": 1, "bias": 3},
         inputs=images(),
     ),
-    "1-D": Case(lambda: nn.Sequential(nn.Conv1d(8, 4, 3), nn.AvgPool1d(2)), {"conv": 1, "bias": 1, "avg_pool": 1}, inputs=vectors(2, 8, 9)),
+    "1-D": Case(
+        lambda: nn.Sequential(nn.Conv1d(8, 4, 3), nn.AvgPool1d(2)),
+        {"conv": 1, "bias": 1, "avg_pool": 1},
+        inputs=vectors(2, 8, 9),
+    ),
     "3-D": Case(lambda: nn.Conv3d(3, 4, (2, 3, 3)), {"conv": 1, "bias": 1}, inputs=vectors(2, 3, 4, 8, 8)),
     "transposed": Case(
         lambda: nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.ConvTranspose2d(8, 4, 3, groups=2)),
@@ -175,7 +181,9 @@ ZOO: dict[str, Case] = {
         {"parametrizations.weight.original0": "reparametrises 'parametrizations.weight.original1'"},
         inputs=images(),
     ),
-    "spectral norm": Case(lambda: parametrizations.spectral_norm(nn.Linear(8, 4)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8)),
+    "spectral norm": Case(
+        lambda: parametrizations.spectral_norm(nn.Linear(8, 4)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8)
+    ),
     "multi-head attention": Case(
         lambda: Fn(lambda m, x: m.attention(x, x, x)[0], attention=nn.MultiheadAttention(8, 2, batch_first=True)),
         {"conv": 2, "bias": 2, "msa": 1},
@@ -187,9 +195,7 @@ ZOO: dict[str, Case] = {
         inputs=SEQUENCE,
     ),
     "explicit attention": Case(
-        lambda: Fn(
-            explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)
-        ),
+        lambda: Fn(explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)),
         {"conv": 2, "bias": 2, "msa": 1},
         {"table": "attention logits"},
         inputs=SEQUENCE,
@@ -199,14 +205,18 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "ln": 3, "bn": 1},
         inputs=images(),
     ),
-    "RMS norm by hand": Case(lambda: Fn(hand_rms, scale=param(8), fc=nn.Linear(8, 8)), {"ln": 1, "conv": 1, "bias": 1}, inputs=SEQUENCE),
+    "RMS norm by hand": Case(
+        lambda: Fn(hand_rms, scale=param(8), fc=nn.Linear(8, 8)), {"ln": 1, "conv": 1, "bias": 1}, inputs=SEQUENCE
+    ),
     "layer norm by hand": Case(
         lambda: Fn(hand_layer_norm, fc=nn.Linear(8, 8), scale=param(8), shift=param(8)),
         {"conv": 1, "bias": 1, "ln": 1},
         inputs=SEQUENCE,
     ),
     "norm without parameters": Case(
-        lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8, elementwise_affine=False)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
+        lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8, elementwise_affine=False)),
+        {"conv": 1, "bias": 1},
+        inputs=SEQUENCE,
     ),
     "vision transformer": Case(
         lambda: Fn(
@@ -237,29 +247,32 @@ ZOO: dict[str, Case] = {
         lambda: Fn(cell_loop, cell=nn.LSTMCell(8, 6), head=nn.Linear(6, 3)), {"conv": 3, "bias": 3}, inputs=SEQUENCE
     ),
     "embedding": Case(
-        lambda: nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 4)), {"pos_enc": 1, "conv": 1, "bias": 1}, inputs=torch.zeros(2, 5).long()
+        lambda: nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        inputs=torch.zeros(2, 5).long(),
     ),
     "looks at values": Case(
-        lambda: Fn(looks_at_values, a=conv(), b=conv()), {"conv": 1, "bias": 1}, {"b.weight": "not use", "b.bias": "not use"}, inputs=images()
+        lambda: Fn(looks_at_values, a=conv(), b=conv()),
+        {"conv": 1, "bias": 1},
+        {"b.weight": "not use", "b.bias": "not use"},
+        inputs=images(),
     ),
     "stores what it sees": Case(
-        lambda: Fn(stores, a=conv(), seen=[], steps=torch.zeros(()), plain=torch.ones(8, 8)), {"conv": 1, "bias": 1}, inputs=images()
+        lambda: Fn(stores, a=conv(), seen=[], steps=torch.zeros(()), plain=torch.ones(8, 8)),
+        {"conv": 1, "bias": 1},
+        inputs=images(),
     ),
-    "slice writes": Case(
-        lambda: Fn(slices, a=conv(3, 4), b=conv(3, 4), c=conv(8, 8)), {"conv": 3, "bias": 3}, inputs=images()
-    ),
+    "slice writes": Case(lambda: Fn(slices, a=conv(3, 4), b=conv(3, 4), c=conv(8, 8)), {"conv": 3, "bias": 3}, inputs=images()),
     "residual with dropout": Case(
         lambda: Fn(lambda m, x: m.b(m.drop(m.a(x))) + m.c(x), a=conv(), b=conv(8), c=conv(), drop=nn.Dropout(0.5)),
         {"conv": 3, "bias": 3, "sum": 1},
         inputs=images(),
     ),
-    "half precision": Case(lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).half(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images().half()),
-    "channels last": Case(
-        lambda: conv().to(memory_format=torch.channels_last), {"conv": 1, "bias": 1}, inputs=images()
+    "half precision": Case(
+        lambda: nn.Sequential(conv(), nn.BatchNorm2d(8)).half(), {"conv": 1, "bias": 1, "bn": 1}, inputs=images().half()
     ),
-    "image of 32 px": Case(
-        lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(8 * 32 * 32, 10)), {"conv": 2, "bias": 2}
-    ),
+    "channels last": Case(lambda: conv().to(memory_format=torch.channels_last), {"conv": 1, "bias": 1}, inputs=images()),
+    "image of 32 px": Case(lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(8 * 32 * 32, 10)), {"conv": 2, "bias": 2}),
     "one channel": Case(lambda: nn.Sequential(conv(1), nn.Flatten(), nn.Linear(8 * 28 * 28, 10)), {"conv": 2, "bias": 2}),
     "vectors": Case(lambda: nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 2)), {"conv": 2, "bias": 2}),
-}  # fmt: skip
+}

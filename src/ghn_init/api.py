@@ -125,7 +125,7 @@ def _head(graph: Graph, classes: int, head: Head) -> tuple[bool, str]:
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _decode(ghn: GHN, graph: Graph, slots: list[Slot]) -> dict[str, Tensor]:
     """Decoded cores by name, in topological order."""
     (h,) = ghn.embed_nodes([graph])

@@ -43,7 +43,10 @@ Model = Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or modul
 Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled name, folder, file or hub id")]
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
-Head = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Predict the classification head; auto: where it has the hypernetwork's classes")]
+Head = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option(help="Predict the classification head; auto: where it has the hypernetwork's classes"),
+]
 
 
 def main() -> None:
@@ -152,8 +155,9 @@ def train(
         task = bar.add_task("reading images", total=steps)
 
         def show(progress: loop.Progress) -> None:
-            numbers = f"loss {progress.loss:.3f}  accuracy {100 * progress.accuracy:.1f} %  {progress.networks_per_second:.1f} networks/s"
-            bar.update(task, completed=progress.step, description=numbers)
+            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"
+            speed = f"{progress.networks_per_second:.1f} networks/s"
+            bar.update(task, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
 
         ghn_init.train(
             data, output, on_step=show, steps=steps, meta_batch=meta_batch, batch_size=batch_size, lr=lr, bf16=bf16, seed=seed

@@ -74,7 +74,9 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
         for part in name.split("."):
             factory = getattr(factory, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ModelSpecError(f"{spec!r} can't be found ({error}); expected timm:NAME, torchvision:NAME or module:callable.") from error
+        raise ModelSpecError(
+            f"{spec!r} can't be found ({error}); expected timm:NAME, torchvision:NAME or module:callable."
+        ) from error
     model = _called(spec, factory, options) if not isinstance(factory, nn.Module) else factory
     if not isinstance(model, nn.Module):
         raise ModelSpecError(f"{spec!r} gives a {type(model).__name__}; expected a callable that returns a torch.nn.Module.")

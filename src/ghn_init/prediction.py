@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
-from ghn_init.hypernetwork.slots import Slot, fill, fill_
+from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.report import Report
 
 
@@ -23,9 +23,10 @@ class PredictedTensors(Mapping[str, Tensor]):
         self._slots, self._cores, self._like, self._seed = slots, cores, like, seed
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = fill(self._slots[name], self._cores[name], noise_of(name, self._seed))
         like = self._like[name]
-        return tensor.to(dtype=like.dtype, device="cpu" if like.is_meta else like.device).contiguous()
+        tensor = torch.empty(like.shape, dtype=like.dtype, device="cpu" if like.is_meta else like.device)
+        fill_(tensor, self._slots[name], self._cores[name].to(tensor.device), noise_of(name, self._seed))
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._slots)

@@ -1,0 +1,153 @@
+"""Predictions: heads, strictness, running statistics, devices, all or nothing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ghn_init
+from ghn_init import GHN
+from zoo import Fn, conv, images, param
+
+
+def classifier(classes: int) -> nn.Module:
+    return nn.Sequential(conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+
+
+@pytest.mark.parametrize(("classes", "head", "predicted"), [
+    (10, "auto", True), (7, "auto", False), (10, True, True), (7, True, True), (10, False, False), (7, False, False),
+])  # fmt: skip
+def test_head(ghn: GHN, classes: int, head: Any, predicted: bool) -> None:
+    prediction = ghn_init.predict(classifier(classes), ghn, images(), head=head)
+    assert ("3.weight" in prediction.tensors) == predicted
+    assert ("3.bias" in prediction.tensors) == predicted
+    if not predicted:
+        assert "classification head" in prediction.kept["3.weight"]
+
+
+def test_a_head_of_other_classes_names_both_numbers(ghn: GHN) -> None:
+    reason = ghn_init.predict(classifier(7), ghn, images()).kept["3.weight"]
+    assert reason == "classification head of 7 classes, the hypernetwork has 10 (head=True predicts it)"
+
+
+def test_head_takes_nothing_else(ghn: GHN) -> None:
+    with pytest.raises(ValueError, match="head is 'maybe'; expected True, False or 'auto'"):
+        ghn_init.predict(classifier(7), ghn, images(), head="maybe")  # type: ignore[arg-type]
+
+
+def test_running_statistics_are_reset_where_weights_were_predicted(ghn: GHN) -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8, affine=False))
+    for _ in range(3):
+        model(torch.randn(4, 3, 8, 8) + 5)
+    untouched = model[3].running_mean.clone()
+    ghn_init.initialize(model, ghn, images())
+    assert torch.equal(model[1].running_mean, torch.zeros(8))
+    assert torch.equal(model[1].running_var, torch.ones(8))
+    assert model[1].num_batches_tracked == 0
+    assert torch.equal(model[3].running_mean, untouched)
+    assert untouched.abs().max() > 0
+
+
+def test_predict_writes_nothing_and_apply_writes_everything(ghn: GHN) -> None:
+    model = classifier(10)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    prediction = ghn_init.predict(model, ghn, images())
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    prediction.apply_()
+    assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_a_changed_model_is_refused_and_nothing_is_written(ghn: GHN) -> None:
+    model = classifier(10)
+    prediction = ghn_init.predict(model, ghn, images())
+    model[3] = nn.Linear(9, 10)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        ghn_init.ShapeMismatchError, match=r"predicted \(10, 8\) for '3.weight' of shape \(10, 9\).*nothing was"
+    ):
+        prediction.apply_()
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_a_model_without_storage_is_predicted_and_applied_later(ghn: GHN) -> None:
+    with torch.device("meta"):
+        model = classifier(10)
+    prediction = ghn_init.predict(model, ghn, images().to("meta"))
+    assert prediction.tensors["0.weight"].device.type == "cpu"
+    with pytest.raises(ghn_init.ShapeMismatchError, match=r"'0.weight' is on the meta device.*to_empty"):
+        prediction.apply_()
+    model.to_empty(device="cpu")
+    prediction.apply_()
+    assert torch.equal(model[0].weight, prediction.tensors["0.weight"])
+
+
+def test_predicted_tensors_are_the_callers_own(ghn: GHN) -> None:
+    prediction = ghn_init.predict(classifier(10), ghn, images())
+    tensor = prediction.tensors["0.weight"]
+    value = tensor.clone()
+    tensor.mul_(2)
+    assert torch.equal(prediction.tensors["0.weight"], value)
+
+
+def test_values_beyond_half_precision_are_refused(ghn: GHN) -> None:
+    prediction = ghn_init.predict(classifier(10).half(), ghn, images().half())
+    prediction.cores["0.weight"].fill_(1e6)
+    with pytest.raises(ghn_init.ShapeMismatchError, match=r"'0.weight' exceed torch.float16"):
+        prediction.apply_()
+
+
+def test_damaged_hypernetworks_are_refused(ghn: GHN) -> None:
+    damaged = copy.deepcopy(ghn)
+    damaged.embed.weight.data.fill_(torch.nan)
+    with pytest.raises(ghn_init.CheckpointError, match=r"not finite for \['0.weight'"):
+        ghn_init.predict(classifier(10), damaged, images())
+
+
+def test_strict_names_what_is_kept_and_what_is_approximated(ghn: GHN) -> None:
+    model = Fn(lambda m, x: m.b(m.a(x) * m.scale), a=conv(k=9), b=conv(8), scale=param(1))
+    with pytest.raises(ghn_init.StrictError, match=r"'scale': it scales a stream.*strict=False"):
+        ghn_init.initialize(model, ghn, images(), strict=True)
+    with pytest.raises(ghn_init.StrictError, match=r"'a.weight': kernel 9×9 interpolated from 7×7"):
+        ghn_init.initialize(model, ghn, images(), strict=True)
+
+
+def test_strict_accepts_what_is_whole_and_a_head_left_out_on_request(ghn: GHN) -> None:
+    ghn_init.initialize(classifier(10), ghn, images(), strict=True)
+    ghn_init.initialize(classifier(7), ghn, images(), head=False, strict=True)
+    with pytest.raises(ghn_init.StrictError, match="classification head of 7 classes"):
+        ghn_init.initialize(classifier(7), ghn, images(), strict=True)
+
+
+def test_the_seed_decides_what_is_random_and_nothing_else_does(ghn: GHN) -> None:
+    model = Fn(lambda m, x: m.fc(m.p + x), p=param(1, 10, 8), fc=nn.Linear(8, 8))
+    x = torch.zeros(2, 10, 8)
+
+    def values(seed: int) -> torch.Tensor:
+        torch.rand(3)
+        return ghn_init.predict(model, ghn, x, seed=seed).tensors["p"]
+
+    assert torch.equal(values(0), values(0))
+    assert not torch.equal(values(0)[:, 0], values(1)[:, 0])
+    assert torch.equal(values(0)[:, 1:], values(1)[:, 1:])
+
+
+def test_a_hypernetwork_in_double_precision_predicts_in_single(ghn: GHN) -> None:
+    double = copy.deepcopy(ghn).double()
+    model = classifier(10)
+    a, b = (ghn_init.predict(model, g, images()).tensors["0.weight"] for g in (ghn, double))
+    torch.testing.assert_close(a, b)
+    assert double.embed.weight.dtype == torch.float64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_agrees_with_the_cpu(ghn: GHN) -> None:
+    model = classifier(10)
+    on_cpu = ghn_init.predict(model, ghn, images()).tensors
+    on_cuda = ghn_init.predict(model.cuda(), ghn, images()).tensors
+    for name in on_cuda:
+        assert on_cuda[name].device.type == "cuda"
+        torch.testing.assert_close(on_cuda[name].cpu(), on_cpu[name], rtol=1e-4, atol=1e-4)

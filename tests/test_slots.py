@@ -1,0 +1,131 @@
+"""Tiling: decoded cores → parameters, against index arithmetic element by element."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from ghn_init.graph import Graph, Node
+from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.decoder import ConvDecoder
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.slots import Slot, fill, fill_, slots_of
+
+
+def weight_slot(*layout: int, transposed: bool = False, kind: str = "weight") -> Slot:
+    sizes = (*layout, *(1,) * (4 - len(layout))) if len(layout) <= 4 else (*layout[:2], *layout[-2:])
+    shape = (layout[1], layout[0], *layout[2:]) if transposed else layout
+    return Slot("w", 0, kind, sizes, layout, shape, transposed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layout", [(5, 7, 3, 3), (16, 4, 3, 3), (40, 36, 1, 1), (17, 33, 2, 3), (20, 20)])
+def test_element_o_i_is_the_cores_o_modulo_its_channels(layout: tuple[int, ...], transposed: bool) -> None:
+    slot = weight_slot(*layout, transposed=transposed)
+    core = torch.randn(min(layout[0], 16), min(layout[1], 16), *slot.sizes[2:])
+    filled = fill(slot, core)
+    assert filled.shape == slot.shape
+    filled = filled.transpose(0, 1) if transposed else filled
+    expected = torch.empty(slot.sizes)
+    for o, i in itertools.product(range(layout[0]), range(layout[1])):
+        expected[o, i] = core[o % core.shape[0], i % core.shape[1]]
+    assert torch.equal(filled.reshape(slot.sizes), expected)
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        weight_slot(40, 36, 3, 3),
+        weight_slot(40, 36, 3, 3, transposed=True),
+        weight_slot(40, 5),
+        weight_slot(5, 40),
+        weight_slot(40, 36, 4),
+        weight_slot(40, 36, 2, 3, 3),
+        weight_slot(40, 36, 2, 3, 3, transposed=True),
+        Slot("b", 0, "bias", (50, 1, 1, 1), (50,), (50,)),
+        Slot("b", 0, "bias", (50, 1, 1, 1), (50,), (1, 50, 1)),
+        Slot("p", 0, "position", (1, 20, 4, 4), (1, 17, 20), (1, 17, 20)),
+    ],
+    ids=lambda slot: f"{slot.kind}-{slot.shape}",
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_writing_blocks_equals_filling_at_once(slot: Slot, dtype: torch.dtype) -> None:
+    core = (
+        torch.randn(16) if slot.kind == "bias" else torch.randn(min(slot.sizes[0], 16), min(slot.sizes[1], 16), *slot.sizes[2:])
+    )
+    parameter = torch.full(slot.shape, torch.nan, dtype=dtype)
+    fill_(parameter, slot, core, torch.Generator().manual_seed(1))
+    assert torch.equal(parameter, fill(slot, core, torch.Generator().manual_seed(1)).to(dtype))
+
+
+def test_writing_keeps_channels_last() -> None:
+    parameter = torch.empty(40, 36, 3, 3).to(memory_format=torch.channels_last)
+    core = torch.randn(16, 16, 3, 3)
+    fill_(parameter, weight_slot(40, 36, 3, 3), core)
+    assert parameter.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(parameter[16:32, 16:32], core)
+
+
+def test_every_slice_along_the_depth_is_the_same_kernel() -> None:
+    core = torch.randn(8, 4, 3, 3)
+    filled = fill(weight_slot(8, 4, 5, 3, 3), core)
+    assert all(torch.equal(filled[:, :, d], core) for d in range(5))
+
+
+def test_a_one_dimensional_kernel_is_the_first_column() -> None:
+    core = torch.randn(8, 4, 3, 1)
+    assert torch.equal(fill(weight_slot(8, 4, 3), core), core[..., 0])
+
+
+def test_position_rows_follow_the_grid_and_class_tokens_are_small_and_random() -> None:
+    core = torch.randn(1, 6, 3, 3)
+    slot = Slot("p", 0, "position", (1, 6, 3, 3), (1, 11, 6), (1, 11, 6))
+    filled = fill(slot, core, torch.Generator().manual_seed(0))
+    for row, (y, x) in enumerate(itertools.product(range(3), range(3))):
+        assert torch.equal(filled[0, 2 + row], core[0, :, y, x])
+    assert 0 < filled[0, :2].abs().max() < 0.1
+    assert torch.equal(filled, fill(slot, core, torch.Generator().manual_seed(0)))
+    assert not torch.equal(filled, fill(slot, core, torch.Generator().manual_seed(1)))
+
+
+def test_fan_in_scaling() -> None:
+    assert weight_slot(64, 32, 3, 3).scale == pytest.approx((2 / (32 * 9)) ** 0.5)
+    assert weight_slot(64, 1, 3, 3).scale == pytest.approx((1 / 9) ** 0.5)
+    assert weight_slot(64, 32, 1, 7).scale == pytest.approx((1 / (32 * 7)) ** 0.5)
+
+
+@pytest.mark.parametrize("sizes", [(3, 5, 1, 1), (8, 8, 3, 3), (1, 8, 5, 2)])
+def test_decoding_a_corner_equals_the_corner_of_everything(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    decoder = ConvDecoder(GHNConfig(num_classes=4, max_shape=(8, 8, 5, 5), hid=8))
+    h = torch.randn(3, 8)
+    o, i, height, width = sizes
+    whole = decoder(h, 8, 8, (5, 5))
+    torch.testing.assert_close(decoder(h, o, i, (height, width)), whole[:, :o, :i, :height, :width], rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_beyond_the_decoder_are_interpolated() -> None:
+    torch.manual_seed(0)
+    decoder = ConvDecoder(GHNConfig(num_classes=4, max_shape=(4, 4, 3, 3), hid=8))
+    h = torch.randn(1, 8)
+    large, whole = decoder(h, 4, 4, (7, 5)), decoder(h, 4, 4, (3, 3))
+    expected: Tensor = torch.nn.functional.interpolate(whole.flatten(0, 1), size=(7, 5), mode="bilinear")
+    torch.testing.assert_close(large.flatten(0, 1), expected)
+
+
+def test_the_head_gets_the_hypernetworks_classes() -> None:
+    ghn = GHN(GHNConfig(num_classes=7, max_shape=(8, 8, 3, 3), hid=8))
+    nodes = (Node("input"), Node("conv", (7, 30), "w", head=True), Node("bias", (7,), "b", head=True))
+    import numpy as np
+
+    graph = Graph(nodes, np.array([[0, 1], [1, 2]]))
+    shapes = {"w": (7, 30), "b": (7,)}
+    slots = slots_of(graph, shapes, 7, with_head=True)
+    assert [slot.kind for slot in slots] == ["classifier_weight", "classifier_bias"]
+    (cores,) = ghn([graph], [slots])
+    assert cores["w"].shape == (7, 8, 1, 1)
+    assert fill(slots[0], cores["w"]).shape == (7, 30)
+    assert slots_of(graph, shapes, 7, with_head=False) == []
