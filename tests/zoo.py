@@ -194,6 +194,14 @@ ZOO: dict[str, Case] = {
         {"conv": 4, "bias": 4, "msa": 1, "sum": 2, "ln": 2},
         inputs=SEQUENCE,
     ),
+    "cross-attention": Case(
+        lambda: nn.TransformerDecoderLayer(8, 2, 16, batch_first=True),
+        {"conv": 6, "bias": 6, "msa": 2, "sum": 3, "ln": 3},
+        inputs=(vectors(2, 5, 8), vectors(2, 4, 8)),
+    ),
+    "slices of one weight": Case(
+        lambda: Fn(lambda m, x: F.linear(x, m.w[:4], m.b[:4]), w=param(6, 8), b=param(6)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
+    ),
     "explicit attention": Case(
         lambda: Fn(explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)),
         {"conv": 2, "bias": 2, "msa": 1},

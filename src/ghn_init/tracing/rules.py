@@ -125,7 +125,15 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
         return (same_shape or same_size)[0]
     # A batched product sees the weight expanded over the batch.
     inner = [name for name in flow.params if b_numel(b, name) == numel(shape[-2:]) and len(shape) > 2]
-    return inner[0] if inner else None
+    if inner:
+        return inner[0]
+    return flow.params[0] if len(flow.params) == 1 and is_piece(shape, b.shapes[flow.params[0]], flow.flipped) else None
+
+
+def is_piece(shape: tuple[int, ...], whole: tuple[int, ...], flipped: bool) -> bool:
+    """Whether a weight is some output channels of a parameter, as queries, keys and values packed in one are."""
+    shape = (*shape[:-2], shape[-1], shape[-2]) if flipped and len(shape) > 1 else shape
+    return len(shape) == len(whole) and shape[1:] == tuple(whole[1:]) and 0 < shape[0] < whole[0]
 
 
 @rule("linear")

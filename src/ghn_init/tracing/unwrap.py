@@ -56,7 +56,7 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
         elif isinstance(module, torch.jit.ScriptModule):
             yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
             return
-        elif ".quantized" in kind.__module__ and "torch" in kind.__module__:
+        elif ".quantized" in kind.__module__ and "torch" in kind.__module__ and kind.__name__ != "LinearPackedParams":
             yield f"{name or 'the model'} is a quantised {kind.__name__}", "initialise before quantising"
     for name, parameter in model.named_parameters():
         kind = type(parameter)

@@ -1,0 +1,80 @@
+"""Which inputs are tried, and what the error says when none works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import nn
+from zoo import Fn, conv, images
+
+import ghn_init
+from ghn_init.tracing.inputs import candidates
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: conv(), (2, 3, 224, 224)),
+        (lambda: timm.create_model("resnet18"), (2, 3, 224, 224)),
+        (lambda: timm.create_model("resnet18", in_chans=5), (2, 5, 224, 224)),
+        (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64), (2, 3, 64, 64)),
+        (lambda: timm.create_model("inception_v3"), (2, 3, 299, 299)),
+    ],
+)
+def test_first_guess(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        first = next(candidates(build()))
+    assert tuple(first.args[0].shape) == shape
+    assert first.args[0].is_meta
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU()),
+        nn.Sequential(nn.Conv3d(2, 8, 3), nn.ReLU()),
+        nn.Sequential(conv(7), nn.ReLU()),
+        nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 2)),
+        nn.Sequential(conv(1), nn.Flatten(), nn.Linear(8 * 64 * 64, 2)),
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+    ],
+    ids=["1-D", "3-D", "7 channels", "tokens", "64 px", "transformer"],
+)
+def test_first_layers_tell_what_they_take(model: nn.Module) -> None:
+    assert ghn_init.trace(model).kept == {}
+
+
+@pytest.mark.parametrize(("name", "size"), [("ViT", {}), ("ViT", {"image_size": 64}), ("Bert", {}), ("T5", {})])
+def test_transformers_configurations_are_read(name: str, size: dict[str, int]) -> None:
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    if name == "T5":
+        small = {"d_model": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "d_kv": 4, "vocab_size": 20}
+    config = getattr(transformers, f"{name}Config")(**small, **size)
+    model = getattr(transformers, f"{name}Model")(config)
+    assert ghn_init.trace(model).num_nodes > 8
+
+
+@pytest.mark.parametrize("inputs", [torch.zeros(2, 5), (torch.zeros(2, 5),), {"input": torch.zeros(2, 5)}, [torch.zeros(2, 5)]])
+def test_example_inputs_take_a_tensor_a_tuple_or_a_dict(inputs: object) -> None:
+    assert ghn_init.trace(nn.Linear(5, 3), inputs).primitives["conv"] == 1
+
+
+def test_a_failing_forward_shows_the_input_and_the_way_out() -> None:
+    with pytest.raises(ghn_init.TraceError, match=r"Linear failed on \(float32\[2, 7\]\) from example_inputs.*example_inputs="):
+        ghn_init.trace(nn.Linear(5, 3), torch.zeros(2, 7))
+
+
+def test_a_model_without_a_workable_guess_says_how_many_were_tried() -> None:
+    def picky(m: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return m.a(x) + y  # type: ignore[operator]
+
+    with pytest.raises(ghn_init.TraceError, match=r"\d+ other guesses failed too.*missing 1 required positional argument: 'y'"):
+        ghn_init.trace(Fn(lambda m, x, y: picky(m, x, y), a=conv()))
+
+
+def test_example_inputs_on_another_device_kind_are_fine() -> None:
+    assert ghn_init.trace(conv(), images().to("meta")).primitives["conv"] == 1
