@@ -8,10 +8,10 @@ import pytest
 import timm
 import torch
 from torch import nn
-from zoo import Fn, conv, images
 
 import ghn_init
 from ghn_init.tracing.inputs import candidates
+from zoo import Fn, conv, images
 
 
 @pytest.mark.parametrize(

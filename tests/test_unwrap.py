@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from zoo import Fn, conv, images, param
 
 import ghn_init
 from ghn_init import GHN, UnsupportedModelError
+from zoo import Fn, conv, images, param
 
 
 def small() -> nn.Module:

@@ -200,7 +200,9 @@ ZOO: dict[str, Case] = {
         inputs=(vectors(2, 5, 8), vectors(2, 4, 8)),
     ),
     "slices of one weight": Case(
-        lambda: Fn(lambda m, x: F.linear(x, m.w[:4], m.b[:4]), w=param(6, 8), b=param(6)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
+        lambda: Fn(lambda m, x: F.linear(x, m.w[:4], m.b[:4]), w=param(6, 8), b=param(6)),
+        {"conv": 1, "bias": 1},
+        inputs=SEQUENCE,
     ),
     "explicit attention": Case(
         lambda: Fn(explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)),

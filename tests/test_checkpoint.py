@@ -1,0 +1,232 @@
+"""Checkpoints on disk: the same bits back, and one clear error for whatever is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import ghn_init
+from ghn_init import GHN, CheckpointError, GHNConfig
+from ghn_init.checkpoint import bundled
+
+CONFIG = json.dumps(GHNConfig(num_classes=10, max_shape=(16, 16, 7, 7), hid=8).to_dict())
+
+
+@pytest.fixture
+def folder(ghn: GHN, tmp_path: Path) -> Path:
+    ghn.save_pretrained(tmp_path / "ghn")
+    return tmp_path / "ghn"
+
+
+def test_saved_and_loaded_is_the_same(ghn: GHN, folder: Path) -> None:
+    for path in (folder, folder / "model.safetensors", str(folder)):
+        loaded = ghn_init.load(path)
+        assert loaded.config == ghn.config
+        assert not loaded.training
+        for name, tensor in ghn.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], tensor)
+    assert GHN.from_pretrained(folder).config == ghn.config
+
+
+def test_half_precision_files_load_in_single(ghn: GHN, folder: Path) -> None:
+    half = {name: tensor.half() for name, tensor in ghn.state_dict().items()}
+    save_file(half, folder / "model.safetensors")
+    assert {p.dtype for p in ghn_init.load(folder).parameters()} == {torch.float32}
+
+
+def test_the_published_convolution_layout_loads(ghn: GHN, tmp_path: Path) -> None:
+    published = {
+        n: t[..., None, None].clone() if n.startswith("decoder.conv.") and t.dim() == 2 else t
+        for n, t in ghn.state_dict().items()
+    }
+    save_file(published, tmp_path / "x.safetensors", {"config": CONFIG})
+    assert torch.equal(
+        ghn_init.load(tmp_path / "x.safetensors").state_dict()["decoder.conv.0.weight"],
+        ghn.state_dict()["decoder.conv.0.weight"],
+    )
+
+
+def test_the_bundled_checkpoint_loads_and_is_small() -> None:
+    ghn = ghn_init.load()
+    assert ghn_init.DEFAULT in bundled()
+    assert ghn.config.num_classes == 10
+    assert sum(file.stat().st_size for file in bundled()[ghn_init.DEFAULT].iterdir()) < 10e6
+    assert (bundled()[ghn_init.DEFAULT] / "README.md").is_file()
+
+
+def damage(folder: Path, how: str) -> None:
+    model, config = folder / "model.safetensors", folder / "config.json"
+    tensors, values = load_file(model), json.loads(config.read_text())
+    if how == "no config":
+        config.unlink()
+    elif how == "no tensors":
+        model.unlink()
+    elif how == "truncated":
+        model.write_bytes(model.read_bytes()[:-100])
+    elif how == "empty":
+        model.write_bytes(b"")
+    elif how == "huge header":
+        model.write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    elif how == "no JSON":
+        config.write_text("{")
+    elif how == "no object":
+        config.write_text("[1]")
+    elif how == "deep JSON":
+        config.write_text("[" * 100_000)
+    elif how == "no text":
+        config.write_bytes(b"\xff\xfe\x00")
+    elif how == "huge decoder":
+        config.write_text(json.dumps(values | {"max_shape": [10**6, 10**6, 11, 11]}))
+    elif how == "no classes":
+        config.write_text(json.dumps({k: v for k, v in values.items() if k != "num_classes"}))
+    elif how == "wrong type":
+        config.write_text(json.dumps(values | {"hid": "8"}))
+    elif how == "other width":
+        config.write_text(json.dumps(values | {"hid": 4}))
+    elif how == "missing tensor":
+        save_file({n: t for n, t in tensors.items() if n != "ln.weight"}, model)
+    elif how == "extra tensor":
+        save_file(tensors | {"extra": torch.zeros(1)}, model)
+    elif how == "not finite":
+        save_file(tensors | {"ln.weight": torch.full((8,), torch.inf)}, model)
+    elif how == "integers":
+        save_file(tensors | {"ln.weight": torch.zeros(8, dtype=torch.int32)}, model)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("no config", r"has no config.json; expected a folder with config.json and model.safetensors"),
+        ("no tensors", r"has no model.safetensors"),
+        ("truncated", r"model.safetensors is not a readable safetensors file"),
+        ("empty", r"model.safetensors is not a readable safetensors file"),
+        ("huge header", r"model.safetensors is not a readable safetensors file"),
+        ("no JSON", r"config.json is not JSON"),
+        ("no object", r"config.json is a list; expected a JSON object"),
+        ("deep JSON", r"config.json is not JSON"),
+        ("no text", r"config.json can't be read"),
+        ("huge decoder", r"needs [\d,]+ parameters for its decoder, the file has"),
+        ("no classes", r"config.json can't be used: the configuration has no 'num_classes'"),
+        ("wrong type", r"hid is '8'; expected int"),
+        ("other width", r"'embed.weight' is \(15, 8\), expected \(15, 4\)"),
+        ("missing tensor", r"no tensor 'ln.weight'"),
+        ("extra tensor", r"unexpected tensor 'extra'"),
+        ("not finite", r"'ln.weight' has values that are not finite"),
+        ("integers", r"'ln.weight' is torch.int32, expected a floating type"),
+    ],
+)
+def test_damaged_folders_are_one_clear_error(folder: Path, how: str, words: str) -> None:
+    damage(folder, how)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        ghn_init.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_random_corruptions_load_or_are_one_clear_error(ghn: GHN, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    ghn.save_pretrained(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    path, refused = tmp_path / "broken.safetensors", 0
+    loaded = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(header)] = rng.randrange(256)
+        path.write_bytes(content[: rng.randrange(len(content))] if rng.random() < 0.3 else content)
+        try:
+            ghn_init.load(path)
+        except CheckpointError as error:
+            refused += str(path) in str(error)
+            continue
+        loaded += 1
+    assert refused + loaded == 300
+    assert refused > 200
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, int]]:
+        return (os.open, (str(self.target), os.O_CREAT | os.O_WRONLY))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".joblib", ".bin", ".safetensors"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_pickles_are_never_read(tmp_path: Path, suffix: str, zipped: bool) -> None:
+    target, path = tmp_path / "created", tmp_path / f"hostile{suffix}"
+    content = pickle.dumps(Hostile(target))
+    if zipped:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+        content = packed.getvalue()
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"hostile{suffix} is not a"):
+        ghn_init.load(path)
+    assert not target.exists()
+
+
+def test_the_hostile_pickle_would_work_where_it_was_read(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Hostile(tmp_path / "created")))
+    assert (tmp_path / "created").exists()
+
+
+@pytest.mark.parametrize("name", ["ghn9", "./nowhere", "a/b/c", "folder/file.safetensors", "~/nowhere/at/all"])
+def test_unknown_names_list_what_there_is(name: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"is neither a bundled checkpoint \({ghn_init.DEFAULT}\) nor a file"):
+        ghn_init.load(name)
+
+
+def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
+    save_file(ghn.state_dict(), tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="x.safetensors has no metadata key 'config'"):
+        ghn_init.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_shape": [16, 16, 7]}, r"max_shape is \(16, 16, 7\)"),
+        ({"max_shape": [16, 16, 7, 8]}, "expected four positive sizes"),
+        ({"max_shape": "16"}, "max_shape is '16'; expected four integers"),
+        ({"hid": 6}, "hid is 6; expected a positive multiple of 4"),
+        ({"num_classes": 0}, "num_classes is 0; expected at least 1"),
+        ({"num_classes": True}, "num_classes is True; expected int"),
+        ({"hypernet": "gpt"}, "hypernet is 'gpt'; expected one of"),
+        ({"decoder": "mlp"}, "decoder is 'mlp'; this version reads 'conv'"),
+        ({"layers": 3, "heads": 8}, "a GHN-3's; this version reads GHN-1 and GHN-2"),
+    ],
+)
+def test_configurations_that_no_hypernetwork_has(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        GHNConfig.from_dict(json.loads(CONFIG) | changes)
+
+
+def test_importing_is_light_and_loading_is_offline() -> None:
+    code = (
+        "import sys, socket\n"
+        "def refuse(*a, **k): raise OSError('network')\n"
+        "socket.socket.connect = refuse\n"
+        "import ghn_init\n"
+        "heavy = {'timm', 'torchvision', 'datasets', 'matplotlib', 'transformers', 'typer', 'rich', 'PIL', 'h5py'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "ghn_init.load()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,116 @@
+"""The command line, in a process of its own where the exit code matters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model
+from typer.testing import CliRunner
+
+import ghn_init
+from ghn_init import cli
+
+OWN = """
+import torch
+def small(num_classes=10):
+    head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, num_classes)]
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), *head)
+def broken():
+    raise RuntimeError("no luck")
+def number():
+    return 3
+def tied():
+    layer = torch.nn.Linear(4, 4)
+    return torch.nn.Sequential(layer, torch.nn.ReLU(), layer)
+class Holder:
+    model = small()
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_models.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def run(*args: str) -> str:
+    result = CliRunner().invoke(cli.app, list(args))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_inspect_shows_graph_and_coverage() -> None:
+    text = run("inspect", "timm:resnet18")
+    assert "nodes" in text
+    assert "classification head of 1000 classes" in text
+    assert "60 of 62 parameters predicted" in text
+    assert "62 of 62 parameters predicted" in run("inspect", "torchvision:resnet18", "--head", "yes")
+    assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10")
+
+
+def test_inspect_lists_every_parameter_on_request() -> None:
+    text = run("inspect", "timm:resnet18", "--parameters")
+    assert "layer4.1.bn2.weight" in text
+    assert "tiled" in text
+
+
+def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
+    file = tmp_path / "resnet18.safetensors"
+    assert f"written to {file}" in run("init", "timm:resnet18", "-o", str(file), "--num-classes", "10").replace("\n", "")
+    expected = ghn_init.initialize(timm.create_model("resnet18", num_classes=10))
+    model = timm.create_model("resnet18", num_classes=10)
+    load_model(model, file)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=0, atol=0)
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["model"] == "timm:resnet18"
+    assert [path.name for path in tmp_path.iterdir()] == ["resnet18.safetensors"]
+
+
+def test_own_modules_and_tied_parameters(own: Path) -> None:
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small")
+    assert "2 of 4" in run("inspect", "own_models:small", "--num-classes", "3")
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:Holder.model", "--input", "3x16x16")
+    run("init", "own_models:tied", "-o", "x.safetensors", "--input", "4")
+    assert Path("x.safetensors").stat().st_size > 0
+
+
+def test_list_shows_the_bundled_checkpoint() -> None:
+    assert f"{ghn_init.DEFAULT} (default)" in run("list")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["inspect", "timm:resnet5"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
+        (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
+        (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),
+        (["inspect", "nowhere:thing"], 1, "error: 'nowhere:thing' can't be found (No module named 'nowhere')"),
+        (["inspect", "own_models:broken"], 1, "error: 'own_models:broken' failed when called: RuntimeError: no luck."),
+        (["inspect", "own_models:number"], 1, "error: 'own_models:number' gives a int; expected"),
+        (["inspect", "own_models:small", "--ghn", "ghn9"], 1, "error: 'ghn9' is neither a bundled checkpoint"),
+        (["inspect", "own_models:small", "--input", "axb"], 2, "'axb' is no shape"),
+        (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
+        (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
+        (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),
+        (["inspect", "own_models:small", "--input", "4x16x16"], 1, "error: the forward pass of Sequential failed"),
+    ],
+)
+def test_errors_are_short_and_have_exit_codes(own: Path, args: list[str], code: int, words: str) -> None:
+    result = subprocess.run([sys.executable, "-m", "ghn_init", *args], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (own / "x.safetensors").exists()
+    if code == 1:
+        assert len(result.stderr.strip().splitlines()) == 1
