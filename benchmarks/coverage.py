@@ -10,6 +10,7 @@ not finite or if the report does not cover every parameter exactly once.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import itertools
 import platform
@@ -102,7 +103,7 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
     construct = time.perf_counter() - started
     stages: list[tuple[float, float, float, float]] = []
     extra = 0.0
-    for number in range(repeats):
+    for _ in range(repeats):
         before = reset_peak()
         times = [time.perf_counter()]
         graph = ghn_init.trace(model)
@@ -115,7 +116,7 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
         times.append(time.perf_counter())
         a, b, both, d = (y - x for x, y in itertools.pairwise(times))
         stages.append((a, b, max(both - a - b, 0.0), d))  # predict() traces on its own
-        extra = max(extra, (peak() - before) / MIB) if number else 0.0
+        extra = max(extra, (peak() - before) / MIB)
     check(model, prediction)
     parameters = list(model.parameters())
     return Row(
@@ -140,8 +141,9 @@ def check(model: nn.Module, prediction: ghn_init.Prediction) -> None:
 
 
 def reset_peak() -> int:
-    """Starts a new high-water mark (Linux); returns the resident bytes of now."""
+    """Gives free memory back, starts a new high-water mark; returns the resident bytes of now (Linux with glibc)."""
     gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return status("VmRSS")
 
@@ -174,6 +176,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     ghn = ghn_init.load(ghn_init.DEFAULT)
+    ghn_init.initialize(torchvision.models.resnet18(), ghn)  # what is loaded once is nobody's peak
     rows, failures = [], []
     for name, build in builders(args.skip_timm):
         if args.only and name.partition(":")[2] not in args.only:
