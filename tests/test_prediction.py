@@ -123,7 +123,7 @@ def test_strict_accepts_what_is_whole_and_a_head_left_out_on_request(ghn: GHN) -
 
 
 def test_the_seed_decides_what_is_random_and_nothing_else_does(ghn: GHN) -> None:
-    model = Fn(lambda m, x: m.fc(m.p + x), p=param(1, 10, 8), fc=nn.Linear(8, 8))
+    model = Fn(lambda m, x: m.fc(m.p + m.q + x), p=param(1, 10, 8), q=param(1, 10, 8), fc=nn.Linear(8, 8))
     x = torch.zeros(2, 10, 8)
 
     def values(seed: int) -> torch.Tensor:
@@ -133,6 +133,8 @@ def test_the_seed_decides_what_is_random_and_nothing_else_does(ghn: GHN) -> None
     assert torch.equal(values(0), values(0))
     assert not torch.equal(values(0)[:, 0], values(1)[:, 0])
     assert torch.equal(values(0)[:, 1:], values(1)[:, 1:])
+    tensors = ghn_init.predict(model, ghn, x).tensors
+    assert not torch.equal(tensors["p"][:, 0], tensors["q"][:, 0])
 
 
 def test_a_hypernetwork_in_double_precision_predicts_in_single(ghn: GHN) -> None:

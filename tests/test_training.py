@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import itertools
 import math
@@ -20,7 +21,7 @@ from ghn_init import GHN, GHNConfig, TrainingError
 from ghn_init.training.architectures import RandomNet, blueprint
 from ghn_init.training.data import Images, load_images
 from ghn_init.training.evaluate import accuracy, evaluate, resnet18_for_small_images
-from ghn_init.training.loop import TrainConfig, meta_step
+from ghn_init.training.loop import TrainConfig, meta_step, update
 from ghn_init.training.networks import Network
 from ghn_init.training.schedule import warmup_cosine
 from zoo import conv
@@ -98,6 +99,20 @@ def test_two_processes_give_the_update_of_one_with_the_doubled_meta_batch(tmp_pa
     two = ghn_init.load(tmp_path / "two").state_dict()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
+    losses = [np.loadtxt(tmp_path / run / "log.csv", delimiter=",", skiprows=1)[:, 1] for run in ("one", "two")]
+    np.testing.assert_allclose(losses[0], losses[1], atol=2e-4)
+
+
+def test_the_average_follows_the_weights() -> None:
+    ghn = GHN(SMALL)
+    average = copy.deepcopy(ghn)
+    before = average.embed.weight.detach().clone()
+    ghn.embed.weight.grad = torch.randn_like(before)
+    optimizer = torch.optim.SGD(ghn.parameters(), lr=1.0)
+    update(ghn, average, optimizer, 0.5, RECIPE, step=90)
+    decay = 91 / 100
+    torch.testing.assert_close(average.embed.weight, decay * before + (1 - decay) * ghn.embed.weight)
+    assert not torch.equal(before, ghn.embed.weight)
 
 
 def test_every_parameter_of_the_hypernetwork_learns() -> None:
