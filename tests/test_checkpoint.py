@@ -41,6 +41,17 @@ def test_saved_and_loaded_is_the_same(ghn: GHN, folder: Path) -> None:
     assert GHN.from_pretrained(folder).config == ghn.config
 
 
+@pytest.mark.parametrize(
+    "changes", [{"layers": 2, "heads": 4}, {"ve": False, "layernorm": False, "weight_norm": False}, {"hypernet": "mlp"}]
+)
+def test_other_hypernetworks_are_stored_as_well(tmp_path: Path, changes: dict[str, object]) -> None:
+    ghn = GHN(GHNConfig.from_dict(json.loads(CONFIG) | changes))
+    ghn.save_pretrained(tmp_path)
+    loaded = ghn_init.load(tmp_path)
+    assert loaded.config == ghn.config
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in ghn.state_dict().items())
+
+
 def test_half_precision_files_load_in_single(ghn: GHN, folder: Path) -> None:
     half = {name: tensor.half() for name, tensor in ghn.state_dict().items()}
     save_file(half, folder / "model.safetensors")
@@ -90,6 +101,8 @@ def damage(folder: Path, how: str) -> None:
         config.write_bytes(b"\xff\xfe\x00")
     elif how == "huge decoder":
         config.write_text(json.dumps(values | {"max_shape": [10**6, 10**6, 11, 11]}))
+    elif how == "endless layers":
+        config.write_text(json.dumps(values | {"layers": 10**9, "heads": 8}))
     elif how == "no classes":
         config.write_text(json.dumps({k: v for k, v in values.items() if k != "num_classes"}))
     elif how == "wrong type":
@@ -118,7 +131,8 @@ def damage(folder: Path, how: str) -> None:
         ("no object", r"config.json is a list; expected a JSON object"),
         ("deep JSON", r"config.json is not JSON"),
         ("no text", r"config.json can't be read"),
-        ("huge decoder", r"needs [\d,]+ parameters for its decoder, the file has"),
+        ("huge decoder", r"needs [\d,]+ parameters at least, the file has"),
+        ("endless layers", r"needs [\d,]+ parameters at least, the file has"),
         ("no classes", r"config.json can't be used: the configuration has no 'num_classes'"),
         ("wrong type", r"hid is '8'; expected int"),
         ("other width", r"'embed.weight' is \(15, 8\), expected \(15, 4\)"),
@@ -211,7 +225,9 @@ def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
         ({"num_classes": True}, "num_classes is True; expected int"),
         ({"hypernet": "gpt"}, "hypernet is 'gpt'; expected one of"),
         ({"decoder": "mlp"}, "decoder is 'mlp'; this version reads 'conv'"),
-        ({"layers": 3, "heads": 8}, "a GHN-3's; this version reads GHN-1 and GHN-2"),
+        ({"layers": -1}, "layers is -1; expected 0"),
+        ({"layers": 3, "heads": 3}, "heads is 3; expected a divisor of hid, 8"),
+        ({"layers": "3"}, "layers is '3'; expected int"),
     ],
 )
 def test_configurations_that_no_hypernetwork_has(changes: dict[str, object], words: str) -> None:

@@ -95,7 +95,9 @@ def test_decoding_several_graphs_equals_each_alone(ghn: GHN) -> None:
             torch.testing.assert_close(cores[name], alone[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"ve": False, "layernorm": False, "weight_norm": False}, {"hypernet": "mlp"}])
+@pytest.mark.parametrize(
+    "changes", [{"ve": False, "layernorm": False, "weight_norm": False}, {"hypernet": "mlp"}, {"layers": 2, "heads": 4}]
+)
 def test_other_variants_predict(changes: dict[str, object]) -> None:
     config = GHNConfig(num_classes=10, max_shape=(8, 8, 3, 3), hid=8, **changes)  # type: ignore[arg-type]
     graph = random_graph(6)

@@ -71,8 +71,9 @@ def test_graph_that_differs_on_purpose_differs_as_documented() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GRAPHS if name not in DIFFERENT])
-def test_values_equal_the_published_ones(name: str) -> None:
-    ghn, published = figures(DATA, "ghn2-tiny")
+@pytest.mark.parametrize("tag", ["ghn2-tiny", "ghn3-tiny"])
+def test_values_equal_the_published_ones(name: str, tag: str) -> None:
+    ghn, published = figures(DATA, tag)
     compare(name, ghn, published[name])
 
 

@@ -13,16 +13,18 @@ HYPERNETS = ("gatedgnn", "mlp")
 
 @dataclass(frozen=True)
 class GHNConfig:
-    """Configuration of a GHN-1, a GHN-2 or the MLP ablation, under the published names.
+    """Configuration of a GHN-1, a GHN-2, a GHN-3 or the MLP ablation, under the published names.
 
     Attributes:
         num_classes: Classes of the data set that it was trained for.
         max_shape: Largest kernel that the decoder produces: output channels, input channels, height, width.
         hid: Width D of the node embeddings; a multiple of 4.
-        hypernet: `gatedgnn`, or `mlp` for the ablation without message passing.
+        hypernet: `gatedgnn`, or `mlp` for the ablation without message passing; a GHN-3 has neither.
         ve: Virtual edges (GHN-2).
-        layernorm: Layer norm after the graph network (GHN-2).
-        weight_norm: Predicted tensors are scaled by their fan-in (GHN-2).
+        layernorm: Layer norm after the graph network (GHN-2, GHN-3).
+        weight_norm: Predicted tensors are scaled by their fan-in (GHN-2, GHN-3).
+        layers: Transformer layers (GHN-3); 0 for the others.
+        heads: Attention heads (GHN-3).
     """
 
     num_classes: int
@@ -32,6 +34,8 @@ class GHNConfig:
     ve: bool = True
     layernorm: bool = True
     weight_norm: bool = True
+    layers: int = 0
+    heads: int = 8
 
     def __post_init__(self) -> None:
         sizes = self.max_shape
@@ -41,6 +45,10 @@ class GHNConfig:
             raise CheckpointError(f"hid is {self.hid}; expected a positive multiple of 4.")
         if self.num_classes < 1:
             raise CheckpointError(f"num_classes is {self.num_classes}; expected at least 1.")
+        if self.layers < 0:
+            raise CheckpointError(f"layers is {self.layers}; expected 0 (no GHN-3) or more.")
+        if self.layers and (self.heads < 1 or self.hid % self.heads):
+            raise CheckpointError(f"heads is {self.heads}; expected a divisor of hid, {self.hid}.")
         if self.hypernet not in HYPERNETS:
             raise CheckpointError(f"hypernet is {self.hypernet!r}; expected one of {HYPERNETS}.")
 
@@ -53,14 +61,13 @@ class GHNConfig:
         """
         if values.get("decoder", "conv") != "conv":
             raise CheckpointError(f"decoder is {values['decoder']!r}; this version reads 'conv'.")
-        if "layers" in values or "heads" in values:
-            raise CheckpointError("the configuration has 'layers' and 'heads', a GHN-3's; this version reads GHN-1 and GHN-2.")
         if "num_classes" not in values:
             raise CheckpointError(f"the configuration has no 'num_classes'; it has {sorted(values)}.")
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        kinds = {"num_classes": int, "hid": int, "hypernet": str, "ve": bool, "layernorm": bool, "weight_norm": bool}
-        for name, kind in kinds.items():
-            if name in known and type(known[name]) is not kind:
+        kinds = {"int": int, "str": str, "bool": bool}
+        for name, field in cls.__dataclass_fields__.items():
+            kind = kinds.get(str(field.type))
+            if name in known and kind is not None and type(known[name]) is not kind:
                 raise CheckpointError(f"{name} is {known[name]!r}; expected {kind.__name__}.")
         if "max_shape" in known:
             sizes = known["max_shape"]
@@ -73,4 +80,6 @@ class GHNConfig:
         """The configuration as JSON can hold it."""
         values = asdict(self)
         values["max_shape"] = list(self.max_shape)
+        if not self.layers:
+            del values["layers"], values["heads"]
         return values

@@ -19,6 +19,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         hid = config.hid
         self.out_channels, self.in_channels, self.kernel, _ = config.max_shape
+        self.centred = config.layers > 0
         self.fc = nn.Sequential(nn.Linear(hid, 4 * hid * self.kernel**2), nn.ReLU())
         # The published 1×1 convolutions, stored as linear maps.
         self.conv = nn.Sequential(
@@ -27,12 +28,16 @@ class ConvDecoder(nn.Module):
         self.class_layer_predictor = nn.Sequential(nn.ReLU(), nn.Linear(self.out_channels, config.num_classes))
 
     def forward(self, h: Tensor, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> Tensor:
-        """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; the grid's top left corner, interpolated where the kernel exceeds S."""
+        """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; interpolated where the kernel exceeds S.
+
+        Smaller kernels are the top left corner of the S × S grid, a GHN-3's are its centre.
+        """
         S, (H, W) = self.kernel, kernel
         rows, columns = (H, W) if max(H, W) <= S else (S, S)
+        top, left = (S // 2 - rows // 2, S // 2 - columns // 2) if self.centred else (0, 0)
         fc, second = cast(nn.Linear, self.fc[0]), cast(nn.Linear, self.conv[2])
-        weight = fc.weight.view(-1, S, S, fc.in_features)[:, :rows, :columns].permute(1, 2, 0, 3)
-        bias = fc.bias.view(-1, S, S)[:, :rows, :columns].permute(1, 2, 0)
+        weight = fc.weight.view(-1, S, S, fc.in_features)[:, top : top + rows, left : left + columns].permute(1, 2, 0, 3)
+        bias = fc.bias.view(-1, S, S)[:, top : top + rows, left : left + columns].permute(1, 2, 0)
         features = F.relu(F.linear(h, weight.reshape(-1, fc.in_features), bias.reshape(-1)))
         features = self.conv[1](self.conv[0](features.view(h.shape[0], rows, columns, -1)))
         weight = second.weight.view(self.out_channels, self.in_channels, -1)[:out_channels, :in_channels]

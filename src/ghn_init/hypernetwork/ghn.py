@@ -21,6 +21,7 @@ from ghn_init.hypernetwork.gnn import MLP, GatedGNN
 from ghn_init.hypernetwork.shape_encoding import ShapeEncoder
 from ghn_init.hypernetwork.slots import Slot
 from ghn_init.hypernetwork.storage import write_folder
+from ghn_init.hypernetwork.transformer import GraphTransformer
 
 _PRIMITIVE_INDEX = {name: index for index, name in enumerate(PRIMITIVES)}
 _CHUNK = 256
@@ -34,11 +35,11 @@ class GHN(
     library_name="ghn_init",
     tags=["hypernetwork"],
 ):
-    """A GHN-1, a GHN-2 or the MLP ablation. Parameters have the published names.
+    """A GHN-1, a GHN-2, a GHN-3 or the MLP ablation. Parameters have the published names.
 
     `save_pretrained`, `from_pretrained` and `push_to_hub` are the hub mixin's.
 
-    Source: arXiv 1810.05749 (GHN-1), arXiv 2110.13100 (GHN-2).
+    Source: arXiv 1810.05749 (GHN-1), arXiv 2110.13100 (GHN-2), arXiv 2303.04143 (GHN-3).
     """
 
     def __init__(self, config: GHNConfig) -> None:
@@ -47,7 +48,7 @@ class GHN(
         hid = config.hid
         self.embed = nn.Embedding(len(PRIMITIVES), hid)
         self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[2])
-        self.gnn = GatedGNN(hid, config.ve) if config.hypernet == "gatedgnn" else MLP(hid, hid)
+        self.gnn = _graph_network(config)
         if config.layernorm:
             self.ln = nn.LayerNorm(hid)
         self.decoder = ConvDecoder(config)
@@ -143,6 +144,12 @@ class GHN(
         for slot, core in self.decode(shifted, torch.cat(embeddings)):
             cores[owner[id(slot)]][slot.name] = core
         return cores
+
+
+def _graph_network(config: GHNConfig) -> nn.Module:
+    if config.layers:
+        return GraphTransformer(config.hid, config.layers, config.heads)
+    return GatedGNN(config.hid, config.ve) if config.hypernet == "gatedgnn" else MLP(config.hid, config.hid)
 
 
 def _chunks(slots: list[Slot]) -> Iterable[list[Slot]]:

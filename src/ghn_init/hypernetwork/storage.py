@@ -90,17 +90,19 @@ def parse_config(text: str, path: Path) -> GHNConfig:
 
 
 def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses a configuration whose decoder is larger than the tensors that came with it, before anything is built from it.
+    """Refuses a configuration whose network is larger than the tensors that came with it, before anything is built from it.
 
     Raises:
         CheckpointError: It is.
     """
     M0, M1, S, _ = config.max_shape
-    claimed = 4 * config.hid**2 * S**2 + 8 * config.hid * M0 * M1 + config.num_classes * (M0 + 1)
+    claimed = (
+        12 * config.layers * config.hid**2 + 4 * config.hid**2 * S**2 + 8 * config.hid * M0 * M1 + config.num_classes * (M0 + 1)
+    )
     held = sum(tensor.numel() for tensor in tensors.values())
     if claimed > held:
         raise CheckpointError(
-            f"the configuration of {path} needs {claimed:,} parameters for its decoder, the file has {held:,}; it is damaged "
+            f"the configuration of {path} needs {claimed:,} parameters at least, the file has {held:,}; it is damaged "
             f"or belongs to another file."
         )
 
