@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 import torch
@@ -91,3 +94,19 @@ def test_a_server_that_is_gone_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_from_pretrained_is_load(hub: Hub, ghn: GHN, tmp_path: Path) -> None:
     assert same(GHN.from_pretrained("someone/tiny", cache_dir=tmp_path), ghn)
+
+
+def test_pushing_uploads_what_loading_needs(ghn: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = {}
+
+    def create(self: object, repo_id: str, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload(self: object, repo_id: str, folder_path: str, **_: object) -> None:
+        uploads[repo_id] = shutil.copytree(folder_path, tmp_path / "uploaded")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
+    ghn.push_to_hub("someone/tiny")
+    assert same(ghn_init.load(uploads["someone/tiny"]), ghn)
+    assert "ghn_init" in (uploads["someone/tiny"] / "README.md").read_text()

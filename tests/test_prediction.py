@@ -153,3 +153,13 @@ def test_cuda_agrees_with_the_cpu(ghn: GHN) -> None:
     for name in on_cuda:
         assert on_cuda[name].device.type == "cuda"
         torch.testing.assert_close(on_cuda[name].cpu(), on_cpu[name], rtol=1e-4, atol=1e-4)
+
+
+def test_the_summary_is_logged_and_nothing_is_printed(
+    ghn: GHN, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level("INFO", logger="ghn_init"):
+        ghn_init.initialize(classifier(7), ghn, images())
+    assert "Sequential: 2 of 4 parameters predicted" in caplog.text
+    assert "2 parameters keep their values" in caplog.text
+    assert capsys.readouterr() == ("", "")

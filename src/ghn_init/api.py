@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from ghn_init.report import Report, Row
 from ghn_init.tracing.trace import trace
 
 Head = bool | Literal["auto"]
+
+log = logging.getLogger(__name__)
 
 
 def initialize(
@@ -94,6 +97,7 @@ def predict(
     report = _report(graph, parameters, slots, kept, hypernetwork)
     if strict:
         _refuse(report, exempt=head_reason if head is False else "")
+    log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     cores = _decode(hypernetwork, graph, slots)
     by_name = {slot.name: slot for slot in slots}
     return Prediction(model, graph, kept, report, by_name, cores, seed)
