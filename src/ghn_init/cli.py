@@ -1,4 +1,4 @@
-"""The command line: `ghn-init inspect | init | list | train`. Needs the extra `cli`."""
+"""The command line: `ghn-init inspect | init | list | convert | train`. Needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from ghn_init.checkpoint import bundled
 from ghn_init.errors import GHNInitError
 from ghn_init.graph import PRIMITIVES
 from ghn_init.prediction import Prediction
+from ghn_init.published.convert import convert as published
 from ghn_init.training import loop
 
 app = typer.Typer(
@@ -136,6 +137,18 @@ def list_checkpoints() -> None:
         )
     out.print(table)
     out.print("Others: a folder, a .safetensors file, or a hub id owner/repo[@revision].", markup=False)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A published GHN-1, GHN-2 or GHN-3, as torch.save or joblib.dump wrote it")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write")],
+) -> None:
+    """Converts a published hypernetwork to a folder of safetensors; no code of the file is run."""
+    ghn = published(file)
+    ghn.save_pretrained(output)
+    numel = sum(p.numel() for p in ghn.parameters())
+    out.print(f"{numel:,} parameters, {ghn.config.num_classes} classes, written to {escape(str(output))}", soft_wrap=True)
 
 
 @app.command()

@@ -57,7 +57,7 @@ def read_file(path: Path, need_config: bool = True) -> tuple[GHNConfig, dict[str
         CheckpointError: Not a safetensors file, damaged, or without a configuration.
     """
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} is not a .safetensors file; {EXPECTED}. Pickled files are never read.")
+        raise CheckpointError(f"{path} is not a .safetensors file; {EXPECTED}. Published pickles: ghn-init convert.")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

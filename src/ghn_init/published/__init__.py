@@ -1,0 +1,1 @@
+"""Files of the published hypernetworks: pickles, read without running anything that they carry."""

@@ -1,0 +1,100 @@
+"""Published file → our folder of `config.json` and `model.safetensors`."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Mapping
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.storage import check_size, fitted
+from ghn_init.published.files import FAILURES, read
+
+_AT_THE_TOP = ("centrality_embed_in.", "centrality_embed_out.", "input_dist_embed.")
+"""A GHN-3's embeddings that some files hold outside of the first layer."""
+
+
+def convert(path: str | os.PathLike[str]) -> GHN:
+    """Reads a published hypernetwork; no code of the file is run.
+
+    Args:
+        path: What `torch.save` wrote (a dict with `config` and `state_dict`), or what `joblib.dump` wrote (a state dict).
+
+    Returns:
+        The hypernetwork in float32, in eval mode; `save_pretrained` writes it as a folder that `load` reads.
+
+    Raises:
+        CheckpointError: Missing, damaged, or not a hypernetwork's file.
+    """
+    file = Path(path).expanduser()
+    try:
+        value = read(file)
+        config, tensors = _parts(value)
+    except FAILURES as error:
+        raise CheckpointError(
+            f"{file} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what torch.save "
+            f"wrote, a dict with 'config' and 'state_dict', or what joblib.dump wrote, a state dict. Nothing in it was run."
+        ) from error
+    check_size(config, tensors, file)
+    with torch.device("meta"):
+        ghn = GHN(config)
+    ghn.load_state_dict(fitted(ghn.state_dict(), tensors, file), assign=True)
+    return ghn.eval()
+
+
+def _parts(value: Any) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Configuration and tensors under our names."""
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"it holds a {type(value).__name__}")
+    state = value.get("state_dict", value)
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"it holds {reprlib.repr(list(value))}")
+    tensors = {f"gnn.0.{name}" if name.startswith(_AT_THE_TOP) else name: tensor for name, tensor in state.items()}
+    config = value.get("config") if state is not value else None
+    return (GHNConfig.from_dict(_plain(config)) if isinstance(config, dict) else configuration_of(tensors)), tensors
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries that configurations have: numbers, strings, and lists of numbers."""
+    scalars = (bool, int, float, str)
+    return {
+        key: value
+        for key, value in config.items()
+        if type(value) in scalars or (type(value) in (list, tuple) and all(type(item) is int for item in value))
+    }
+
+
+def configuration_of(tensors: Mapping[str, Tensor]) -> GHNConfig:
+    """Reads a configuration off the tensors' shapes.
+
+    Raises:
+        KeyError: A tensor that tells it is missing.
+        CheckpointError: The shapes fit no hypernetwork.
+    """
+    hid = tensors["embed.weight"].shape[1]
+    num_classes, out_channels = tensors["decoder.class_layer_predictor.1.weight"].shape
+    in_channels = tensors["decoder.conv.2.weight"].shape[0] // max(out_channels, 1)
+    kernel = isqrt(tensors["decoder.fc.0.weight"].shape[0] // max(4 * hid, 1))
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("gnn.") and name.endswith(".ln1.weight")})
+    heads = tensors["gnn.0.attn.proj_e.2.weight"].shape[0] if layers else 8
+    gated = any(name.startswith("gnn.gru.") for name in tensors)
+    layernorm = "ln.weight" in tensors
+    return GHNConfig(
+        num_classes=num_classes,
+        max_shape=(out_channels, in_channels, kernel, kernel),
+        hid=hid,
+        hypernet="gatedgnn" if gated or layers else "mlp",
+        ve=layers > 0 or not gated or any(name.startswith("gnn.mlp_ve.") for name in tensors),
+        layernorm=layernorm,
+        weight_norm=layernorm,  # GHN-1 has neither
+        layers=layers,
+        heads=heads,
+    )

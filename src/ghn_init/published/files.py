@@ -1,0 +1,140 @@
+"""The two file formats of published hypernetworks: what `torch.save` and what `joblib.dump` wrote → plain values and tensors.
+
+Neither `torch.load` nor `joblib.load` is called. A tensor never reads beyond its storage, a storage never beyond its file.
+"""
+
+from __future__ import annotations
+
+import io
+import reprlib
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghn_init.published.pickled import Calls, Name, PickleError, evaluate
+
+LARGEST = 4 * 2**30
+"""Bytes of the largest file that is read; the largest published one has 2.6 GB."""
+
+_DTYPES = {
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.DoubleStorage": torch.float64,
+    "torch.LongStorage": torch.int64,
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+FAILURES = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, OverflowError, RuntimeError, MemoryError, OSError,
+    struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What damaged bytes can raise in the standard library and in PyTorch."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A flat run of numbers in the file."""
+
+    content: bytes
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it holds."""
+        return len(self.content) // self.dtype.itemsize
+
+
+def read(path: Path) -> Any:
+    """The file's value: dicts, lists, numbers, strings and tensors.
+
+    Raises:
+        Any of `FAILURES`: The file is damaged, or holds what no published file holds.
+    """
+    if path.stat().st_size > LARGEST:
+        raise PickleError(f"{path.stat().st_size:,} bytes, more than any published file")
+    if zipfile.is_zipfile(path):
+        return _read_zip(path)
+    content = path.read_bytes()
+    return evaluate(io.BytesIO(content), _calls(_load_from_bytes))
+
+
+def _read_zip(path: Path) -> Any:
+    """`torch.save`: an archive of one pickle and a file per storage, nothing compressed."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            raise PickleError("compressed entries, which torch.save does not write")
+        (name,) = [name for name in entries if name.endswith("/data.pkl")]
+        prefix = name.removesuffix("data.pkl")
+        order = archive.read(f"{prefix}byteorder") if f"{prefix}byteorder" in entries else b"little"
+        if order != b"little":
+            raise PickleError(f"byte order {order!r:.20}, expected little")
+
+        def persistent(value: Any) -> Storage:
+            kind, key, count = _storage_id(value)
+            storage = Storage(archive.read(f"{prefix}data/{key}"), kind)
+            if storage.numel != count:
+                raise PickleError(f"storage {key:.20} has {storage.numel} numbers, expected {count}")
+            return storage
+
+        return evaluate(io.BytesIO(archive.read(name)), _calls(None), persistent)
+
+
+def _calls(load_from_bytes: Callable[[bytes], Storage] | None) -> Calls:
+    calls: dict[str, Callable[..., Any]] = {"collections.OrderedDict": dict, "torch._utils._rebuild_tensor_v2": _tensor}
+    if load_from_bytes is not None:
+        calls["torch.storage._load_from_bytes"] = load_from_bytes
+    return calls
+
+
+def _storage_id(value: Any) -> tuple[torch.dtype, str, int]:
+    """('storage', type, key, device, numel, …) as PyTorch names a storage."""
+    tag, kind, key, _, count = value[:5]
+    if (
+        tag != "storage"
+        or not isinstance(kind, Name)
+        or str(kind) not in _DTYPES
+        or type(key) is not str
+        or type(count) is not int
+    ):
+        raise PickleError(f"storage {reprlib.repr(value)}")
+    return _DTYPES[str(kind)], key, count
+
+
+def _tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    numbers = (offset, *size, *stride)
+    if not isinstance(storage, Storage) or len(size) != len(stride) or any(type(k) is not int or k < 0 for k in numbers):
+        raise PickleError(f"a tensor of size {reprlib.repr(size)}")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if prod(size) > storage.numel or last >= max(storage.numel, 1):
+        raise PickleError(f"a tensor of size {reprlib.repr(size)} in a storage of {storage.numel} numbers")
+    if storage.numel == 0:
+        return torch.empty(size, dtype=storage.dtype)
+    flat = torch.frombuffer(bytearray(storage.content), dtype=storage.dtype)
+    return flat.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+
+
+def _load_from_bytes(content: bytes) -> Storage:
+    """One storage in PyTorch's format from before archives: five pickles, then the length and the numbers."""
+    stream = io.BytesIO(content)
+    for expected in (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
+        if evaluate(stream, {}) != expected:
+            raise PickleError("a nested storage without PyTorch's mark")
+    if evaluate(stream, {}).get("little_endian") is not True:
+        raise PickleError("a nested storage that is not little-endian")
+    dtype, key, count = evaluate(stream, {}, _storage_id)
+    if evaluate(stream, {}) != [key]:
+        raise PickleError("a nested storage of another key")
+    (stored,) = struct.unpack("<q", stream.read(8))
+    storage = Storage(stream.read(), dtype)
+    if stored != count or storage.numel != count:
+        raise PickleError(f"a nested storage has {storage.numel} numbers, expected {count}")
+    return storage
