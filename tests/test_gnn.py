@@ -87,7 +87,7 @@ def test_the_order_within_a_topological_order_does_not_matter(ghn: GHN) -> None:
 
 def test_decoding_several_graphs_equals_each_alone(ghn: GHN) -> None:
     graphs = [random_graph(n, n) for n in (5, 12)]
-    slots = [slots_of(g, {n.weight: n.shape for n in g.nodes if n.weight and n.shape}, 10, True) for g in graphs]
+    slots = [slots_of(g, {n.weight: n.shape for n in g.nodes if n.weight and n.shape}, 10) for g in graphs]
     for graph, own, cores in zip(graphs, slots, ghn(graphs, slots), strict=True):
         (alone,) = ghn([graph], [own])
         assert list(alone) == list(cores)
@@ -101,6 +101,6 @@ def test_decoding_several_graphs_equals_each_alone(ghn: GHN) -> None:
 def test_other_variants_predict(changes: dict[str, object]) -> None:
     config = GHNConfig(num_classes=10, max_shape=(8, 8, 3, 3), hid=8, **changes)  # type: ignore[arg-type]
     graph = random_graph(6)
-    slots = slots_of(graph, {n.weight: n.shape for n in graph.nodes if n.weight and n.shape}, 10, True)
+    slots = slots_of(graph, {n.weight: n.shape for n in graph.nodes if n.weight and n.shape}, 10)
     (cores,) = GHN(config)([graph], [slots])
     assert all(torch.isfinite(core).all() for core in cores.values())

@@ -163,3 +163,43 @@ def test_the_summary_is_logged_and_nothing_is_printed(
     assert "Sequential: 2 of 4 parameters predicted" in caplog.text
     assert "2 parameters keep their values" in caplog.text
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("only", "exclude", "predicted"),
+    [
+        ("0.*", (), {"0.weight", "0.bias"}),
+        (["*.weight"], (), {"0.weight", "3.weight"}),
+        (None, "*.bias", {"0.weight", "3.weight"}),
+        (["0.*", "3.*"], ["3.bias"], {"0.weight", "0.bias", "3.weight"}),
+    ],
+)
+def test_patterns_leave_parameters_out(ghn: GHN, only: Any, exclude: Any, predicted: set[str]) -> None:
+    model = classifier(10)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    whole = ghn_init.predict(model, ghn, images())
+    prediction = ghn_init.predict(model, ghn, images(), only=only, exclude=exclude, strict=True)
+    assert set(prediction.tensors) == predicted
+    assert set(prediction.kept) == set(before) - predicted
+    assert all(reason.startswith("left out by") for reason in prediction.kept.values())
+    prediction.apply_()
+    for name, parameter in model.state_dict().items():
+        if name in predicted:
+            torch.testing.assert_close(parameter, whole.tensors[name], check_stride=False, msg=name)
+        else:
+            assert torch.equal(parameter, before[name])
+
+
+@pytest.mark.parametrize("argument", ["only", "exclude"])
+def test_a_pattern_that_matches_nothing_is_an_error(ghn: GHN, argument: str) -> None:
+    with pytest.raises(ValueError, match=rf"{argument}='backbone.\*' matches no parameter; there are 0.weight, 0.bias"):
+        ghn_init.initialize(classifier(10), ghn, images(), **{argument: "backbone.*"})
+
+
+def test_left_out_norms_keep_their_running_statistics(ghn: GHN) -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), conv(8), nn.BatchNorm2d(8))
+    model(torch.randn(4, 3, 8, 8))
+    before = model[1].running_mean.clone()
+    ghn_init.initialize(model, ghn, images(), exclude="1.*")
+    assert torch.equal(model[1].running_mean, before)
+    assert torch.equal(model[3].running_mean, torch.zeros(8))

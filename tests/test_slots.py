@@ -123,9 +123,8 @@ def test_the_head_gets_the_hypernetworks_classes() -> None:
 
     graph = Graph(nodes, np.array([[0, 1], [1, 2]]))
     shapes = {"w": (7, 30), "b": (7,)}
-    slots = slots_of(graph, shapes, 7, with_head=True)
+    slots = slots_of(graph, shapes, 7)
     assert [slot.kind for slot in slots] == ["classifier_weight", "classifier_bias"]
     (cores,) = ghn([graph], [slots])
     assert cores["w"].shape == (7, 8, 1, 1)
     assert fill(slots[0], cores["w"]).shape == (7, 30)
-    assert slots_of(graph, shapes, 7, with_head=False) == []

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,8 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.prediction import Prediction
 from ghn_init.report import Report, Row
+from ghn_init.selection import Head, Patterns, left_out, other_head
 from ghn_init.tracing.trace import trace
-
-Head = bool | Literal["auto"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ def initialize(
     device: torch.device | str = "auto",
     seed: int = 0,
     strict: bool = False,
+    only: Patterns | None = None,
+    exclude: Patterns = (),
 ) -> nn.Module:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
 
@@ -44,7 +45,9 @@ def initialize(
             model's own; True predicts it always, False never.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
         seed: Of the random rows (class tokens of positional embeddings); everything else is deterministic.
-        strict: Refuse models of which a parameter would be kept or approximated.
+        strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
+        only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
+        exclude: Patterns of dotted parameter names that are kept.
 
     Returns:
         The same model.
@@ -55,6 +58,7 @@ def initialize(
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
+        ValueError: `head` is something else, or a pattern matches no parameter.
 
     Example:
         >>> import ghn_init, torch
@@ -62,7 +66,7 @@ def initialize(
         >>> ghn_init.initialize(model) is model
         True
     """
-    return predict(model, ghn, example_inputs, head, device, seed, strict).apply_()
+    return predict(model, ghn, example_inputs, head, device, seed, strict, only, exclude).apply_()
 
 
 def predict(
@@ -73,6 +77,8 @@ def predict(
     device: torch.device | str = "auto",
     seed: int = 0,
     strict: bool = False,
+    only: Patterns | None = None,
+    exclude: Patterns = (),
 ) -> Prediction:
     """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
 
@@ -82,21 +88,17 @@ def predict(
         >>> p.tensors["0.weight"].shape
         torch.Size([8, 3, 3, 3])
     """
-    if head not in (True, False, "auto"):
-        raise ValueError(f"head is {head!r}; expected True, False or 'auto'.")
     graph = trace(model, example_inputs)
     parameters = dict(model.named_parameters())
+    chosen = left_out(list(parameters), graph, head, only, exclude)
     hypernetwork = _on_device(ghn, parameters, device)
     classes = hypernetwork.config.num_classes
-    with_head, head_reason = _head(graph, classes, head)
-    slots = slots_of(graph, {name: tuple(p.shape) for name, p in parameters.items()}, classes, with_head)
-    kept = {
-        **graph.kept,
-        **{name: head_reason for node in graph.nodes if node.head and not with_head for name in node.parameters},
-    }
+    kept = {**graph.kept, **other_head(graph, classes, head), **chosen}
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    slots = [slot for slot in slots_of(graph, shapes, classes) if slot.name not in kept]
     report = _report(graph, parameters, slots, kept, hypernetwork)
     if strict:
-        _refuse(report, exempt=head_reason if head is False else "")
+        _refuse(report, chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     cores = _decode(hypernetwork, graph, slots)
     by_name = {slot.name: slot for slot in slots}
@@ -114,19 +116,6 @@ def _on_device(ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str
     if weight.device == where and weight.dtype == torch.float32:
         return ghn
     return copy.deepcopy(ghn).to(where, torch.float32)
-
-
-def _head(graph: Graph, classes: int, head: Head) -> tuple[bool, str]:
-    """Whether the classification head is predicted, and the reason if not."""
-    if head is False:
-        return False, "classification head, left out by head=False"
-    sizes = {(node.shape or (0,))[0] for node in graph.nodes if node.head}
-    if head is True or sizes <= {classes}:
-        return True, ""
-    return (
-        False,
-        f"classification head of {sorted(sizes)[-1]} classes, the hypernetwork has {classes} (head=True predicts it)",
-    )
 
 
 @torch.no_grad()
@@ -189,8 +178,8 @@ def _unusual(node: Node, slot: Slot, ghn: GHN) -> str:
     return "; ".join(notes)
 
 
-def _refuse(report: Report, exempt: str) -> None:
-    problems = [f"'{row.name}': {row.note}" for row in report.rows if row.note and row.note != exempt]
+def _refuse(report: Report, chosen: Mapping[str, str]) -> None:
+    problems = [f"'{row.name}': {row.note}" for row in report.rows if row.note and row.name not in chosen]
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise StrictError(f"{'; '.join(problems[:5])}{more}. Pass strict=False to accept; predict(model).report shows all.")

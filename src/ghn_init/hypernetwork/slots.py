@@ -46,19 +46,18 @@ class Slot:
         return sqrt(beta * out_channels / max(prod(self.shape), 1))
 
 
-def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], num_classes: int, with_head: bool) -> list[Slot]:
-    """All parameters of `graph` that are predicted, in topological order.
+def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], num_classes: int) -> list[Slot]:
+    """All parameters of `graph`, in topological order.
 
     Args:
         graph: The architecture.
         shapes: Dotted parameter name → shape.
         num_classes: The hypernetwork's classes.
-        with_head: Whether the classification head is predicted.
     """
     slots = []
     for index, node in enumerate(graph.nodes):
         sizes = four_sizes(node)
-        if sizes is None or (node.head and not with_head):
+        if sizes is None:
             continue
         as_head = node.head and sizes[0] == num_classes and sizes[2:] == (1, 1)
         for name, role in ((node.weight, "weight"), (node.bias, "bias")):

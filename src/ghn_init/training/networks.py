@@ -36,7 +36,7 @@ class Network:
             raise TrainingError(
                 f"these parameters can't be predicted: {dict(graph.kept)}; leave them out of training networks."
             )
-        return cls(module, graph, tuple(slots_of(graph, record.parameters, num_classes, with_head=True)))
+        return cls(module, graph, tuple(slots_of(graph, record.parameters, num_classes)))
 
     def __call__(self, cores: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Runs the network on parameters filled from decoded cores; differentiable with respect to them."""
