@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -114,3 +115,21 @@ def test_errors_are_short_and_have_exit_codes(own: Path, args: list[str], code: 
     assert not (own / "x.safetensors").exists()
     if code == 1:
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_train_writes_a_checkpoint_that_the_other_commands_take(own: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rng = np.random.default_rng(0)
+    columns = {"img": list(rng.integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)), "label": [0, 1, 2] * 4}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)})
+    datasets.Dataset.from_dict(columns, features).to_parquet(own / "data" / "train.parquet")
+    options = ["--steps", "1", "--meta-batch", "1", "--batch-size", "4", "--pool", "3", "--no-bf16"]
+    assert "written to run" in run("train", "data", "-o", "run", *options)
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--num-classes", "3", "--ghn", "run")
+
+
+def test_convert_writes_a_folder_that_loads(own: Path) -> None:
+    ghn = ghn_init.load()
+    torch.save({"config": ghn.config.to_dict(), "state_dict": ghn.state_dict()}, "published.pt")
+    assert "1,620,764 parameters, 10 classes, written to converted" in run("convert", "published.pt", "-o", "converted")
+    assert torch.equal(ghn_init.load("converted").embed.weight, ghn.embed.weight)

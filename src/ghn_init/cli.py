@@ -158,13 +158,19 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimiser steps in all")] = 10_000,
     meta_batch: Annotated[int, typer.Option(help="Networks per step")] = 4,
     batch_size: Annotated[int, typer.Option(help="Images per step")] = 64,
+    pool: Annotated[int, typer.Option(help="Different training networks")] = 2_000,
     lr: Annotated[float, typer.Option(help="Peak learning rate")] = 1e-3,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16")] = True,
     seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
 ) -> None:
-    """Trains a GHN-2 on random convolutional networks; interrupted runs go on where they were."""
+    """Trains a GHN-2 on random convolutional networks; interrupted runs go on where they were.
+
+    With torchrun, several processes share the networks of a step.
+    """
+    leads = os.environ.get("RANK", "0") == "0"
+    recipe = loop.TrainConfig(steps=steps, meta_batch=meta_batch, batch_size=batch_size, pool=pool, lr=lr, bf16=bf16, seed=seed)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=err) as bar:
+    with Progress(*columns, console=err, disable=not leads) as bar:
         task = bar.add_task("reading images", total=steps)
 
         def show(progress: loop.Progress) -> None:
@@ -172,10 +178,9 @@ def train(
             speed = f"{progress.networks_per_second:.1f} networks/s"
             bar.update(task, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
 
-        ghn_init.train(
-            data, output, on_step=show, steps=steps, meta_batch=meta_batch, batch_size=batch_size, lr=lr, bf16=bf16, seed=seed
-        )
-    out.print(f"written to {escape(str(output))}", soft_wrap=True)
+        ghn_init.train(data, output, config=recipe, on_step=show)
+    if leads:
+        out.print(f"written to {escape(str(output))}", soft_wrap=True)
 
 
 def _predict(
