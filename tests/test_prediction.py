@@ -93,6 +93,26 @@ def test_predicted_tensors_are_the_callers_own(ghn: GHN) -> None:
     assert torch.equal(prediction.tensors["0.weight"], value)
 
 
+def test_parameters_that_cannot_be_written_are_refused_before_the_first_write(ghn: GHN) -> None:
+    expanded = classifier(10)
+    expanded[3].bias = nn.Parameter(torch.zeros(1).expand(10))
+    with torch.inference_mode():
+        inference = classifier(10)
+    for model, words in ((expanded, "'3.bias' is an expanded view"), (inference, "'0.weight' was made in inference mode")):
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        with pytest.raises(ghn_init.ShapeMismatchError, match=words):
+            ghn_init.initialize(model, ghn, images())
+        assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_parameters_without_elements_are_kept(ghn: GHN) -> None:
+    model = nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 8))
+    prediction = ghn_init.predict(model, ghn, torch.zeros(2, 8), head=True)
+    assert set(prediction.tensors) == {"1.bias"}
+    assert prediction.kept["0.weight"] == "it has no elements"
+    prediction.apply_()
+
+
 def test_values_beyond_half_precision_are_refused(ghn: GHN) -> None:
     prediction = ghn_init.predict(classifier(10).half(), ghn, images().half())
     prediction.cores["0.weight"].fill_(1e6)

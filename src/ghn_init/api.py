@@ -18,7 +18,7 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.prediction import Prediction
 from ghn_init.report import Report, Row
-from ghn_init.selection import Head, Patterns, left_out, other_head
+from ghn_init.selection import Head, Patterns, empty, left_out, other_head
 from ghn_init.tracing.trace import trace
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def predict(
     chosen = left_out(list(parameters), graph, head, only, exclude)
     hypernetwork = _on_device(ghn, parameters, device)
     classes = hypernetwork.config.num_classes
-    kept = {**graph.kept, **other_head(graph, classes, head), **chosen}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    kept = {**graph.kept, **other_head(graph, classes, head), **empty(shapes), **chosen}
     slots = [slot for slot in slots_of(graph, shapes, classes) if slot.name not in kept]
     report = _report(graph, parameters, slots, kept, hypernetwork)
     if strict:

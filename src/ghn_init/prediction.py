@@ -95,6 +95,10 @@ class Prediction:
                 problems.append(f"predicted {slot.shape} for '{name}' of shape {tuple(parameter.shape)}")
             elif parameter.is_meta:
                 problems.append(f"'{name}' is on the meta device, without storage: call model.to_empty(device=…) first")
+            elif parameter.is_inference():
+                problems.append(f"'{name}' was made in inference mode and can't be written: make the model outside of it")
+            elif any(size > 1 and step == 0 for size, step in zip(parameter.shape, parameter.stride(), strict=True)):
+                problems.append(f"'{name}' is an expanded view, several of its elements share memory: clone it first")
             elif self.cores[name].abs().amax() > torch.finfo(parameter.dtype).max:
                 problems.append(f"the values predicted for '{name}' exceed {parameter.dtype}")
         if problems:

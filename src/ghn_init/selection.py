@@ -1,9 +1,9 @@
-"""Which of the parameters that could be predicted keep their values all the same: the head, and what the user leaves out."""
+"""Which of the parameters that have a node keep their values all the same: the head, and what the user leaves out."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ghn_init.graph import Graph
@@ -32,6 +32,11 @@ def left_out(names: Sequence[str], graph: Graph, head: Head, only: Patterns | No
         wanted = _matching(names, only, "only")
         reasons |= {name: "left out by only" for name in names if name not in wanted}
     return reasons | dict.fromkeys(_matching(names, exclude, "exclude"), "left out by exclude")
+
+
+def empty(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Parameters of which there is nothing to predict → the reason."""
+    return {name: "it has no elements" for name, shape in shapes.items() if 0 in shape}
 
 
 def other_head(graph: Graph, num_classes: int, head: Head) -> dict[str, str]:
