@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def run(*args: str) -> str:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_inspect_shows_graph_and_coverage() -> None:
@@ -117,15 +118,37 @@ def test_errors_are_short_and_have_exit_codes(own: Path, args: list[str], code: 
         assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_train_writes_a_checkpoint_that_the_other_commands_take(own: Path) -> None:
+@pytest.fixture
+def data(own: Path) -> Path:
+    """A folder of twelve images of three classes for training and for testing."""
     datasets = pytest.importorskip("datasets")
     rng = np.random.default_rng(0)
     columns = {"img": list(rng.integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)), "label": [0, 1, 2] * 4}
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)})
-    datasets.Dataset.from_dict(columns, features).to_parquet(own / "data" / "train.parquet")
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(columns, features).to_parquet(own / "data" / f"{split}.parquet")
+    return own / "data"
+
+
+def test_train_writes_a_checkpoint_that_the_other_commands_take(data: Path) -> None:
     options = ["--steps", "1", "--meta-batch", "1", "--batch-size", "4", "--pool", "3", "--no-bf16"]
-    assert "written to run" in run("train", "data", "-o", "run", *options)
+    assert "written to run" in run("train", str(data), "-o", "run", *options)
     assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--num-classes", "3", "--ghn", "run")
+
+
+def test_evaluate_prints_and_writes_accuracies(data: Path) -> None:
+    text = run("evaluate", str(data), "--networks", "2", "--images", "5", "-o", "results.json")
+    results = json.loads(Path("results.json").read_text())
+    assert results["images"] == 5
+    assert {split: len(values) for split, values in results["accuracies"].items()} == {
+        "test": 2,
+        "wide": 2,
+        "deep": 2,
+        "resnet18": 1,
+    }
+    assert all(value % 20 == 0 for values in results["accuracies"].values() for value in values)
+    mean = sum(results["accuracies"]["wide"]) / 2
+    assert f"{mean:.1f}" in next(line for line in text.splitlines() if "twice the channels" in line)
 
 
 def test_convert_writes_a_folder_that_loads(own: Path) -> None:
