@@ -100,7 +100,8 @@ def predict(
     if strict:
         _refuse(report, chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
-    cores = _decode(hypernetwork, graph, slots)
+    with torch.autocast(hypernetwork.embed.weight.device.type, enabled=False):
+        cores = _decode(hypernetwork, graph, slots)
     by_name = {slot.name: slot for slot in slots}
     return Prediction(model, graph, kept, report, by_name, cores, seed)
 

@@ -64,7 +64,7 @@ class Node:
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A directed acyclic graph of `num_nodes` nodes in topological order; node 0 is the input.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,13 @@ from ghn_init.report import Report
 class PredictedTensors(Mapping[str, Tensor]):
     """Dotted parameter name → predicted tensor of that parameter's shape, dtype and device, made when asked for."""
 
-    def __init__(self, slots: Mapping[str, Slot], cores: Mapping[str, Tensor], like: Mapping[str, Tensor], seed: int) -> None:
-        self._slots, self._cores, self._like, self._seed = slots, cores, like, seed
+    def __init__(self, prediction: Prediction) -> None:
+        self._slots, self._cores, self._seed = prediction.slots, prediction.cores, prediction.seed
+        self._kept, self._like = prediction.kept, dict(prediction.model.named_parameters())
 
     def __getitem__(self, name: str) -> Tensor:
+        if name in self._kept:
+            raise KeyError(f"'{name}' keeps its value: {self._kept[name]}")
         like = self._like[name]
         tensor = torch.empty(like.shape, dtype=like.dtype, device="cpu" if like.is_meta else like.device)
         fill_(tensor, self._slots[name], self._cores[name].to(tensor.device), noise_of(name, self._seed))
@@ -40,7 +43,7 @@ def noise_of(name: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
 
@@ -59,10 +62,10 @@ class Prediction:
     cores: Mapping[str, Tensor] = field(repr=False)
     seed: int = 0
 
-    @cached_property
+    @property
     def tensors(self) -> PredictedTensors:
         """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
-        return PredictedTensors(self.slots, self.cores, dict(self.model.named_parameters()), self.seed)
+        return PredictedTensors(self)
 
     def apply_(self) -> nn.Module:
         """Writes all predicted tensors into the model's parameters, or none.
@@ -93,6 +96,8 @@ class Prediction:
                 problems.append(f"'{name}' is gone")
             elif tuple(parameter.shape) != slot.shape:
                 problems.append(f"predicted {slot.shape} for '{name}' of shape {tuple(parameter.shape)}")
+            elif prod(slot.layout) != parameter.numel():
+                problems.append(f"'{name}' of shape {slot.shape} is used as {slot.layout}, which is not understood: exclude it")
             elif parameter.is_meta:
                 problems.append(f"'{name}' is on the meta device, without storage: call model.to_empty(device=…) first")
             elif parameter.is_inference():

@@ -97,7 +97,7 @@ def fill(slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> 
 
 def fill_(parameter: Tensor, slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> None:
     """`fill`, written into `parameter` a block of output channels at a time: no second copy of the parameter is made."""
-    target = parameter.transpose(0, 1) if slot.transposed else parameter
+    target = parameter.transpose(0, 1) if slot.transposed and parameter.dim() > 1 else parameter
     if core.dim() == 1 or slot.kind == "position" or tuple(target.shape) != slot.layout:
         parameter.copy_(fill(slot, core, generator))
         return
@@ -137,6 +137,6 @@ def _position(layout: tuple[int, ...], grid: Tensor, generator: torch.Generator 
     extra = layout[1] - isqrt(layout[1]) ** 2
     rows = grid.flatten(2).transpose(1, 2)
     if extra:
-        noise = 0.02 * torch.randn(1, extra, rows.shape[2], generator=generator)
+        noise = 0.02 * torch.randn(1, extra, rows.shape[2], generator=generator, device="cpu", dtype=torch.float32)
         rows = torch.cat([noise.to(rows), rows], dim=1)
     return rows

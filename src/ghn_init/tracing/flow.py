@@ -16,6 +16,7 @@ from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it"
 DEAD_END = "its result does not reach the model's output"
+SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
 
 
@@ -117,8 +118,11 @@ class GraphBuilder:
     def add(self, node: Node, preds: Iterable[int]) -> Flow:
         """Adds a node, or wires a parameter's second use into its node where that closes no cycle."""
         preds = set(preds)
-        index = self.node_of.get(node.weight) if node.weight is not None else None
+        index = self.node_of.get(node.weight or node.bias or "")
+        if node.bias in self.node_of or node.bias == node.weight:
+            node = replace(node, bias=None)  # another norm's as well
         if index is not None:
+            self._add_bias(index, node.bias)
             if index in self.ancestors(preds):
                 return Flow(data=True, nodes=frozenset(preds))
             self.preds[index] |= preds
@@ -129,6 +133,16 @@ class GraphBuilder:
         for name in node.parameters:
             self.node_of[name] = index
         return Flow(data=True, nodes=frozenset({index}))
+
+    def _add_bias(self, index: int, bias: str | None) -> None:
+        """A second norm with the weight of the first: its bias joins the first's node, or has none."""
+        if bias is None:
+            return
+        if self.nodes[index].bias is None:
+            self.nodes[index] = replace(self.nodes[index], bias=bias)
+            self.node_of[bias] = index
+        else:
+            self.keep([bias], SECOND_BIAS.format(self.nodes[index].weight))
 
     def ancestors(self, nodes: Iterable[int]) -> set[int]:
         """`nodes` and everything that leads to them."""

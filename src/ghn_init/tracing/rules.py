@@ -62,7 +62,6 @@ def apply_weight(
     primitive: str,
     *,
     stored_flipped: bool = False,
-    numel: int | None = None,
 ) -> Flow:
     """x → weight → bias; returns what the layer's result holds."""
     w = b.flow(weight)
@@ -79,13 +78,16 @@ def apply_weight(
     else:
         b.keep((other for other in w.params if other != name), REPARAMETRISES.format(name))
         flipped = w.flipped != stored_flipped
-        shape = tuple(b.shapes[name])
-        if len(shape) == len(weight.shape) or flipped:
-            shape = (shape[1], shape[0], *shape[2:]) if flipped and len(shape) > 1 else shape
-        else:
-            shape = tuple(weight.shape)
+        shape = layout(b.shapes[name], weight.shape, flipped)
         result = b.add(Node(primitive, shape, name, transposed=flipped), x.nodes)
     return result if bias is None else apply_bias(b, result, bias)
+
+
+def layout(stored: tuple[int, ...], used: tuple[int, ...], flipped: bool) -> tuple[int, ...]:
+    """A weight's shape with output channels first: as it is stored, or as it is used where it was reshaped for that."""
+    reshaped = len(stored) < 2 or (len(stored) > 2 and len(stored) != len(used))
+    shape = tuple(used if reshaped and numel(used) == numel(stored) else stored)
+    return (shape[1], shape[0], *shape[2:]) if flipped and len(shape) > 1 else shape
 
 
 def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
@@ -124,7 +126,7 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
     if same_shape or same_size:
         return (same_shape or same_size)[0]
     # A batched product sees the weight expanded over the batch.
-    inner = [name for name in flow.params if b_numel(b, name) == numel(shape[-2:]) and len(shape) > 2]
+    inner = [name for name in flow.params if len(shape) == 3 and sorted(b.shapes[name]) == sorted(shape[1:])]
     if inner:
         return inner[0]
     return flow.params[0] if len(flow.params) == 1 and is_piece(shape, b.shapes[flow.params[0]], flow.flipped) else None
@@ -271,8 +273,8 @@ def normalise(b: GraphBuilder, call: Call, weight: Value | None, bias: Value | N
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         names.append(name)
     name = names[0] or names[1]
-    if name is None:
-        return b.assign(call.outputs, replace(x, softmax=False, product=False, normalised=False))
+    if name is None:  # a weight and a bias may follow by hand
+        return b.assign(call.outputs, replace(x, softmax=False, product=False, normalised=primitive == "ln"))
     shape = tuple(b.shapes[name])
     b.assign(call.outputs, b.add(Node(primitive, shape, names[0], names[1]), x.nodes))
 
@@ -450,7 +452,8 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     owner = next(iter(x.nodes)) if len(x.nodes) == 1 else None
     if name is not None and owner is not None and len(sizes) == 1:
         node = b.nodes[owner]
-        if node.primitive in NORM_PRIMITIVES and node.bias is None and numel(node.shape or ()) == sizes[0]:
+        is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and numel(node.shape or ()) == sizes[0]
+        if is_norm and name not in b.node_of:
             b.nodes[owner] = replace(node, bias=name)
             b.node_of[name] = owner
             return x
