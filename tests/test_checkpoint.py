@@ -52,6 +52,13 @@ def test_other_hypernetworks_are_stored_as_well(tmp_path: Path, changes: dict[st
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in ghn.state_dict().items())
 
 
+def test_revisions_of_local_files_are_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no revision 'v2'; leave revision out"):
+        ghn_init.load(folder, revision="v2")
+    with pytest.raises(CheckpointError, match="'someone/tiny@v1' and revision 'v2' name two revisions"):
+        ghn_init.load("someone/tiny@v1", revision="v2")
+
+
 def test_half_precision_files_load_in_single(ghn: GHN, folder: Path) -> None:
     half = {name: tensor.half() for name, tensor in ghn.state_dict().items()}
     save_file(half, folder / "model.safetensors")
@@ -97,6 +104,8 @@ def damage(folder: Path, how: str) -> None:
         config.write_text("[1]")
     elif how == "deep JSON":
         config.write_text("[" * 100_000)
+    elif how == "endless number":
+        config.write_text('{"hid": ' + "1" * 5000 + "}")
     elif how == "no text":
         config.write_bytes(b"\xff\xfe\x00")
     elif how == "huge decoder":
@@ -130,6 +139,7 @@ def damage(folder: Path, how: str) -> None:
         ("no JSON", r"config.json is not JSON"),
         ("no object", r"config.json is a list; expected a JSON object"),
         ("deep JSON", r"config.json is not JSON"),
+        ("endless number", r"config.json is not JSON"),
         ("no text", r"config.json can't be read"),
         ("huge decoder", r"needs [\d,]+ parameters at least, the file has"),
         ("endless layers", r"needs [\d,]+ parameters at least, the file has"),
@@ -202,7 +212,9 @@ def test_the_hostile_pickle_would_work_where_it_was_read(tmp_path: Path) -> None
     assert (tmp_path / "created").exists()
 
 
-@pytest.mark.parametrize("name", ["ghn9", "./nowhere", "a/b/c", "folder/file.safetensors", "~/nowhere/at/all"])
+@pytest.mark.parametrize(
+    "name", ["ghn9", "./nowhere", "a/b/c", "folder/file.safetensors", "~/nowhere/at/all", "~nobody/x", "x" * 5000]
+)
 def test_unknown_names_list_what_there_is(name: str) -> None:
     with pytest.raises(CheckpointError, match=rf"is neither a bundled checkpoint \({ghn_init.DEFAULT}\) nor a file"):
         ghn_init.load(name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import ghn_init
@@ -37,6 +38,8 @@ def test_a_head_of_other_classes_names_both_numbers(ghn: GHN) -> None:
 def test_head_takes_nothing_else(ghn: GHN) -> None:
     with pytest.raises(ValueError, match="head is 'maybe'; expected True, False or 'auto'"):
         ghn_init.predict(classifier(7), ghn, images(), head="maybe")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="head is 0; expected"):
+        ghn_init.predict(classifier(7), ghn, images(), head=0)  # type: ignore[arg-type]
 
 
 def test_running_statistics_are_reset_where_weights_were_predicted(ghn: GHN) -> None:
@@ -223,3 +226,73 @@ def test_left_out_norms_keep_their_running_statistics(ghn: GHN) -> None:
     ghn_init.initialize(model, ghn, images(), exclude="1.*")
     assert torch.equal(model[1].running_mean, before)
     assert torch.equal(model[3].running_mean, torch.zeros(8))
+
+
+def test_one_linear_map_gets_one_prediction_however_it_is_written(ghn: GHN) -> None:
+    forms = {
+        "linear": (lambda m, x: m.head(F.linear(x, m.w)), (40, 24), False),
+        "x @ w.T": (lambda m, x: m.head(x @ m.w.T), (40, 24), False),
+        "einsum od": (lambda m, x: m.head(torch.einsum("bld,od->blo", x, m.w)), (40, 24), False),
+        "x @ w": (lambda m, x: m.head(x @ m.w), (24, 40), True),
+        "einsum do": (lambda m, x: m.head(torch.einsum("bld,do->blo", x, m.w)), (24, 40), True),
+        "flat": (lambda m, x: m.head(x @ m.w.view(24, 40)), (960,), True),
+    }
+    weights = {}
+    for name, (forward, shape, transposed) in forms.items():
+        model = Fn(forward, w=param(*shape), head=nn.Linear(40, 10))
+        predicted = ghn_init.predict(model, ghn, torch.zeros(2, 5, 24)).tensors["w"]
+        weights[name] = predicted.view(24, 40).T if transposed else predicted
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, weights["linear"], check_stride=False, msg=name)
+
+
+def test_parameters_in_the_same_memory_are_predicted_once(ghn: GHN) -> None:
+    model = nn.Sequential(nn.Linear(8, 12, bias=False), nn.ReLU(), nn.Linear(12, 8, bias=False))
+    model[2].weight = nn.Parameter(model[0].weight.data.T)
+    prediction = ghn_init.predict(model, ghn, torch.zeros(2, 8), head=True)
+    assert prediction.kept == {"2.weight": "it shares memory with '0.weight'"}
+    flat = torch.zeros(72)
+    views = nn.Linear(8, 8)
+    views.weight, views.bias = nn.Parameter(flat[:64].view(8, 8)), nn.Parameter(flat[64:])
+    assert ghn_init.predict(views, ghn, torch.zeros(2, 8), head=True).kept == {}
+
+
+@pytest.mark.parametrize("context", [lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta")])
+def test_ambient_modes_change_nothing(ghn: GHN, context: Any) -> None:
+    model = Fn(lambda m, x: m.fc(m.p + x), p=param(1, 10, 8), fc=nn.Linear(8, 8))
+    plain = ghn_init.predict(model, ghn, torch.zeros(2, 10, 8), head=True).tensors
+    with context():
+        ghn_init.initialize(model, ghn, torch.zeros(2, 10, 8, device="cpu"), head=True)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, plain[name])
+
+
+def test_tied_parameters_match_patterns_by_each_of_their_names(ghn: GHN) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    model[2].weight = model[0].weight
+    kept = ghn_init.predict(model, ghn, torch.zeros(2, 8), head=True, exclude="2.weight").kept
+    assert kept == {"0.weight": "left out by exclude"}
+
+
+def test_asking_for_a_kept_tensor_says_why_it_is_kept(ghn: GHN) -> None:
+    with pytest.raises(KeyError, match="'3.bias' keeps its value: left out by exclude"):
+        ghn_init.predict(classifier(10), ghn, images(), exclude="3.bias").tensors["3.bias"]
+
+
+def test_tensors_follow_the_parameters_dtype(ghn: GHN) -> None:
+    model = classifier(10)
+    prediction = ghn_init.predict(model, ghn, images())
+    assert prediction.tensors["0.weight"].dtype == torch.float32
+    model.half()
+    assert prediction.tensors["0.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, None])
+def test_seeds_are_checked_first(ghn: GHN, seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed is .*; expected an integer from 0 to 2\*\*63 - 1"):
+        ghn_init.predict(classifier(10), ghn, images(), seed=seed)
+
+
+def test_a_forward_without_tensors_is_an_error() -> None:
+    with pytest.raises(ghn_init.TraceError, match="it returned NoneType, in which there is no tensor"):
+        ghn_init.trace(Fn(lambda m, x: None, a=conv()), images())

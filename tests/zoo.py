@@ -118,6 +118,32 @@ def siamese(m: Any, x: Tensor) -> Tensor:
     return torch.cat([m.a(x), m.a(x.flip(2))], 1)
 
 
+def shared_norm_bias() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.LayerNorm(8))
+    model[2].bias = model[1].bias
+    return model
+
+
+def shared_norm_weight() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.LayerNorm(8))
+    model[2].weight = model[1].weight
+    return model
+
+
+def policy(m: Any, x: Tensor) -> torch.distributions.Distribution:
+    return torch.distributions.Independent(torch.distributions.Normal(m.mean(x), m.scale(x).exp(), validate_args=False), 1)
+
+
+def listed_weight() -> nn.Module:
+    model = Fn(lambda m, x: x @ m.ws[0].T, a=nn.Linear(8, 4, bias=False))
+    model.ws = [model.a.weight]
+    return model
+
+
+def whole_number() -> nn.Parameter:
+    return nn.Parameter(torch.tensor(0), requires_grad=False)
+
+
 def vectors(*shape: int) -> Tensor:
     return torch.zeros(*shape)
 
@@ -203,6 +229,61 @@ ZOO: dict[str, Case] = {
         lambda: Fn(lambda m, x: F.linear(x, m.w[:4], m.b[:4]), w=param(6, 8), b=param(6)),
         {"conv": 1, "bias": 1},
         inputs=SEQUENCE,
+    ),
+    "weight of one axis": Case(
+        lambda: Fn(lambda m, x: m.a(x) @ m.w[:, None], a=nn.Linear(8, 8), w=param(8)), {"conv": 2, "bias": 1}, inputs=SEQUENCE
+    ),
+    "weight in a flat parameter": Case(
+        lambda: Fn(lambda m, x: m.a(x) @ m.w.view(8, 4), a=nn.Linear(8, 8), w=param(32)),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "transposed kernel in a flat parameter": Case(
+        lambda: Fn(lambda m, x: F.conv_transpose1d(m.a(x), m.w.view(5, 2, 3)), a=nn.Linear(8, 8), w=param(30)),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "kernel expanded to all channels": Case(
+        lambda: Fn(lambda m, x: m.a(F.conv2d(x, m.w[None, None].expand(3, 1, 3, 3), groups=3)), a=conv(), w=param(3, 3)),
+        {"conv": 1, "bias": 1},
+        {"w": "no primitive covers the operation 'convolution'"},
+        inputs=images(),
+    ),
+    "norms with one bias": Case(
+        lambda: shared_norm_bias(),
+        {"conv": 1, "bias": 1, "ln": 2},
+        inputs=SEQUENCE,
+    ),
+    "norms with one weight": Case(
+        lambda: shared_norm_weight(),
+        {"conv": 1, "bias": 1, "ln": 1},
+        {"2.bias": "shares '1.weight' with a norm"},
+        inputs=SEQUENCE,
+    ),
+    "norm whose weight is its bias": Case(
+        lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,), m.w, m.w), a=nn.Linear(8, 8), w=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "affine after a plain layer norm": Case(
+        lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,)) * m.w + m.b, a=nn.Linear(8, 8), w=param(8), b=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "distribution": Case(
+        lambda: Fn(policy, mean=nn.Linear(8, 4), scale=nn.Linear(8, 4)), {"conv": 2, "bias": 2}, inputs=vectors(2, 8)
+    ),
+    "weight in a plain list": Case(lambda: listed_weight(), {"conv": 1}, inputs=vectors(2, 8)),
+    "integer parameter": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.steps, a=nn.Linear(8, 4), steps=whole_number()),
+        {"conv": 1, "bias": 1},
+        {"steps": "shifts a stream"},
+        inputs=vectors(2, 8),
+    ),
+    "sparse constant": Case(
+        lambda: Fn(lambda m, x: torch.sparse.mm(m.adjacency, m.a(x)), a=nn.Linear(8, 4), adjacency=torch.eye(2).to_sparse()),
+        {"conv": 1, "bias": 1},
+        inputs=vectors(2, 8),
     ),
     "explicit attention": Case(
         lambda: Fn(explicit_attention, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)),

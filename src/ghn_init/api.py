@@ -18,7 +18,7 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.prediction import Prediction
 from ghn_init.report import Report, Row
-from ghn_init.selection import Head, Patterns, empty, left_out, other_head
+from ghn_init.selection import Head, Patterns, left_out, other_head, unwritable
 from ghn_init.tracing.trace import trace
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def initialize(
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
-        ValueError: `head` is something else, or a pattern matches no parameter.
+        ValueError: `head` or `seed` is something else, or a pattern matches no parameter.
 
     Example:
         >>> import ghn_init, torch
@@ -88,13 +88,17 @@ def predict(
         >>> p.tensors["0.weight"].shape
         torch.Size([8, 3, 3, 3])
     """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
     graph = trace(model, example_inputs)
     parameters = dict(model.named_parameters())
-    chosen = left_out(list(parameters), graph, head, only, exclude)
+    by_id = {id(parameter): name for name, parameter in parameters.items()}
+    names = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    chosen = left_out(names, graph, head, only, exclude)
     hypernetwork = _on_device(ghn, parameters, device)
     classes = hypernetwork.config.num_classes
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    kept = {**graph.kept, **other_head(graph, classes, head), **empty(shapes), **chosen}
+    kept = {**graph.kept, **other_head(graph, classes, head), **unwritable(parameters), **chosen}
     slots = [slot for slot in slots_of(graph, shapes, classes) if slot.name not in kept]
     report = _report(graph, parameters, slots, kept, hypernetwork)
     if strict:

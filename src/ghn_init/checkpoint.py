@@ -60,13 +60,15 @@ def load(
     """
     name = os.fspath(name_or_path)
     own = bundled()
-    path = own.get(name, Path(name).expanduser())
-    if path.is_dir():
-        return _build(*read_folder(path), path).to(device)
-    if path.is_file():
-        return _build(*read_file(path), path).to(device)
+    path = own.get(name) or _local(name)
+    if path is not None and revision is not None:
+        raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
+    if path is not None:
+        return _build(*(read_folder if path.is_dir() else read_file)(path), path).to(device)
     if _is_hub_id(name):
         repository, _, tag = name.partition("@")
+        if tag and revision not in (None, tag):
+            raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
         options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         folder = _download(repository, tag or revision, options)
         return _build(*read_folder(folder), folder).to(device)
@@ -74,6 +76,15 @@ def load(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
         f"nor a hub id owner/repo; {EXPECTED}."
     )
+
+
+def _local(name: str) -> Path | None:
+    """The file or folder of that name, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+        return None
 
 
 def _is_hub_id(name: str) -> bool:

@@ -79,7 +79,7 @@ def parse_config(text: str, path: Path) -> GHNConfig:
     """
     try:
         values: Any = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the configuration of {path} is not JSON ({error}).") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"the configuration of {path} is a {type(values).__name__}; expected a JSON object.")

@@ -14,9 +14,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
+from ghn_init.errors import TraceError
 from ghn_init.tracing.shapes import SHAPES
+
+_WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
+"""Operations that write running statistics, which their schemas don't say."""
 
 Source = Literal["input", "parameter", "constant", "call"]
 
@@ -76,14 +79,22 @@ class Recorder(TorchDispatchMode):
         self._bind(tensor, value)
         return value
 
+    def alias(self, tensor: Tensor, stand_in: Tensor) -> None:
+        """The model also holds the real `tensor` where no module registers it; it has the stand-in's value."""
+        self._values[id(tensor)] = self._values[id(stand_in)]
+        self._born[id(tensor)] = self._born[id(stand_in)]
+        self._alive.append(tensor)
+        self._constants.add(_storage(tensor))
+        self._meta[id(tensor)] = stand_in
+
     def value_of(self, tensor: Tensor) -> Value:
         """The current value of `tensor`; a tensor never seen before is a constant."""
         value = self._values.get(id(tensor))
         if value is None:
             value = self.register(tensor, "constant")
-            self._constants.add(tensor.untyped_storage()._cdata)
+            self._constants.add(_storage(tensor))
         if self._writes:
-            written = self._writes.get(tensor.untyped_storage()._cdata)
+            written = self._writes.get(_storage(tensor))
             if written is not None and written[0] > self._born[id(tensor)]:
                 value = self._merge(tensor, value, written[1])
         return value
@@ -99,7 +110,7 @@ class Recorder(TorchDispatchMode):
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
         recorded = _map(self.value_of, (tuple(args), kwargs))
-        if self._constants and func._schema.is_mutable:
+        if self._constants and (func._schema.is_mutable or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
         shape_rule = SHAPES.get(name) if self._on_meta else None
         result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
@@ -111,9 +122,9 @@ class Recorder(TorchDispatchMode):
     def _back_up(self, args: Any, kwargs: Any) -> None:
         """Before the model's own plain tensors are written in place."""
         for tensor in _leaves((args, kwargs), Tensor):
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in self._constants and key not in self._overwritten and not tensor.is_meta:
+            key = _storage(tensor)
+            if key in self._constants and key not in self._overwritten and not tensor.is_meta and key:
+                storage = tensor.untyped_storage()
                 self._overwritten[key] = (storage, storage.clone())
 
     def restore(self) -> None:
@@ -128,7 +139,7 @@ class Recorder(TorchDispatchMode):
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
         if name[-1] == "_" and outputs and len(recorded[0]) > 1 and isinstance(args[0], Tensor):
-            self._writes[args[0].untyped_storage()._cdata] = (len(self.calls), outputs[0])
+            self._writes[_storage(args[0])] = (len(self.calls), outputs[0])
 
     def _bind(self, tensor: Tensor, value: Value) -> None:
         self._values[id(tensor)] = value
@@ -186,6 +197,8 @@ def record_calls(
         args, kwargs = _map(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():
         recorder.register(tensor, "parameter", name)
+    for name, parameter in model.named_parameters():
+        recorder.alias(parameter, parameters[name])
     for tensor in _leaves((args, kwargs), Tensor):
         recorder.register(tensor, "input")
     try:
@@ -193,20 +206,40 @@ def record_calls(
             result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
     finally:
         recorder.restore()
+    outputs = tuple(recorder.value_of(tensor) for tensor in output_tensors(result))
+    if not outputs:
+        raise TraceError(f"it returned {type(result).__name__}, in which there is no tensor")
     return Record(
         calls=tuple(recorder.calls),
-        outputs=tuple(recorder.value_of(tensor) for tensor in output_tensors(result)),
+        outputs=outputs,
         parameters={name: tuple(p.shape) for name, p in parameters.items()},
     )
 
 
 def output_tensors(result: Any) -> Iterator[Tensor]:
-    """Tensors in whatever a forward returns: tuples, dicts, dataclasses, objects with tensor attributes."""
-    for leaf in tree_flatten(result)[0]:
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif hasattr(leaf, "__dict__"):
-            yield from (item for item in tree_flatten(list(vars(leaf).values()))[0] if isinstance(item, Tensor))
+    """Tensors in whatever a forward returns: tuples, dicts, dataclasses, distributions, objects with tensor attributes."""
+    seen: set[int] = set()
+    stack = [result]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif id(item) in seen or isinstance(item, nn.Module | type | str | bytes | int | float):
+            continue
+        elif isinstance(item, Mapping):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, tuple | list | set | frozenset):
+            stack.extend(reversed(list(item)))
+        else:
+            slots = [name for kind in type(item).__mro__ for name in getattr(kind, "__slots__", ())]
+            attributes = [getattr(item, name, None) for name in slots if isinstance(name, str)]
+            stack.extend(reversed([*getattr(item, "__dict__", {}).values(), *attributes]))
+        seen.add(id(item))
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identity of a tensor's memory; 0 where it has several, as sparse tensors do."""
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0
 
 
 def _leaves(tree: Any, kind: type) -> Iterator[Any]:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSet
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-_CONTAINERS = (dict, OrderedDict, list, set)
+Restore = Callable[[], None]
+
+_PLAIN = (
+    nn.Module, Tensor, type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, str, bytes, int, float, complex,
+    torch.device, torch.dtype, torch.Size,
+)  # fmt: skip
+"""What is not looked into: immutable, restored elsewhere, or not the model's own."""
 
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Restores every module's attributes (training flags, caches, hooks, containers) and all random states on exit."""
-    modules = [(vars(module), dict(vars(module)), _contents(module)) for module in model.modules()]
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    """Restores on exit what the modules' attributes hold (training flags, caches, hooks, helper objects), and random states."""
+    seen: set[int] = set()
+    restores = [restore for module in model.modules() for restore in _restores(vars(module), seen)]
+    restores += [_random_states()]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Encoder layers in eval mode would hide their parameters in one fused operation.
     torch.backends.mha.set_fastpath_enabled(False)
@@ -28,36 +35,87 @@ def untouched(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-        for attributes, before, contents in modules:
-            attributes.clear()
-            attributes.update(before)
-            for container, content in contents:
-                _refill(container, content)
+        for restore in restores:
+            restore()
+
+
+def _random_states() -> Restore:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def restore() -> None:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
 
-
-def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
-    """A module's containers (parameters, buffers, hooks, the user's own lists) with shallow copies of what is in them."""
-    return [(value, value.copy()) for value in vars(module).values() if type(value) in _CONTAINERS]
+    return restore
 
 
-def _refill(container: Any, content: Any) -> None:
+def _restores(root: Any, seen: set[int]) -> Iterator[Restore]:
+    """What has to be called to give `root`, and all that it holds, its present content back."""
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if value is None or isinstance(value, _PLAIN) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        restore, inside = _restore(value)
+        if restore is not None:
+            yield restore
+        stack.extend(inside)
+
+
+def _restore(value: Any) -> tuple[Restore | None, Iterable[Any]]:
+    """What gives one container, array or generator its content back, and what it holds."""
+    if isinstance(value, MutableMapping):
+        items = list(value.items())
+        return lambda: _refill(value, items, list(value.items()), lambda: _set_items(value, items)), [v for _, v in items]
+    if isinstance(value, list | deque):
+        members = list(value)
+        return lambda: _refill(value, members, list(value), lambda: value.extend(members)), members
+    if isinstance(value, MutableSet):
+        members = list(value)
+        return lambda: _refill(value, members, list(value), lambda: _add(value, members)), ()
+    if isinstance(value, tuple):
+        return None, value
+    if isinstance(value, np.ndarray):
+        copy = value.copy()
+        return (lambda: np.copyto(value, copy)) if value.flags.writeable else None, ()
+    if isinstance(value, torch.Generator):
+        state = value.get_state()
+        return lambda: _call(value.set_state, state), ()
+    if isinstance(value, random.Random):
+        drawn = value.getstate()
+        return lambda: value.setstate(drawn), ()
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator.state
+        return lambda: setattr(value.bit_generator, "state", bits), ()
+    return None, [getattr(value, "__dict__", None)]
+
+
+def _refill(container: Any, before: list[Any], now: list[Any], fill: Restore) -> None:
     """Gives a container its former content back; the container itself stays the same object."""
-    if len(container) == len(content) and all(a is b for a, b in zip(_items(container), _items(content), strict=True)):
-        return
-    container.clear()
-    if isinstance(container, list):
-        container.extend(content)
-    else:
-        container.update(content)
+    if len(before) != len(now) or any(not _same(a, b) for a, b in zip(before, now, strict=True)):
+        container.clear()
+        fill()
 
 
-def _items(container: Any) -> Iterator[Any]:
-    for item in container:
-        yield item
-        if isinstance(container, dict):
-            yield container[item]
+def _same(a: Any, b: Any) -> bool:
+    """Identity; for a mapping's items, of key and value."""
+    return a is b or (type(a) is tuple and len(a) == len(b) == 2 and a[0] is b[0] and a[1] is b[1])
+
+
+def _set_items(mapping: MutableMapping[Any, Any], items: list[tuple[Any, Any]]) -> None:
+    for key, item in items:
+        mapping[key] = item
+
+
+def _add(members: MutableSet[Any], items: list[Any]) -> None:
+    for item in items:
+        members.add(item)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> None:
+    function(*args)

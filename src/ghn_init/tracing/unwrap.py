@@ -13,6 +13,9 @@ from ghn_init.errors import UnsupportedModelError
 _WRAPPED_IN = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+_COUNTING = (torch.bool, torch.int16, torch.int32, torch.int64)
+"""Masks and counters, which keep their values; narrower integers are somebody's quantised weights."""
+
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
     """Takes off `torch.compile`, DataParallel and DistributedDataParallel.
@@ -26,7 +29,7 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself.")
     prefix = ""
-    while (attribute := _WRAPPED_IN.get(type(model).__name__)) is not None:
+    while (attribute := _WRAPPED_IN.get(type(model).__name__)) and type(model).__module__.startswith("torch."):
         inner = getattr(model, attribute, None)
         if not isinstance(inner, nn.Module):
             break
@@ -56,7 +59,7 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
         elif isinstance(module, torch.jit.ScriptModule):
             yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
             return
-        elif ".quantized" in kind.__module__ and "torch" in kind.__module__ and kind.__name__ != "LinearPackedParams":
+        elif ".quantized" in kind.__module__ and kind.__module__.startswith("torch") and kind.__name__ != "LinearPackedParams":
             yield f"{name or 'the model'} is a quantised {kind.__name__}", "initialise before quantising"
     for name, parameter in model.named_parameters():
         kind = type(parameter)
@@ -71,7 +74,7 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
             )
         elif (
             parameter.is_quantized
-            or parameter.dtype not in _FLOATING
+            or parameter.dtype not in (*_FLOATING, *_COUNTING)
             or kind.__module__.startswith(("torchao", "bitsandbytes"))
         ):
             yield f"'{name}' is {kind.__name__} of {parameter.dtype}", "initialise before quantising"
