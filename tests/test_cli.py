@@ -38,6 +38,8 @@ class Holder:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_models.py").write_text(OWN)
+    (tmp_path / "damaged.py").write_text("def thing(:")
+    (tmp_path / "folder.safetensors").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -87,6 +89,10 @@ def test_own_modules_and_tied_parameters(own: Path) -> None:
     assert Path("x.safetensors").stat().st_size > 0
 
 
+def test_torchvision_models_with_backbones_download_nothing() -> None:
+    assert "predicted" in run("inspect", "torchvision:lraspp_mobilenet_v3_large")
+
+
 def test_list_shows_the_bundled_checkpoint() -> None:
     assert f"{ghn_init.DEFAULT} (default)" in run("list")
 
@@ -97,7 +103,16 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "timm:resnet5"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
         (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),
-        (["inspect", "nowhere:thing"], 1, "error: 'nowhere:thing' can't be found (No module named 'nowhere')"),
+        (
+            ["inspect", "nowhere:thing"],
+            1,
+            "error: 'nowhere:thing' can't be imported (ModuleNotFoundError: No module named 'nowhere')",
+        ),
+        (["inspect", "damaged:thing"], 1, "error: 'damaged:thing' can't be imported (SyntaxError"),
+        (["inspect", "timm:resnet18.nonexistent"], 1, "error: 'timm:resnet18.nonexistent' failed when called"),
+        (["inspect", "own_models:small", "--input=-3x5x5"], 2, "'-3x5x5' is no shape"),
+        (["init", "own_models:small", "-o", "x.safetensors", "--seed", "9" * 20], 2, "--seed"),
+        (["init", "own_models:small", "-o", "folder.safetensors"], 2, "folder.safetensors is a folder"),
         (["inspect", "own_models:broken"], 1, "error: 'own_models:broken' failed when called: RuntimeError: no luck."),
         (["inspect", "own_models:number"], 1, "error: 'own_models:number' gives a int; expected"),
         (["inspect", "own_models:small", "--ghn", "ghn9"], 1, "error: 'ghn9' is neither a bundled checkpoint"),

@@ -55,6 +55,16 @@ def test_running_statistics_are_reset_where_weights_were_predicted(ghn: GHN) -> 
     assert untouched.abs().max() > 0
 
 
+def test_running_statistics_are_reset_of_tied_and_parametrised_norms_too(ghn: GHN) -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8), conv(8), nn.BatchNorm2d(8))
+    model[3].weight, model[3].bias = model[1].weight, model[1].bias
+    torch.nn.utils.parametrize.register_parametrization(model[5], "weight", nn.Identity())
+    for k in (1, 3, 5):
+        model[k].running_mean.fill_(5)
+    ghn_init.initialize(model, ghn, images())
+    assert [float(model[k].running_mean.max()) for k in (1, 3, 5)] == [0, 0, 0]
+
+
 def test_predict_writes_nothing_and_apply_writes_everything(ghn: GHN) -> None:
     model = classifier(10)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

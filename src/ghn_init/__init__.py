@@ -9,6 +9,7 @@ from ghn_init.checkpoint import DEFAULT, load
 from ghn_init.errors import (
     CheckpointError,
     GHNInitError,
+    ModelSpecError,
     ShapeMismatchError,
     StrictError,
     TraceError,
@@ -30,6 +31,7 @@ __all__ = [
     "GHNConfig",
     "GHNInitError",
     "Graph",
+    "ModelSpecError",
     "Node",
     "Prediction",
     "Report",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 try:
@@ -108,20 +109,26 @@ def init(
     num_classes: Classes = None,
     input_size: Size = None,
     head: Head = "auto",
-    seed: Annotated[int, typer.Option(help="Of what is random, the model's own init included")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
     """Initialises a model and writes its state dict."""
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
+    if output.is_dir():
+        raise typer.BadParameter(f"{output} is a folder", param_hint="--output")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {output.absolute().parent} does not exist", param_hint="--output")
     torch.manual_seed(seed)
     prediction, seconds = _predict(model, ghn, num_classes, input_size, head, seed, strict)
     temporary = output.with_name(output.name + ".tmp")
     metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
-    save_model(prediction.apply_(), str(temporary), metadata)
-    os.replace(temporary, output)
+    try:
+        save_model(prediction.apply_(), str(temporary), metadata)
+        os.replace(temporary, output)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise typer.BadParameter(f"{output} can't be written ({error})", param_hint="--output") from error
     out.print(prediction.report.summary, soft_wrap=True)
     out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
@@ -235,10 +242,10 @@ def _predict(
 
 
 def _sizes(text: str) -> list[int]:
-    try:
-        return [int(size) for size in text.replace(",", "x").split("x")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no shape; expected such as 3x224x224", param_hint="--input") from None
+    sizes = text.replace(",", "x").split("x")
+    if not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+        raise typer.BadParameter(f"{text!r} is no shape; expected such as 3x224x224", param_hint="--input")
+    return [int(size) for size in sizes]
 
 
 def _table(*columns: str) -> Table:

@@ -18,7 +18,7 @@ class CheckpointError(GHNInitError):
 
 
 class ShapeMismatchError(GHNInitError):
-    """A prediction and the parameter that it is meant for differ in name, shape, dtype or device."""
+    """A parameter can't take what is predicted for it: another shape, no storage, shared or read-only memory."""
 
 
 class StrictError(GHNInitError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -40,7 +42,7 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     timm = _library("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise ModelSpecError(_unknown(name, "timm", timm.list_models()))
-    return timm.create_model(name, **options)
+    return _called(f"timm:{name}", functools.partial(timm.create_model, name), options)
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -49,7 +51,9 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         raise ModelSpecError(_unknown(name, "torchvision", models.list_models()))
     if name in ("googlenet", "inception_v3"):
         options = {**options, "init_weights": False}  # their own init takes minutes and is overwritten anyway
-    return models.get_model(name, weights=None, **options)
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options = {**options, "weights_backbone": None}  # else a backbone is downloaded
+    return _called(f"torchvision:{name}", functools.partial(models.get_model, name, weights=None), options)
 
 
 def _library(name: str) -> Any:
@@ -73,9 +77,9 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
         factory: Any = importlib.import_module(module)
         for part in name.split("."):
             factory = getattr(factory, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ModelSpecError(
-            f"{spec!r} can't be found ({error}); expected timm:NAME, torchvision:NAME or module:callable."
+            f"{spec!r} can't be imported ({type(error).__name__}: {error}); expected timm:NAME, torchvision:NAME or module:callable."
         ) from error
     model = _called(spec, factory, options) if not isinstance(factory, nn.Module) else factory
     if not isinstance(model, nn.Module):

@@ -113,8 +113,9 @@ class Prediction:
             )
 
     def _reset_running_statistics(self) -> None:
-        for node in self.graph.nodes:
-            if node.primitive == "bn" and node.parameters[0] in self.slots:
-                owner = self.model.get_submodule(node.parameters[0].rpartition(".")[0])
-                if isinstance(owner, nn.modules.batchnorm._NormBase):
-                    owner.reset_running_stats()
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and any(
+                names[id(p)] in self.slots for p in module.parameters()
+            ):
+                module.reset_running_stats()
