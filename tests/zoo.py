@@ -66,6 +66,10 @@ def hand_rms(m: Any, x: Tensor) -> Tensor:
     return m.fc(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * m.scale)
 
 
+def offset_rms(m: Any, x: Tensor) -> Tensor:
+    return m.fc(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + m.scale.float()))
+
+
 def hand_layer_norm(m: Any, x: Tensor) -> Tensor:
     x = m.fc(x)
     deviation = torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-6)
@@ -268,6 +272,12 @@ ZOO: dict[str, Case] = {
     "affine after a plain layer norm": Case(
         lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,)) * m.w + m.b, a=nn.Linear(8, 8), w=param(8), b=param(8)),
         {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "norm weight with an offset": Case(
+        lambda: Fn(offset_rms, fc=nn.Linear(8, 8), scale=param(8)),
+        {"conv": 1, "bias": 1},
+        {"scale": "adds a constant"},
         inputs=SEQUENCE,
     ),
     "distribution": Case(

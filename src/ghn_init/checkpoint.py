@@ -64,14 +64,14 @@ def load(
     if path is not None and revision is not None:
         raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
     if path is not None:
-        return _build(*(read_folder if path.is_dir() else read_file)(path), path).to(device)
+        return assemble(*(read_folder if path.is_dir() else read_file)(path), path).to(device)
     if _is_hub_id(name):
         repository, _, tag = name.partition("@")
         if tag and revision not in (None, tag):
             raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
         options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         folder = _download(repository, tag or revision, options)
-        return _build(*read_folder(folder), folder).to(device)
+        return assemble(*read_folder(folder), folder).to(device)
     raise CheckpointError(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
         f"nor a hub id owner/repo; {EXPECTED}."
@@ -107,7 +107,12 @@ def _download(repository: str, revision: str | None, options: Mapping[str, Any])
     return Path(files[1]).parent
 
 
-def _build(config: GHNConfig, tensors: dict[str, Tensor], path: Path) -> GHN:
+def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> GHN:
+    """The hypernetwork of a configuration and tensors that were read from `path`, in float32, in eval mode.
+
+    Raises:
+        CheckpointError: They don't belong together.
+    """
     check_size(config, tensors, path)
     with torch.device("meta"):
         model = GHN(config)

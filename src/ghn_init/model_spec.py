@@ -79,7 +79,8 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
             factory = getattr(factory, part)
     except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ModelSpecError(
-            f"{spec!r} can't be imported ({type(error).__name__}: {error}); expected timm:NAME, torchvision:NAME or module:callable."
+            f"{spec!r} can't be imported ({type(error).__name__}: {error}); expected timm:NAME, torchvision:NAME or "
+            f"module:callable."
         ) from error
     model = _called(spec, factory, options) if not isinstance(factory, nn.Module) else factory
     if not isinstance(model, nn.Module):

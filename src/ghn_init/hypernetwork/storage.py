@@ -46,29 +46,35 @@ def read_folder(folder: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
         text = (folder / CONFIG).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / CONFIG} can't be read ({error}); expected JSON.") from error
-    _, tensors = read_file(folder / MODEL, need_config=False)
+    _, tensors = read_tensors(folder / MODEL)
     return parse_config(text, folder / CONFIG), tensors
 
 
-def read_file(path: Path, need_config: bool = True) -> tuple[GHNConfig, dict[str, Tensor]]:
-    """Configuration and tensors of one safetensors file; floating tensors come in float32.
+def read_file(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Configuration and tensors of one safetensors file.
 
     Raises:
         CheckpointError: Not a safetensors file, damaged, or without a configuration.
+    """
+    metadata, tensors = read_tensors(path)
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} has no metadata key 'config'; {EXPECTED}.")
+    return parse_config(metadata["config"], path), tensors
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: Not a safetensors file, or damaged.
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path} is not a .safetensors file; {EXPECTED}. Published pickles: ghn-init convert.")
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); {EXPECTED}.") from error
-    if not need_config:
-        return GHNConfig(1), tensors
-    if "config" not in metadata:
-        raise CheckpointError(f"{path} has no metadata key 'config'; {EXPECTED}.")
-    return parse_config(metadata["config"], path), tensors
 
 
 def parse_config(text: str, path: Path) -> GHNConfig:

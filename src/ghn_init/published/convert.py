@@ -9,13 +9,12 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ghn_init.checkpoint import assemble
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import check_size, fitted
 from ghn_init.published.files import FAILURES, read
 
 _AT_THE_TOP = ("centrality_embed_in.", "centrality_embed_out.", "input_dist_embed.")
@@ -43,11 +42,7 @@ def convert(path: str | os.PathLike[str]) -> GHN:
             f"{file} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what torch.save "
             f"wrote, a dict with 'config' and 'state_dict', or what joblib.dump wrote, a state dict. Nothing in it was run."
         ) from error
-    check_size(config, tensors, file)
-    with torch.device("meta"):
-        ghn = GHN(config)
-    ghn.load_state_dict(fitted(ghn.state_dict(), tensors, file), assign=True)
-    return ghn.eval()
+    return assemble(config, tensors, file)
 
 
 def _parts(value: Any) -> tuple[GHNConfig, dict[str, Tensor]]:

@@ -34,6 +34,7 @@ class Flow:
         product: A product of two streams, as attention logits are.
         deviation: A root of a stream's statistics.
         normalised: A stream divided by its deviation.
+        offset: A parameter with a constant added.
     """
 
     data: bool = False
@@ -45,6 +46,7 @@ class Flow:
     product: bool = False
     deviation: bool = False
     normalised: bool = False
+    offset: bool = False
 
 
 CONSTANT = Flow()
@@ -207,9 +209,10 @@ class GraphBuilder:
                 stack.extend(self.preds[index] - seen)
                 seen |= self.preds[index]
         widths = {(self.nodes[index].shape or (0,))[0] for index in weights}
-        residual = any(index in self.ancestors(self.preds[other]) for index in weights for other in weights)
-        if len(shape) != 2 or widths != {shape[1]} or residual:
+        if len(shape) != 2 or widths != {shape[1]}:
             return set()
+        if weights & self.ancestors(set().union(*(self.preds[index] for index in weights))):
+            return set()  # one after the other, as with a residual
         return weights | {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & weights}
 
     def _pool_before_head(self, end: set[int], head: set[int]) -> None:

@@ -5,8 +5,9 @@ Rules recognise what an operation computes, never the class of the module that c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
@@ -18,6 +19,7 @@ RULES: dict[str, Rule] = {}
 
 REPARAMETRISES = "it reparametrises '{}', which is predicted"
 SCALE = "it scales a stream (layer scale, gate or logit scale): no primitive covers it"
+OFFSET = "the model adds a constant to this norm's weight, so a predicted weight would scale twice"
 TOKEN = "it is concatenated with the stream (class or register token): no primitive covers it"
 POSITION_TABLE = "it is added to attention logits (relative position bias): no primitive covers it"
 SHIFT = "it shifts a stream outside of any layer: no primitive covers it"
@@ -86,7 +88,7 @@ def apply_weight(
 def layout(stored: tuple[int, ...], used: tuple[int, ...], flipped: bool) -> tuple[int, ...]:
     """A weight's shape with output channels first: as it is stored, or as it is used where it was reshaped for that."""
     reshaped = len(stored) < 2 or (len(stored) > 2 and len(stored) != len(used))
-    shape = tuple(used if reshaped and numel(used) == numel(stored) else stored)
+    shape = tuple(used if reshaped and prod(used) == prod(stored) else stored)
     return (shape[1], shape[0], *shape[2:]) if flipped and len(shape) > 1 else shape
 
 
@@ -106,15 +108,7 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
 
 def b_numel(b: GraphBuilder, name: str) -> int:
     """Number of elements of a parameter."""
-    return numel(b.shapes[name])
-
-
-def numel(shape: Iterable[int]) -> int:
-    """Product of the sizes."""
-    result = 1
-    for size in shape:
-        result *= size
-    return result
+    return prod(b.shapes[name])
 
 
 def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str | None:
@@ -122,7 +116,7 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
     if flow.data or not flow.params:
         return None
     same_shape = [name for name in flow.params if tuple(b.shapes[name]) == tuple(shape)]
-    same_size = [name for name in flow.params if b_numel(b, name) == numel(shape)]
+    same_size = [name for name in flow.params if b_numel(b, name) == prod(shape)]
     if same_shape or same_size:
         return (same_shape or same_size)[0]
     # A batched product sees the weight expanded over the batch.
@@ -411,7 +405,9 @@ def _add(b: GraphBuilder, call: Call) -> None:
     flows = [b.flow(value) for value in values]
     streams = [flow for flow in flows if flow.data]
     if not streams or len(values) < 2:
-        return b.contract(call)
+        b.contract(call)
+        result = b.flow(call.outputs[0])
+        return b.assign(call.outputs, replace(result, offset=result.offset or sum(bool(f.params) for f in flows) == 1))
     if len(streams) == 2:
         result = add_streams(b, streams)
     else:
@@ -452,7 +448,7 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     owner = next(iter(x.nodes)) if len(x.nodes) == 1 else None
     if name is not None and owner is not None and len(sizes) == 1:
         node = b.nodes[owner]
-        is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and numel(node.shape or ()) == sizes[0]
+        is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and prod(node.shape or ()) == sizes[0]
         if is_norm and name not in b.node_of:
             b.nodes[owner] = replace(node, bias=name)
             b.node_of[name] = owner
@@ -499,7 +495,7 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow], out_shape: tup
     """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
     if any(flow.deviation for flow in flows):
         return replace(union(flows), deviation=False, normalised=True)
-    sizes = [numel(value.shape) for value in values]
+    sizes = [prod(value.shape) for value in values]
     if sizes[0] != sizes[1]:
         small, large = (0, 1) if sizes[0] < sizes[1] else (1, 0)
         inside = b.ancestors(flows[small].nodes) - b.ancestors(flows[large].nodes)
@@ -511,7 +507,9 @@ def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
     flow = b.flow(value)
     name = main_parameter(b, flow, value.shape) or (flow.params[0] if len(flow.params) == 1 else None)
-    if x.normalised and name is not None and len([size for size in value.shape if size > 1]) == 1:
+    if x.normalised and flow.offset:
+        b.keep(flow.params, OFFSET)
+    elif x.normalised and name is not None and len([size for size in value.shape if size > 1]) == 1:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         return b.add(Node("ln", tuple(b.shapes[name]), name), x.nodes)
     b.keep(flow.params, SCALE)
