@@ -146,6 +146,13 @@ class GraphBuilder:
         else:
             self.keep([bias], SECOND_BIAS.format(self.nodes[index].weight))
 
+    def merge(self, primitive: str, flows: list[Flow]) -> Flow:
+        """A node where two or more different nodes flow in, else nothing."""
+        together = union(flows)
+        if len({flow.nodes for flow in flows}) < 2 or len(together.nodes) < 2:
+            return together
+        return replace(self.add(Node(primitive), together.nodes), softmax=together.softmax, product=together.product)
+
     def ancestors(self, nodes: Iterable[int]) -> set[int]:
         """`nodes` and everything that leads to them."""
         seen: set[int] = set()

@@ -1,0 +1,63 @@
+"""Pools and means over space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ghn_init.graph import Node
+from ghn_init.tracing.flow import Flow, GraphBuilder
+from ghn_init.tracing.record import Call
+from ghn_init.tracing.rules.registry import argument, rule
+
+
+@rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
+def _max_pool(b: GraphBuilder, call: Call) -> None:
+    pool(b, call, "max_pool", argument(call, 1, "kernel_size"))
+
+
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def _avg_pool(b: GraphBuilder, call: Call) -> None:
+    pool(b, call, "avg_pool", argument(call, 1, "kernel_size"))
+
+
+def pool(b: GraphBuilder, call: Call, primitive: str, kernel: Any) -> None:
+    """A pool's node carries its kernel, (1, 1, kh, kw)."""
+    x = b.flow(call.args[0])
+    if not x.data:
+        return b.contract(call)
+    sizes = list(kernel) if isinstance(kernel, list | tuple) else [kernel]
+    if len(sizes) == 1:
+        sizes = sizes * 2
+    b.assign(call.outputs, b.add(Node(primitive, (1, 1, sizes[-2], sizes[-1])), x.nodes))
+
+
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+def _adaptive_avg_pool(b: GraphBuilder, call: Call) -> None:
+    x = b.flow(call.args[0])
+    if x.data:
+        b.assign(call.outputs, b.add(Node("glob_avg"), x.nodes))
+    else:
+        b.contract(call)
+
+
+@rule("mean")
+def _mean(b: GraphBuilder, call: Call) -> None:
+    x, value = b.flow(call.args[0]), call.args[0]
+    if not x.data or not averages_space(b, x, value.shape, argument(call, 1, "dim")):
+        return b.contract(call)
+    b.assign(call.outputs, b.add(Node("glob_avg"), x.nodes))
+
+
+def averages_space(b: GraphBuilder, x: Flow, shape: tuple[int, ...], dim: Any) -> bool:
+    """Whether a mean over `dim` leaves batch and channels and nothing else."""
+    if not isinstance(dim, list | tuple) or len(dim) != len(shape) - 2:
+        return isinstance(dim, int) and len(shape) == 3 and averages_space(b, x, shape, [dim])
+    axes = {d % len(shape) for d in dim}
+    if 0 in axes:
+        return False
+    if len(shape) > 3:
+        return axes == set(range(2, len(shape))) or axes == set(range(1, len(shape) - 1))
+    if axes == {1}:
+        return True
+    widths = {(b.nodes[i].shape or (0,))[0] for i in x.nodes}  # (B, C, L): the last layer's width is axis 1
+    return widths == {shape[1]} and shape[1] != shape[2]

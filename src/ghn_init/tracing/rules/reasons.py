@@ -1,0 +1,10 @@
+"""Why parameters keep their values, as reports say it."""
+
+REPARAMETRISES = "it reparametrises '{}', which is predicted"
+SCALE = "it scales a stream (layer scale, gate or logit scale): no primitive covers it"
+OFFSET = "the model adds a constant to this norm's weight, so a predicted weight would scale twice"
+TOKEN = "it is concatenated with the stream (class or register token): no primitive covers it"
+POSITION_TABLE = "it is added to attention logits (relative position bias): no primitive covers it"
+SHIFT = "it shifts a stream outside of any layer: no primitive covers it"
+QUERY = "it is a learned query: no primitive covers it"
+MIXED_KERNEL = "the model's data mix kernels from it (dynamic convolution): no primitive covers it"
