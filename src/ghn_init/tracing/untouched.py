@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSet
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, MutableSet
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -20,6 +21,10 @@ _PLAIN = (
     torch.device, torch.dtype, torch.Size,
 )  # fmt: skip
 """What is not looked into: immutable, restored elsewhere, or not the model's own."""
+
+
+_FREQUENT = frozenset({type(None), bool, int, float, str, nn.Parameter, Tensor})
+"""The same, for a quick look."""
 
 
 @contextlib.contextmanager
@@ -58,7 +63,7 @@ def _restores(root: Any, seen: set[int]) -> Iterator[Restore]:
     stack = [root]
     while stack:
         value = stack.pop()
-        if value is None or isinstance(value, _PLAIN) or id(value) in seen:
+        if type(value) in _FREQUENT or isinstance(value, _PLAIN) or id(value) in seen:
             continue
         seen.add(id(value))
         restore, inside = _restore(value)
@@ -69,15 +74,15 @@ def _restores(root: Any, seen: set[int]) -> Iterator[Restore]:
 
 def _restore(value: Any) -> tuple[Restore | None, Iterable[Any]]:
     """What gives one container, array or generator its content back, and what it holds."""
-    if isinstance(value, MutableMapping):
-        items = list(value.items())
-        return lambda: _refill(value, items, list(value.items()), lambda: _set_items(value, items)), [v for _, v in items]
+    if isinstance(value, dict | MutableMapping):
+        keys, items = list(value), list(value.values())
+        return lambda: _refill_mapping(value, keys, items), items
     if isinstance(value, list | deque):
         members = list(value)
-        return lambda: _refill(value, members, list(value), lambda: value.extend(members)), members
+        return lambda: _refill(value, members, value.extend), members
     if isinstance(value, MutableSet):
         members = list(value)
-        return lambda: _refill(value, members, list(value), lambda: _add(value, members)), ()
+        return lambda: _refill(value, members, lambda items: [value.add(item) for item in items]), ()
     if isinstance(value, tuple):
         return None, value
     if isinstance(value, np.ndarray):
@@ -95,26 +100,23 @@ def _restore(value: Any) -> tuple[Restore | None, Iterable[Any]]:
     return None, [getattr(value, "__dict__", None)]
 
 
-def _refill(container: Any, before: list[Any], now: list[Any], fill: Restore) -> None:
-    """Gives a container its former content back; the container itself stays the same object."""
-    if len(before) != len(now) or any(not _same(a, b) for a, b in zip(before, now, strict=True)):
+def _refill_mapping(mapping: MutableMapping[Any, Any], keys: list[Any], items: list[Any]) -> None:
+    """Gives a mapping its former content back; the mapping itself stays the same object."""
+    if not (_same(keys, mapping) and _same(items, mapping.values())):
+        mapping.clear()
+        for key, item in zip(keys, items, strict=True):
+            mapping[key] = item
+
+
+def _refill(container: Any, members: list[Any], fill: Callable[[list[Any]], Any]) -> None:
+    """Likewise a list, deque or set."""
+    if not _same(members, container):
         container.clear()
-        fill()
+        fill(members)
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Identity; for a mapping's items, of key and value."""
-    return a is b or (type(a) is tuple and len(a) == len(b) == 2 and a[0] is b[0] and a[1] is b[1])
-
-
-def _set_items(mapping: MutableMapping[Any, Any], items: list[tuple[Any, Any]]) -> None:
-    for key, item in items:
-        mapping[key] = item
-
-
-def _add(members: MutableSet[Any], items: list[Any]) -> None:
-    for item in items:
-        members.add(item)
+def _same(before: list[Any], now: Collection[Any]) -> bool:
+    return len(before) == len(now) and all(map(operator.is_, before, now))
 
 
 def _call(function: Callable[..., Any], *args: Any) -> None:
