@@ -194,7 +194,7 @@ def test_the_summary_is_logged_and_nothing_is_printed(
     with caplog.at_level("INFO", logger="ghn_init"):
         ghn_init.initialize(classifier(7), ghn, images())
     assert "Sequential: 2 of 4 parameters predicted" in caplog.text
-    assert "2 parameters keep their values" in caplog.text
+    assert "parameters that keep their values: 2" in caplog.text
     assert capsys.readouterr() == ("", "")
 
 

@@ -19,7 +19,7 @@ def test_report_says_per_parameter_what_happens(ghn: ghn_init.GHN) -> None:
     assert table["a.bias"] == "40 bias 16 tiled 2.5 times"
     assert table["b.weight"] == "40×40×1×1 conv 16×16×1×1 tiled 6.25 times"
     assert table["gate"].startswith("1 kept it scales a stream")
-    assert lines[-3:-1] == ["warning: 1 parameters keep their values", "warning: 1 parameters are approximated"]
+    assert lines[-3:-1] == ["warning: parameters that keep their values: 1", "warning: parameters that are approximated: 1"]
     numel = 40 * 3 * 81 + 40 + 1600 + 40
     assert lines[-1] == f"4 of 5 parameters predicted, {numel:,} of {numel + 1:,} elements (99.99 %); 1 kept"
 

@@ -150,13 +150,11 @@ def _report(graph: Graph, parameters: Mapping[str, Tensor], slots: list[Slot], k
             continue
         node = graph.nodes[slot.node]
         rows.append(Row(name, tuple(parameter.shape), node.primitive, _core_shape(slot, ghn), _unusual(node, slot, ghn)))
-    warnings = []
-    unused = sum(row.primitive is None for row in rows)
-    if unused:
-        warnings.append(f"{unused} parameters keep their values")
-    unusual = sum(row.primitive is not None and bool(row.note) for row in rows)
-    if unusual:
-        warnings.append(f"{unusual} parameters are approximated")
+    counts = {
+        "parameters that keep their values": sum(row.primitive is None for row in rows),
+        "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
+    }
+    warnings = [f"{what}: {count}" for what, count in counts.items() if count]
     return Report(tuple(rows), tuple(warnings))
 
 
