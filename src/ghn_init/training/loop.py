@@ -154,6 +154,7 @@ def train(
     if workers.leads:
         save(recipe.steps)
         average.save_pretrained(folder)
+    workers.wait()  # the files are there when train() returns, in every process
     return average
 
 

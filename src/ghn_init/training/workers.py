@@ -42,6 +42,11 @@ class Workers:
         """This process's items."""
         return list(items[self.rank :: self.size])
 
+    def wait(self) -> None:
+        """Returns when all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
     def average(self, tensors: Iterable[Tensor], *numbers: float) -> list[float]:
         """Averages tensors over all processes, in place, and numbers with them."""
         if self.size == 1:
