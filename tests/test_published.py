@@ -92,7 +92,7 @@ class Hostile:
 def test_hostile_files_are_refused_and_nothing_of_them_runs(tmp_path: Path, write: Callable[..., Any]) -> None:
     target, path = tmp_path / "created", tmp_path / "hostile.pt"
     write({"config": {"hid": 8}, "state_dict": Hostile(target)}, path)
-    with pytest.raises(CheckpointError, match=r"hostile.pt is not a published .*it calls .*Nothing in it was run"):
+    with pytest.raises(CheckpointError, match=r"hostile.pt is not a published .*it calls posix.open; .*Nothing in it was run"):
         convert(path)
     assert not target.exists()
 

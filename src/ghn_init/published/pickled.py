@@ -131,7 +131,8 @@ def evaluate(stream: io.BytesIO, calls: Calls, persistent: Callable[[Any], Any] 
 
 def _called(calls: Calls, name: Any, arguments: Any) -> Any:
     if not isinstance(name, Name) or str(name) not in calls:
-        raise PickleError(f"it calls {reprlib.repr(name)}; allowed are {', '.join(calls)}")
+        shown = str(name)[:80] if isinstance(name, Name) else reprlib.repr(name)
+        raise PickleError(f"it calls {shown}; allowed are {', '.join(calls)}")
     return calls[str(name)](*arguments)
 
 
