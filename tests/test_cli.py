@@ -117,6 +117,7 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "own_models:number"], 1, "error: 'own_models:number' gives a int; expected"),
         (["inspect", "own_models:small", "--ghn", "ghn9"], 1, "error: 'ghn9' is neither a bundled checkpoint"),
         (["inspect", "own_models:small", "--input", "axb"], 2, "'axb' is no shape"),
+        (["evaluate", "data", "--networks", "0"], 2, "--networks"),
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),

@@ -256,6 +256,17 @@ def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
         load_images(tmp_path, "test")
 
 
+def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(TrainingError, match=r"'someone/images' is no folder here.*no route.*folder with train.parquet"):
+        load_images("someone/images", "train")
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

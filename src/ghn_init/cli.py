@@ -167,10 +167,10 @@ def convert(
 def train(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet, or a hub data set such as uoft-cs/cifar10")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run's folder; a run that is there goes on")],
-    steps: Annotated[int, typer.Option(help="Optimiser steps in all")] = 10_000,
-    meta_batch: Annotated[int, typer.Option(help="Networks per step")] = 4,
-    batch_size: Annotated[int, typer.Option(help="Images per step")] = 64,
-    pool: Annotated[int, typer.Option(help="Different training networks")] = 2_000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = 10_000,
+    meta_batch: Annotated[int, typer.Option(min=1, help="Networks per step")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step")] = 64,
+    pool: Annotated[int, typer.Option(min=1, help="Different training networks")] = 2_000,
     lr: Annotated[float, typer.Option(help="Peak learning rate")] = 1e-3,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16")] = True,
     seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
@@ -199,8 +199,8 @@ def train(
 def evaluate(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet and test.parquet, or a hub data set")],
     ghn: Checkpoint = ghn_init.DEFAULT,
-    networks: Annotated[int, typer.Option(help="Unseen networks per split")] = 20,
-    images: Annotated[int | None, typer.Option(help="Test images; by default all")] = None,
+    networks: Annotated[int, typer.Option(min=1, help="Unseen networks per split")] = 20,
+    images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file for all accuracies")] = None,
 ) -> None:
     """Measures accuracies of predicted parameters, without training, on unseen random networks and on a ResNet-18."""

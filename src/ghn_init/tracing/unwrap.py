@@ -12,7 +12,6 @@ from ghn_init.errors import UnsupportedModelError
 
 _WRAPPED_IN = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
 _COUNTING = (torch.bool, torch.int16, torch.int32, torch.int64)
 """Masks and counters, which keep their values; narrower integers are somebody's quantised weights."""
 

@@ -89,9 +89,12 @@ def load_images(source: str | Path, split: str, like: Images | None = None) -> I
         like: Takes classes and normalisation from this data set.
 
     Raises:
-        TrainingError: The folder has no such file, or the columns aren't an image and a label.
+        TrainingError: No such folder, file or data set, or the columns aren't an image and a label.
     """
-    import datasets
+    try:
+        import datasets
+    except ImportError as error:
+        raise TrainingError(f"reading images needs the training extra ({error}): pip install 'ghn_init[train]'.") from error
 
     folder = Path(source)
     if folder.is_dir():
@@ -100,7 +103,13 @@ def load_images(source: str | Path, split: str, like: Images | None = None) -> I
             raise TrainingError(f"{folder} has no {file.name}; it has {sorted(p.name for p in folder.iterdir())[:8]}.")
         data = datasets.load_dataset("parquet", data_files={split: str(file)}, split=split)
     else:
-        data = datasets.load_dataset(str(source), split=split)
+        try:
+            data = datasets.load_dataset(str(source), split=split)
+        except (OSError, ValueError) as error:  # no connection, no such data set, no such split
+            raise TrainingError(
+                f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "
+                f"({type(error).__name__}: {error}); pass a folder with {split}.parquet, or check name and connection."
+            ) from error
     images = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
     labels = [name for name, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)]
     if len(images) != 1 or not labels:
