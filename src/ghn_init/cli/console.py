@@ -1,0 +1,34 @@
+"""The application that commands register with, its two consoles, and what commands share."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+try:
+    import typer
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as missing:  # a plain install has no command line
+    sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
+
+app = typer.Typer(
+    help="Initialise neural networks with predicted weights.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+)
+out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled name, folder, file or hub id")]
+
+
+def table(*columns: str) -> Table:
+    """An empty table: the first column is text, the others are figures."""
+    made = Table(*columns[:1], box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
+    for column in columns[1:]:
+        made.add_column(column, justify="right" if column != "for example" else "left")
+    return made

@@ -1,0 +1,50 @@
+"""`ghn-init inspect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+import ghn_init
+from ghn_init.cli.console import Checkpoint, app, out
+from ghn_init.cli.console import table as new_table
+from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
+from ghn_init.graph import PRIMITIVES
+
+
+@app.command()
+def inspect(
+    model: Model,
+    ghn: Checkpoint = ghn_init.DEFAULT,
+    num_classes: Classes = None,
+    input_size: Size = None,
+    head: Head = "auto",
+    parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
+) -> None:
+    """Shows a model's architecture graph, and what would be predicted for it and what kept."""
+    prediction, _ = predict(model, ghn, num_classes, input_size, head, seed=0, strict=False)
+    graph, report = prediction.graph, prediction.report
+    distances = graph.distances
+    table = new_table("graph", "")
+    table.add_row("nodes", f"{graph.num_nodes:,}")
+    table.add_row("edges", f"{graph.edge_index.shape[1]:,}")
+    table.add_row("virtual edges", f"{int((distances > 1).sum()):,}")
+    table.add_row("longest shortest path", f"{int(distances.max())} hops")
+    for primitive in PRIMITIVES:
+        if count := graph.primitives.get(primitive):
+            table.add_row(primitive, f"{count:,}")
+    out.print(table)
+    if parameters:
+        out.print(str(report), markup=False, soft_wrap=True)
+        return
+    reasons: dict[str, list[str]] = {}
+    for row in report.kept:
+        reasons.setdefault(row.note, []).append(row.name)
+    if reasons:
+        kept = new_table("kept", "parameters", "for example")
+        for reason, names in reasons.items():
+            kept.add_row(escape(reason), str(len(names)), escape(names[0]))
+        out.print(kept)
+    out.print(report.summary, soft_wrap=True)
