@@ -29,5 +29,9 @@ class TrainingError(GHNInitError):
     """Meta-training can't start, resume or go on with what it was given."""
 
 
+class ArchitectureError(GHNInitError):
+    """No such architecture, split or file of architectures, or one that can't be built."""
+
+
 class ModelSpecError(GHNInitError):
     """A command line names a model that can't be built."""

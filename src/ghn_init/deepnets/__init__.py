@@ -1,0 +1,39 @@
+"""DeepNets-1M: the published distribution of architectures, generated, not downloaded.
+
+Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ghn_init.deepnets.arguments import Arguments
+from ghn_init.deepnets.genotype import Genotype
+from ghn_init.deepnets.network import DeepNet
+from ghn_init.deepnets.predefined import predefined
+from ghn_init.deepnets.splits import SPLITS, Split, arguments
+
+__all__ = ["SPLITS", "Arguments", "DeepNet", "Genotype", "Split", "arguments", "network", "predefined"]
+
+
+def network(split: str, index: int, num_classes: int = 10, image_size: int = 32, seed: int = 0) -> nn.Module:
+    """The `index`-th network of a split as an ordinary module, (B, 3, H, W) → (B, classes).
+
+    Args:
+        split: `train`, `val`, `test`, `wide`, `deep`, `dense`, `bn-free`, `predefined` or `search`.
+        index: 0, 1, …
+        num_classes: Outputs.
+        image_size: H = W in pixels; above 32 the stem strides as published for ImageNet.
+        seed: Another seed gives another set of networks.
+
+    Raises:
+        ArchitectureError: No such split or index.
+
+    Example:
+        >>> from ghn_init import deepnets
+        >>> deepnets.network("test", 0)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+    if split == "predefined":
+        return predefined(index, num_classes, image_size)
+    return DeepNet(arguments(split, index, seed), num_classes, image_size)
