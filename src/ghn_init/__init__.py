@@ -7,6 +7,7 @@ graph hypernetwork, in one forward pass.
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
 from ghn_init.errors import (
+    ArchitectureError,
     CheckpointError,
     GHNInitError,
     ModelSpecError,
@@ -27,6 +28,7 @@ from ghn_init.training.loop import train
 __all__ = [
     "DEFAULT",
     "GHN",
+    "ArchitectureError",
     "CheckpointError",
     "GHNConfig",
     "GHNInitError",

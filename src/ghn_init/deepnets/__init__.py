@@ -5,15 +5,36 @@ Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from torch import nn
 
 from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.genotype import Genotype
 from ghn_init.deepnets.network import DeepNet
 from ghn_init.deepnets.predefined import predefined
+from ghn_init.deepnets.release import SUFFIXES, Release
 from ghn_init.deepnets.splits import SPLITS, Split, arguments
+from ghn_init.deepnets.statistics import PUBLISHED, GraphStatistics, Summary
+from ghn_init.deepnets.store import Entry, Stored, write
 
-__all__ = ["SPLITS", "Arguments", "DeepNet", "Genotype", "Split", "arguments", "network", "predefined"]
+__all__ = [
+    "PUBLISHED",
+    "SPLITS",
+    "Arguments",
+    "DeepNet",
+    "Entry",
+    "Genotype",
+    "GraphStatistics",
+    "Split",
+    "Summary",
+    "arguments",
+    "network",
+    "predefined",
+    "read",
+    "write",
+]
 
 
 def network(split: str, index: int, num_classes: int = 10, image_size: int = 32, seed: int = 0) -> nn.Module:
@@ -37,3 +58,19 @@ def network(split: str, index: int, num_classes: int = 10, image_size: int = 32,
     if split == "predefined":
         return predefined(index, num_classes, image_size)
     return DeepNet(arguments(split, index, seed), num_classes, image_size)
+
+
+def read(path: str | Path, split: str | None = None) -> Sequence[Entry]:
+    """The networks of a file that `write` or `ghn-init deepnets write` made, or of the original release.
+
+    Args:
+        path: Our file, or `deepnets1m_….hdf5` with its JSON file beside it (needs the extra `deepnets`).
+        split: The networks of this split alone; a release file of several splits needs it.
+
+    Returns:
+        A sequence that reads a network when it is asked for.
+
+    Raises:
+        ArchitectureError: No such file or split, or the file is something else.
+    """
+    return (Release if Path(path).suffix in SUFFIXES else Stored)(path, split)

@@ -1,0 +1,76 @@
+"""`ghn-init deepnets write` and `ghn-init deepnets stats`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ghn_init import deepnets
+from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import table as new_table
+
+group = typer.Typer(help="The published distribution of architectures: generate a slice, look at its statistics.")
+app.add_typer(group, name="deepnets")
+
+
+@group.command()
+def write(
+    split: Annotated[str, typer.Argument(help=", ".join(name for name in deepnets.SPLITS if name != "predefined"))],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file; networks that are in it stay")],
+    start: Annotated[int, typer.Option(min=0, help="First index")] = 0,
+    stop: Annotated[int | None, typer.Option(min=0, help="One past the last index; by default the published size")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the whole file")] = 0,
+) -> None:
+    """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        size = deepnets.SPLITS[split].size if split in deepnets.SPLITS else 0
+        task = bar.add_task("networks", total=(size if stop is None else stop) - start, speed="")
+
+        def show(count: int) -> None:
+            bar.advance(task, count)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, speed=f"{speed:.1f} networks/s" if speed else "")
+
+        made = deepnets.write(output, split, start, stop, workers=workers, seed=seed, on_progress=show)
+    size_mb = output.stat().st_size / 1e6
+    out.print(f"{made:,} networks generated; {escape(str(output))} has {size_mb:.1f} MB", soft_wrap=True)
+
+
+@group.command()
+def stats(
+    file: Annotated[Path, typer.Argument(help="From ghn-init deepnets write, or the release's .hdf5")],
+    split: Annotated[str | None, typer.Option(help="One split; by default all")] = None,
+) -> None:
+    """Statistics of each split of a file beside the published ones: means, and ± standard deviations."""
+    rows = defaultdict(list)
+    for entry in deepnets.read(file, split):
+        rows[entry.split].append(entry.statistics)
+    table = new_table(
+        "split", "networks", "nodes", "published", "M parameters", "degree", "published", "path, hops", "published"
+    )
+    shares = new_table("share of nodes, %", *rows)
+    found = {name: deepnets.Summary.of(values) for name, values in rows.items()}
+    for name, own in found.items():
+        known = deepnets.PUBLISHED.get(name)
+        table.add_row(
+            name,
+            f"{own.networks:,}",
+            f"{own.nodes:.1f} ± {own.nodes_std:.1f}",
+            "{:.1f} ± {:.1f}".format(*known.nodes) if known else "",
+            f"{own.millions:.2f}",
+            f"{own.degree:.1f}",
+            f"{known.degree:.1f}" if known else "",
+            f"{own.path:.1f} ± {own.path_std:.1f}",
+            "{:.1f} ± {:.1f}".format(*known.path) if known else "",
+        )
+    out.print(table)
+    for primitive in next(iter(found.values())).shares if found else ():
+        shares.add_row(primitive, *(f"{own.shares[primitive]:.1f}" for own in found.values()))
+    out.print(shares)

@@ -1,0 +1,192 @@
+"""Slices of splits in one file: an SQLite database, a row per network with arguments, graph and statistics.
+
+SQLite gives random access by index, safe appending (a row is there whole or not at all), and one file of any size.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import nn
+
+from ghn_init.deepnets.arguments import Arguments
+from ghn_init.deepnets.codec import decode, encode
+from ghn_init.deepnets.network import DeepNet
+from ghn_init.deepnets.splits import SPLITS, arguments
+from ghn_init.deepnets.statistics import GraphStatistics
+from ghn_init.errors import ArchitectureError
+from ghn_init.graph import Graph
+
+FORMAT = "ghn_init deepnets 1"
+CHUNK = 32
+"""Networks that a process makes at a time, and that are written in one transaction."""
+
+_TABLES = """
+create table if not exists about (format text, seed integer);
+create table if not exists networks (
+    split text, idx integer, arguments text, graph blob,
+    nodes integer, edges integer, params integer, degree real, path real, primitives text,
+    primary key (split, idx)
+) without rowid;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of a file.
+
+    Attributes:
+        split: Name of its split.
+        index: In the split.
+        arguments: What it is built from.
+        graph: Its architecture graph. One from the original release has no parameter names and shapes.
+        statistics: Of the graph.
+    """
+
+    split: str
+    index: int
+    arguments: Arguments
+    graph: Graph
+    statistics: GraphStatistics
+
+    def module(self, num_classes: int = 10, image_size: int = 32) -> nn.Module:
+        """The network, (B, 3, H, W) → (B, classes)."""
+        return DeepNet(self.arguments, num_classes, image_size)
+
+
+def write(
+    path: str | Path,
+    split: str,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    workers: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+) -> int:
+    """Generates networks `start` to `stop` of a split into a file; those that are there already are left alone.
+
+    Args:
+        path: The file; other slices and splits may be in it.
+        split: One of `SPLITS`, but not `predefined`.
+        start: First index.
+        stop: One past the last index; by default the split's published size.
+        workers: Processes.
+        seed: Of the whole file.
+        on_progress: Called with the number of networks that have just been written.
+
+    Returns:
+        How many networks were generated.
+
+    Raises:
+        ArchitectureError: No such split or slice, or the file is something else or of another seed.
+    """
+    arguments(split, start, seed)  # raises where there is no such split or index
+    stop = SPLITS[split].size if stop is None else stop
+    with closing(_open(path, seed)) as database:
+        there = {index for (index,) in database.execute("select idx from networks where split = ?", (split,))}
+        missing = [index for index in range(start, stop) if index not in there]
+        chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
+        for rows in _rows([(split, chunk, seed) for chunk in chunks], workers):
+            with database:
+                database.executemany("insert or ignore into networks values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            if on_progress is not None:
+                on_progress(len(rows))
+    return len(missing)
+
+
+Row = tuple[str, int, str, bytes, int, int, int, float, float, str]
+
+
+def _rows(jobs: list[tuple[str, list[int], int]], workers: int) -> Iterator[list[Row]]:
+    if workers <= 1:
+        yield from map(_make, jobs)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(_make, jobs)
+
+
+def _make(job: tuple[str, list[int], int]) -> list[Row]:
+    """The rows of some networks; in a process of its own where there are several."""
+    split, indices, seed = job
+    return [_row(split, index, arguments(split, index, seed)) for index in indices]
+
+
+def _row(split: str, index: int, drawn: Arguments) -> Row:
+    from ghn_init.tracing.trace import trace
+
+    with torch.device("meta"):
+        module = DeepNet(drawn)
+    graph = trace(module, torch.empty(2, 3, 32, 32, device="meta"))
+    *numbers, primitives = astuple(GraphStatistics.of(graph, sum(p.numel() for p in module.parameters())))
+    text = json.dumps(drawn.to_dict(), separators=(",", ":"))
+    return (split, index, text, encode(graph), *numbers, json.dumps(primitives))
+
+
+def _open(path: str | Path, seed: int | None) -> sqlite3.Connection:
+    """Connects; makes a file where there is none and a seed is given."""
+    if seed is None and not Path(path).is_file():
+        raise ArchitectureError(f"there is no file {path}; write one with ghn-init deepnets write.")
+    try:
+        database = sqlite3.connect(path)
+        if seed is not None and database.execute("select count(*) from sqlite_master").fetchone() == (0,):
+            with database:
+                database.executescript(_TABLES)
+                database.execute("insert into about values (?, ?)", (FORMAT, seed))
+        found = database.execute("select format, seed from about").fetchone()
+    except sqlite3.Error as error:
+        raise ArchitectureError(
+            f"{path} is no file of architectures ({error}); expected one from ghn-init deepnets write."
+        ) from error
+    if found is None or found[0] != FORMAT:
+        raise ArchitectureError(f"{path} has format {found and found[0]!r}; expected {FORMAT!r}.")
+    if seed is not None and found[1] != seed:
+        raise ArchitectureError(f"{path} holds networks of seed {found[1]}, not {seed}; write another file.")
+    return database
+
+
+class Stored(Sequence[Entry]):
+    """The networks of a file, by position; read when they are asked for."""
+
+    def __init__(self, path: str | Path, split: str | None = None) -> None:
+        self._database = _open(path, None)
+        if split is None:
+            query = self._database.execute("select split, idx from networks order by split, idx")
+        else:
+            query = self._database.execute("select split, idx from networks where split = ? order by idx", (split,))
+        self._keys: list[tuple[str, int]] = query.fetchall()
+        if split is not None and not self._keys:
+            names = [name for (name,) in self._database.execute("select distinct split from networks")]
+            raise ArchitectureError(f"{path} has no networks of split {split!r}; it has {', '.join(names) or 'none at all'}.")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, position: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Entry]: ...
+
+    def __getitem__(self, position: int | slice) -> Entry | list[Entry]:
+        if isinstance(position, slice):
+            return [self[k] for k in range(len(self))[position]]
+        split, index = self._keys[position]
+        row = self._database.execute("select * from networks where split = ? and idx = ?", (split, index)).fetchone()
+        text, graph, nodes, edges, params, degree, path, primitives = row[2:]
+        try:
+            found = GraphStatistics(nodes, edges, params, degree, path, tuple(json.loads(primitives)))
+            return Entry(split, index, Arguments.from_dict(json.loads(text)), decode(graph), found)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ArchitectureError(f"network {index} of {split!r} is damaged ({error}); write the file again.") from error

@@ -1,0 +1,69 @@
+"""Mixed precision for meta-training: bfloat16 where it is faster, float32 where the processor's bfloat16 kernels are slow.
+
+On CPUs, oneDNN has a fast bfloat16 kernel for depthwise convolutions of 3×3, stride 1, dilation 1 only; for the others,
+and for fused attention with small heads, float32 is 2 to 14 times faster (`benchmarks/operations.py` measures it). On GPUs,
+plain autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def mixed_precision(device: torch.device, bf16: bool) -> Iterator[None]:
+    """The block's networks run in bfloat16 where that pays; float32 throughout without `bf16`."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        if bf16 and device.type == "cpu":
+            with _SlowInBfloat16():
+                yield
+        else:
+            yield
+
+
+class _SlowInBfloat16(TorchFunctionMode):
+    """Runs the operations of `_IN_FLOAT32` in float32, outside of autocast."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        slow = _IN_FLOAT32.get(func)
+        if slow is None or not slow(*args, **kwargs):
+            return func(*args, **kwargs)
+        args = [_float(x) for x in args]
+        with torch.autocast("cpu", enabled=False):
+            return func(*args, **{name: _float(x) for name, x in kwargs.items()})
+
+
+def _float(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _slow_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Depthwise, and not one of those that have a fast bfloat16 kernel."""
+    if groups == 1 or weight.shape[1] != 1:
+        return False
+    plain = all(size in (1, (1, 1), [1, 1]) for size in (stride, dilation))
+    return not (plain and tuple(weight.shape[2:]) == (3, 3))
+
+
+_IN_FLOAT32: dict[Callable, Callable[..., bool]] = {
+    F.conv2d: _slow_convolution,
+    F.scaled_dot_product_attention: lambda *_, **__: True,
+}
