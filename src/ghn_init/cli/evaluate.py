@@ -2,49 +2,105 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ghn_init
+from ghn_init import deepnets
 from ghn_init.cli.console import Checkpoint, app, err, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.training.data import load_images
-from ghn_init.training.evaluate import Accuracies, accuracy, resnet18_for_small_images
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.training.data import Images, load_images
+from ghn_init.training.evaluate import Accuracies
 from ghn_init.training.evaluate import evaluate as evaluate_split
+from ghn_init.training.results import PUBLISHED, Evaluation, SGDResult, picture
+from ghn_init.training.sgd import sgd_accuracy
+
+COLUMNS = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
 
 
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet and test.parquet, or a hub data set")],
     ghn: Checkpoint = ghn_init.DEFAULT,
-    networks: Annotated[int, typer.Option(min=1, help="Unseen networks per split")] = 20,
+    split: Annotated[list[str] | None, typer.Option(help=", ".join(deepnets.SPLITS) + "; may be given several times")] = None,
+    networks: Annotated[int, typer.Option(min=1, help="The first ones of each split")] = 100,
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file for all accuracies")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes")] = 1,
+    bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16 where it is faster")] = False,
+    sgd: Annotated[int, typer.Option(min=0, help="Train as many networks of the first split by SGD, to compare")] = 0,
+    sgd_steps: Annotated[list[int] | None, typer.Option(min=1, help="Steps of SGD; may be given several times")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file; what is in it is not done again")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
 ) -> None:
-    """Measures accuracies of predicted parameters, without training, on unseen random networks and on a ResNet-18."""
+    """Measures accuracies of predicted parameters, without any training, on unseen networks of DeepNets-1M."""
     hypernetwork = ghn_init.load(ghn)
     with err.status("reading images"):
-        like = load_images(data, "train")
-        test = load_images(data, "test", like)
+        train = load_images(data, "train")
+        test = load_images(data, "test", train)
     test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
-    table = new_table("networks", "mean accuracy, %", "standard error", "best", "number")
-    results: dict[str, Accuracies] = {}
-    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as bar:
-        for split, meaning in {"test": "in distribution", "wide": "twice the channels", "deep": "2.5 times the blocks"}.items():
-            indices = bar.track(range(networks), description=meaning)
-            results[split] = found = evaluate_split(hypernetwork, test, split, indices)
-            table.add_row(meaning, f"{found.mean:.1f}", f"{found.standard_error:.1f}", f"{found.best:.1f}", str(networks))
-    with torch.device("meta"):
-        resnet = resnet18_for_small_images(hypernetwork.config.num_classes)
-    results["resnet18"] = found = Accuracies((accuracy(hypernetwork, resnet, test),))
-    table.add_row("ResNet-18, 3×3 stem", f"{found.mean:.1f}", "", "", "1")
+    setting: dict[str, object] = {"ghn": ghn, "data": data, "images": len(test.labels), "bf16": bf16}
+    found = Evaluation.resume(output, setting)
+    splits = split or ["test"]
+    for name in splits:
+        count = min(networks, len(deepnets.PREDEFINED)) if name == "predefined" else networks
+        _predicted(found, hypernetwork, test, name, count, workers, output)
+    _trained(found, train, test, splits[0], sgd, sgd_steps or [500, 2500], output)
+    _report(found)
+    if plot is not None:
+        picture(found, plot)
+
+
+def _predicted(found: Evaluation, ghn: GHN, test: Images, split: str, count: int, workers: int, output: Path | None) -> None:
+    """Adds the networks of a split that have no result yet, and saves after each of them."""
+    missing = [index for index in range(count) if index not in found.done(split)]
+    with Progress(*COLUMNS, console=err, disable=not missing) as bar:
+        rows = evaluate_split(ghn, test, split, missing, bf16=bool(found.setting["bf16"]), workers=workers)
+        for row in bar.track(rows, total=len(missing), description=split):
+            found.results.append(row)
+            found.save(output)
+
+
+def _trained(
+    found: Evaluation, train: Images, test: Images, split: str, count: int, steps: list[int], output: Path | None
+) -> None:
+    """Adds networks trained by SGD that have no result yet."""
+    known = {(r.split, r.index, r.steps) for r in found.sgd}
+    jobs = [(index, n) for index in range(count) for n in steps if (split, index, n) not in known]
+    with Progress(*COLUMNS, console=err, disable=not jobs) as bar:
+        for index, n in bar.track(jobs, description="SGD"):
+            torch.manual_seed(index)
+            module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2])
+            top1 = sgd_accuracy(module, train, test, n, bf16=bool(found.setting["bf16"]), seed=index)
+            found.sgd.append(SGDResult(split, index, n, top1))
+            found.save(output)
+
+
+def _report(found: Evaluation) -> None:
+    """Prints a table of all splits beside the published means, and one of the networks that were trained as well."""
+    own = new_table("split", "mean accuracy, %", "standard error", "best", "networks", *(f"published {k}" for k in PUBLISHED))
+    for split in found.splits:
+        rows = [r for r in found.results if r.split == split]
+        groups = {split: None} if split != "predefined" else {deepnets.PREDEFINED[r.index]: [r.index] for r in rows}
+        for name, indices in groups.items():
+            values = found.accuracies(split, indices)
+            published = [f"{row[name]:.1f}" if name in row else "" for row in PUBLISHED.values()]
+            single = len(values.values) == 1
+            error, best = ("", "") if single else (f"{values.standard_error:.1f}", f"{values.best:.1f}")
+            own.add_row(name, f"{values.mean:.1f}", error, best, str(len(values.values)), *published)
+    out.print(own)
+    if not found.sgd:
+        return
+    table = new_table("trained by SGD", "mean accuracy, %", "standard error", "best", "networks", "predicted, same networks")
+    for split, steps in dict.fromkeys((r.split, r.steps) for r in found.sgd):
+        rows_sgd = [r for r in found.sgd if (r.split, r.steps) == (split, steps)]
+        values = Accuracies(tuple(r.accuracy for r in rows_sgd))
+        same = found.accuracies(split, [r.index for r in rows_sgd])
+        figures = (f"{values.mean:.1f}", f"{values.standard_error:.1f}", f"{values.best:.1f}", str(len(rows_sgd)))
+        table.add_row(f"{split}, {steps:,} steps", *figures, f"{same.mean:.1f}" if same.values else "")
     out.print(table)
-    if output is not None:
-        accuracies = {split: found.values for split, found in results.items()}
-        output.write_text(json.dumps({"ghn": ghn, "images": len(test.labels), "accuracies": accuracies}, indent=1) + "\n")

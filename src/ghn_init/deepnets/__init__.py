@@ -13,13 +13,14 @@ from torch import nn
 from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.genotype import Genotype
 from ghn_init.deepnets.network import DeepNet
-from ghn_init.deepnets.predefined import predefined
+from ghn_init.deepnets.predefined import PREDEFINED, predefined
 from ghn_init.deepnets.release import SUFFIXES, Release
 from ghn_init.deepnets.splits import SPLITS, Split, arguments
 from ghn_init.deepnets.statistics import PUBLISHED, GraphStatistics, Summary
 from ghn_init.deepnets.store import Entry, Stored, write
 
 __all__ = [
+    "PREDEFINED",
     "PUBLISHED",
     "SPLITS",
     "Arguments",

@@ -9,7 +9,7 @@ from ghn_init.deepnets.genotype import VIT
 from ghn_init.deepnets.network import DeepNet
 from ghn_init.errors import ArchitectureError
 
-NAMES = ("resnet50", "vit")
+PREDEFINED = ("resnet50", "vit")
 
 VIT_ARGUMENTS = Arguments(genotype=VIT, n_cells=12, C=128, preproc=False)
 
@@ -20,7 +20,7 @@ def predefined(index: int, num_classes: int = 10, image_size: int = 32) -> nn.Mo
     Raises:
         ArchitectureError: There is none.
     """
-    if index not in range(len(NAMES)):
+    if index not in range(len(PREDEFINED)):
         raise ArchitectureError(f"index is {index}; the predefined networks are 0 (ResNet-50) and 1 (ViT).")
     if index == 1:
         return DeepNet(VIT_ARGUMENTS, num_classes, image_size)

@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ghn_init.errors import TrainingError
+
+Transform = Callable[[Tensor], Tensor]
+"""Augments (B, 3, H, W) uint8 pixels."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +58,28 @@ class Images:
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
         return cls(pixels, labels.long(), int(labels.max()) + 1, mean, std)
 
-    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The augmented training batch of a step: random flips, shifts by up to a sixteenth. Depends on nothing else.
+    def batch(
+        self, number: int, size: int, seed: int, transform: Transform | None = None, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The `number`-th training batch, augmented. Depends on nothing but the arguments, but for a transform's own chance.
+
+        Args:
+            number: 0, 1, …; batches of an epoch share no image.
+            size: Images of a batch.
+            seed: Of order and augmentation.
+            transform: (B, 3, H, W) uint8 → the same, in the place of random flips and shifts by up to a sixteenth.
+            count: Take the first ones of the batch alone.
 
         Returns:
-            (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
+            (count, 3, H, W) float32 normalised pixels in channels-last format, (count,) labels.
         """
         per_epoch = max(len(self.labels) // size, 1)
-        order = np.random.default_rng([seed, step // per_epoch]).permutation(len(self.labels))
-        index = torch.from_numpy(order[(step % per_epoch) * size :][:size])
-        rng = np.random.default_rng([seed, 1, step])
+        index = torch.from_numpy(_order(len(self.labels), seed, number // per_epoch)[(number % per_epoch) * size :][:size])
+        index = index[:count]
         pixels = self.pixels[index]
+        if transform is not None:
+            return self.normalise(transform(pixels)), self.labels[index]
+        rng = np.random.default_rng([seed, 1, number])
         height, width = pixels.shape[2:]
         pad = height // 16
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
@@ -79,45 +97,68 @@ class Images:
         return x.contiguous(memory_format=torch.channels_last)
 
 
-def load_images(source: str | Path, split: str, like: Images | None = None) -> Images:
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the images in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def load_images(source: str | Path, split: str, like: Images | None = None, image_size: int | None = None) -> Images:
     """Reads a split of an image classification data set with `datasets`.
 
     Args:
-        source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema:
-            an image column and an integer label column.
+        source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema (an
+            image column and a class label column), or with a folder per class in `train` and `test`.
         split: `train` or `test`.
-        like: Takes classes and normalisation from this data set.
+        like: Takes classes, normalisation and size from this data set.
+        image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
 
     Raises:
-        TrainingError: No such folder, file or data set, or the columns aren't an image and a label.
+        TrainingError: No such folder, file or data set, no image and label columns, or images of several sizes.
     """
     try:
         import datasets
     except ImportError as error:
         raise TrainingError(f"reading images needs the training extra ({error}): pip install 'ghn_init[train]'.") from error
 
-    folder = Path(source)
-    if folder.is_dir():
-        file = folder / f"{split}.parquet"
-        if not file.is_file():
-            raise TrainingError(f"{folder} has no {file.name}; it has {sorted(p.name for p in folder.iterdir())[:8]}.")
-        data = datasets.load_dataset("parquet", data_files={split: str(file)}, split=split)
-    else:
-        try:
-            data = datasets.load_dataset(str(source), split=split)
-        except (OSError, ValueError) as error:  # no connection, no such data set, no such split
-            raise TrainingError(
-                f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "
-                f"({type(error).__name__}: {error}); pass a folder with {split}.parquet, or check name and connection."
-            ) from error
+    data = _read(Path(source), source, split)
     images = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
     labels = [name for name, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)]
     if len(images) != 1 or not labels:
         raise TrainingError(f"{source} has columns {dict(data.features)}; expected one image and a class label.")
-    pixels = torch.stack([_pixels(image) for image in data[images[0]]])
-    return Images.from_tensors(pixels, torch.tensor(data[labels[0]]), like)
+    side = like.pixels.shape[2] if like is not None else image_size
+    pixels = [_pixels(image, side) for image in data[images[0]]]
+    sizes = {tuple(image.shape[1:]) for image in pixels}
+    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
+        raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
+    return Images.from_tensors(torch.stack(pixels), torch.tensor(data[labels[0]]), like)
 
 
-def _pixels(image: object) -> Tensor:
-    array = np.asarray(image.convert("RGB"))  # type: ignore[attr-defined]
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+def _read(folder: Path, source: str | Path, split: str) -> Any:
+    """The split as a `datasets.Dataset`."""
+    import datasets
+
+    if (folder / f"{split}.parquet").is_file():
+        return datasets.load_dataset("parquet", data_files={split: str(folder / f"{split}.parquet")}, split=split)
+    if (folder / split).is_dir():
+        return datasets.load_dataset("imagefolder", data_files={split: str(folder / split / "*" / "*")}, split=split)
+    if folder.is_dir():
+        there = sorted(p.name for p in folder.iterdir())[:8]
+        raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
+    try:
+        return datasets.load_dataset(str(source), split=split)
+    except (OSError, ValueError) as error:  # no connection, no such data set, no such split
+        raise TrainingError(
+            f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "
+            f"({type(error).__name__}: {error}); pass a folder with {split}.parquet, or check name and connection."
+        ) from error
+
+
+def _pixels(image: Any, side: int | None) -> Tensor:
+    """(3, H, W) uint8 of a PIL image."""
+    from PIL import ImageOps
+
+    image = image.convert("RGB")
+    if side is not None and image.size != (side, side):
+        image = ImageOps.fit(image, (side, side))
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

@@ -8,16 +8,41 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ghn_init import deepnets
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.training.architectures import RandomNet, blueprint
 from ghn_init.training.data import Images
 from ghn_init.training.networks import Network
+from ghn_init.training.precision import mixed_precision
+
+BATCH = 64
+"""Images whose statistics a batch norm uses."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one network.
+
+    Attributes:
+        split: Its split.
+        index: In the split.
+        accuracy: Top-1, in percent.
+        params: Number of its parameters' elements.
+        nodes: Of its graph.
+    """
+
+    split: str
+    index: int
+    accuracy: float
+    params: int
+    nodes: int
 
 
 @dataclass(frozen=True)
@@ -46,38 +71,89 @@ class Accuracies:
 
 
 @torch.inference_mode()
-def accuracy(ghn: GHN, module: nn.Module, images: Images, batch_size: int = 64) -> float:
+def accuracy(ghn: GHN, module: nn.Module, images: Images, batch_size: int = BATCH, bf16: bool = False) -> float:
     """Top-1 accuracy in percent of `module` on parameters that `ghn` predicts; the module may be on the meta device.
+
+    Args:
+        ghn: The hypernetwork.
+        module: (B, 3, H, W) → (B, classes); it is left as it is.
+        images: What it is tested on.
+        batch_size: Images whose statistics a batch norm uses.
+        bf16: Run the network in bfloat16 where it is faster.
 
     Raises:
         TrainingError: The module has parameters that can't be predicted.
     """
-    network = Network.of(module, ghn.config.num_classes, images.pixels.shape[2])
+    return _accuracy(ghn, Network.of(module, ghn.config.num_classes, images.pixels.shape[2]), images, batch_size, bf16)
+
+
+def _accuracy(ghn: GHN, network: Network, images: Images, batch_size: int, bf16: bool) -> float:
     (cores,) = ghn([network.graph], [network.slots])
+    return top1(network, network.fill(cores), images, batch_size, bf16)
+
+
+def top1(network: Network, parameters: dict[str, Tensor], images: Images, batch_size: int = BATCH, bf16: bool = False) -> float:
+    """Top-1 accuracy in percent of a network on given parameters."""
     correct = 0
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
-        correct += int((network(cores, images.normalise(pixels)).argmax(1) == labels).sum())
+        with mixed_precision(pixels.device, bf16):
+            logits = network(parameters, images.normalise(pixels))
+        correct += int((logits.argmax(1) == labels).sum())
     return 100 * correct / len(images.labels)
 
 
-def evaluate(ghn: GHN, images: Images, split: str, networks: Iterable[int] = range(50), seed: int = 0) -> Accuracies:
-    """Accuracies of the networks of a split of `ghn_init.training.architectures`, on all of `images`."""
+def evaluate(
+    ghn: GHN,
+    images: Images,
+    split: str,
+    indices: Iterable[int] = range(50),
+    *,
+    bf16: bool = False,
+    workers: int = 1,
+    seed: int = 0,
+) -> Iterator[Result]:
+    """Results of networks of a split of DeepNets-1M, in order, on all of `images`.
 
-    def of(index: int) -> float:
-        with torch.device("meta"):
-            module = RandomNet(blueprint(split, index, seed), ghn.config.num_classes, images.pixels.shape[2])
-        return accuracy(ghn, module, images)
+    Args:
+        ghn: The hypernetwork.
+        images: What the networks are tested on.
+        split: One of `ghn_init.deepnets.SPLITS`.
+        indices: Which networks.
+        bf16: Run the networks in bfloat16 where it is faster.
+        workers: Processes of one thread each; with 1, this process does it all.
+        seed: Of the split.
 
-    return Accuracies(tuple(of(index) for index in networks))
+    Raises:
+        ArchitectureError: No such split or network.
+    """
+    if workers <= 1:
+        for index in indices:
+            yield _result(ghn, images, split, index, bf16, seed)
+        return
+    shared = (ghn, images, split, bf16, seed)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_share, initargs=shared) as pool:
+        yield from pool.map(_shared_result, indices)
 
 
-def resnet18_for_small_images(num_classes: int) -> nn.Module:
-    """torchvision's ResNet-18 as it is used at 32 px: 3×3 stem of stride 1, no max pool, batch statistics always."""
-    import torchvision
+@torch.inference_mode()
+def _result(ghn: GHN, images: Images, split: str, index: int, bf16: bool, seed: int) -> Result:
+    with torch.device("meta"):
+        module = deepnets.network(split, index, ghn.config.num_classes, images.pixels.shape[2], seed)
+    network = Network.of(module, ghn.config.num_classes, images.pixels.shape[2])
+    found = _accuracy(ghn, network, images, BATCH, bf16)
+    return Result(split, index, found, sum(p.numel() for p in module.parameters()), network.graph.num_nodes)
 
-    model = torchvision.models.resnet18(
-        num_classes=num_classes, norm_layer=lambda width: nn.BatchNorm2d(width, track_running_stats=False)
-    )
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model
+
+_shared: tuple[GHN, Images, str, bool, int]
+
+
+def _share(*shared: object) -> None:
+    """Keeps in a worker process what all its tasks need."""
+    global _shared
+    torch.set_num_threads(1)
+    _shared = shared  # type: ignore[assignment]
+
+
+def _shared_result(index: int) -> Result:
+    ghn, images, split, bf16, seed = _shared
+    return _result(ghn, images, split, index, bf16, seed)

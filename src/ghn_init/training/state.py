@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ghn_init.errors import TrainingError
+from ghn_init.training.optimizer import Optimizers
 
 
 def save_state(
@@ -20,21 +21,20 @@ def save_state(
     config: dict[str, object],
     model: nn.Module,
     average: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
 ) -> None:
     """Writes `path` so that a reader sees the old file or the new one, never half of it."""
-    names = [name for name, _ in model.named_parameters()]
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{names[index]}.{k}": v for k, v in slots.items()}
+    for name, slots in optimizers.state().items():
+        tensors |= {f"optimizer.{name}.{k}": torch.as_tensor(v) for k, v in slots.items()}
     metadata = {"step": str(step), "config": json.dumps(config)}
     temporary = path.with_suffix(".tmp")
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
     os.replace(temporary, path)
 
 
-def load_state(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Optimizers) -> int:
     """Restores what `save_state` wrote and returns the step.
 
     Raises:
@@ -48,12 +48,8 @@ def load_state(path: Path, model: nn.Module, average: nn.Module, optimizer: torc
         average.load_state_dict(_below(tensors, "average."))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{path} does not fit this run ({error}); pass another folder or remove the file.") from error
-    state: dict[int, dict[str, Tensor]] = {}
-    for index, (name, _) in enumerate(model.named_parameters()):
-        slots = _below(tensors, f"optimizer.{name}.")
-        if slots:
-            state[index] = slots
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    own = {name: _below(tensors, f"optimizer.{name}.") for name, _ in model.named_parameters()}
+    optimizers.restore({name: slots for name, slots in own.items() if slots})
     return step
 
 

@@ -1,37 +1,46 @@
-"""Several processes that train together: each takes its share of a step's networks, gradients are averaged.
+"""Several processes that train together, as `accelerate launch` starts them: on cores, on GPUs, on several machines.
 
-Small networks gain little from a second thread inside of one; two processes of one thread each are about 1.4 times faster.
-Start them with `torchrun --nproc-per-node 2 …`; without it there is one process, and nothing here does anything.
+Each takes its share of a step's networks; gradients are added up. Small networks gain little from a second thread inside of
+one: two processes of one thread each are about 1.4 times faster. More processes than GPUs share them: small networks are bound
+by the launching of kernels, not by arithmetic. Without a launcher there is one process.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from ghn_init.errors import TrainingError
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
 class Workers:
-    """This process's place among all: `rank` of `size`."""
+    """This process's place among all.
 
-    rank: int
-    size: int
+    Attributes:
+        rank: Number of this process.
+        size: How many there are.
+        device: Where this process computes.
+    """
 
-    @classmethod
-    def join(cls) -> Workers:
-        """Joins the processes that `torchrun` started."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo")
-        return cls(int(os.environ.get("RANK", "0")), size)
+    def __init__(self) -> None:
+        try:
+            from accelerate import Accelerator
+            from accelerate.utils import InitProcessGroupKwargs
+        except ImportError as error:
+            raise TrainingError(f"training needs its extra ({error}): pip install 'ghn_init[train]'.") from error
+
+        gpus = torch.cuda.device_count()
+        shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > gpus > 0  # NCCL refuses two processes on one GPU
+        handlers = [InitProcessGroupKwargs(backend="gloo")] if shared else None
+        self._accelerator = Accelerator(cpu=gpus == 0, kwargs_handlers=handlers)
+        self.rank, self.size = self._accelerator.process_index, self._accelerator.num_processes
+        self.device = self._accelerator.device
 
     @property
     def leads(self) -> bool:
@@ -44,17 +53,15 @@ class Workers:
 
     def wait(self) -> None:
         """Returns when all processes are here."""
-        if self.size > 1:
-            dist.barrier()
+        self._accelerator.wait_for_everyone()
 
-    def average(self, tensors: Iterable[Tensor], *numbers: float) -> list[float]:
-        """Averages tensors over all processes, in place, and numbers with them."""
+    def sum(self, tensors: Iterable[Tensor], *numbers: float) -> list[float]:
+        """Adds tensors up over all processes, in place, and numbers with them."""
         if self.size == 1:
             return list(numbers)
         tensors = list(tensors)
-        flat = torch.cat([*(tensor.flatten() for tensor in tensors), torch.tensor(numbers, device=tensors[0].device)])
-        dist.all_reduce(flat)
-        flat /= self.size
+        flat = torch.cat([*(tensor.flatten() for tensor in tensors), torch.tensor(numbers, device=self.device)])
+        flat = self._accelerator.reduce(flat, "sum")
         pieces = flat.split([*(tensor.numel() for tensor in tensors), len(numbers)])
         for tensor, piece in zip(tensors, pieces, strict=False):
             tensor.copy_(piece.view_as(tensor))
