@@ -118,6 +118,8 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "own_models:small", "--ghn", "ghn9"], 1, "error: 'ghn9' is neither a bundled checkpoint"),
         (["inspect", "own_models:small", "--input", "axb"], 2, "'axb' is no shape"),
         (["evaluate", "data", "--networks", "0"], 2, "--networks"),
+        (["deepnets", "write", "tset", "-o", "x.db"], 1, "error: there is no split 'tset' to draw from; there are train, val"),
+        (["deepnets", "stats", "x.db"], 1, "error: there is no file x.db"),
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),
@@ -146,25 +148,63 @@ def data(own: Path) -> Path:
     return own / "data"
 
 
-def test_train_writes_a_checkpoint_that_the_other_commands_take(data: Path) -> None:
+@pytest.fixture
+def trained(data: Path) -> Path:
+    """A hypernetwork of three classes in `run`, after one step."""
     options = ["--steps", "1", "--meta-batch", "1", "--batch-size", "4", "--pool", "3", "--no-bf16"]
     assert "written to run" in run("train", str(data), "-o", "run", *options)
+    return data
+
+
+def test_train_writes_a_checkpoint_that_the_other_commands_take(trained: Path) -> None:
     assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--num-classes", "3", "--ghn", "run")
+    assert Path("run/curve.png").stat().st_size > 5000
 
 
-def test_evaluate_prints_and_writes_accuracies(data: Path) -> None:
-    text = run("evaluate", str(data), "--networks", "2", "--images", "5", "-o", "results.json")
+def test_train_goes_on_from_a_checkpoint_and_takes_a_file_of_networks(trained: Path) -> None:
+    assert "2 networks generated" in run("deepnets", "write", "val", "-o", "nets.db", "--stop", "2")
+    options = ["--steps", "1", "--meta-batch", "2", "--batch-size", "4", "--lr", "1e-9", "--architectures", "nets.db"]
+    run("train", str(trained), "-o", "more", "--start", "run", "--objective", "fine-tune", "--tensorboard", *options)
+    before, after = ghn_init.load("run").state_dict(), ghn_init.load("more").state_dict()
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    assert list(Path("more/tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("ghn-1", {"ve": False, "layernorm": False}), ("mlp", {"hypernet": "mlp"})])
+def test_train_takes_other_hypernetworks(data: Path, variant: str, expected: dict[str, object]) -> None:
+    options = ["--steps", "1", "--meta-batch", "1", "--batch-size", "4", "--pool", "2", "--variant", variant]
+    run("train", str(data), "-o", "run", *options)
+    config = ghn_init.load("run").config.to_dict()
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
+    options = ["--ghn", "run", "--images", "5", "-o", "results.json", "--split", "test", "--split", "predefined"]
+    run("evaluate", str(trained), "--networks", "1", *options[:-4])
+    first = json.loads(Path("results.json").read_text())
+    assert [(r["split"], r["index"]) for r in first["results"]] == [("test", 0)]
+    more = ["--networks", "2", "--sgd", "1", "--sgd-steps", "2", "--plot", "results.png"]
+    text = run("evaluate", str(trained), *options, *more)
     results = json.loads(Path("results.json").read_text())
-    assert results["images"] == 5
-    assert {split: len(values) for split, values in results["accuracies"].items()} == {
-        "test": 2,
-        "wide": 2,
-        "deep": 2,
-        "resnet18": 1,
-    }
-    assert all(value % 20 == 0 for values in results["accuracies"].values() for value in values)
-    mean = sum(results["accuracies"]["wide"]) / 2
-    assert f"{mean:.1f}" in next(line for line in text.splitlines() if "twice the channels" in line)
+    assert results["results"][0] == first["results"][0]
+    found = {(r["split"], r["index"]): r["accuracy"] for r in results["results"]}
+    assert set(found) == {("test", 0), ("test", 1), ("predefined", 0), ("predefined", 1)}
+    assert all(value % 20 == 0 for value in found.values())
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+    assert lines["test"][0] == f"{(found['test', 0] + found['test', 1]) / 2:.1f}"
+    assert lines["test"][4:] == ["51.4", "66.9", "69.2"]
+    assert lines["resnet50"][0] == f"{found['predefined', 0]:.1f}"
+    assert [(r["steps"], r["accuracy"] % 20) for r in results["sgd"]] == [(2, 0)]
+    assert "test, 2 steps" in text
+    assert Path("results.png").stat().st_size > 5000
+
+
+def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:
+    run("deepnets", "write", "test", "-o", "nets.db", "--stop", "3", "--workers", "2")
+    assert "0 networks generated" in run("deepnets", "write", "test", "-o", "nets.db", "--stop", "3")
+    text = run("deepnets", "stats", "nets.db")
+    assert "185.5 ± 91.2" in text
+    assert "glob_avg" in text
 
 
 def test_convert_writes_a_folder_that_loads(own: Path) -> None:

@@ -1,4 +1,4 @@
-"""The meta-trainer: a few steps, resumed runs, several processes, architectures, evaluation."""
+"""The meta-trainer: a few steps, resumed and killed runs, several processes, recipes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import csv
 import itertools
 import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, TrainingError
-from ghn_init.training.architectures import RandomNet, blueprint
-from ghn_init.training.data import Images, load_images
-from ghn_init.training.evaluate import accuracy, evaluate, resnet18_for_small_images
-from ghn_init.training.loop import TrainConfig, meta_step, update
+from ghn_init.training.curve import Progress
+from ghn_init.training.data import Images
+from ghn_init.training.loop import Job, TrainConfig, meta_step, tempered
 from ghn_init.training.networks import Network
+from ghn_init.training.objectives import ZeroShot
+from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.schedule import warmup_cosine
 from zoo import conv
 
@@ -40,8 +42,32 @@ def colours(count: int = 60) -> Images:
     return Images.from_tensors(pixels, labels)
 
 
+class Tiny(nn.Module):
+    """A network for colours: one to four convolutions, with batch norms that keep running statistics, or without norms."""
+
+    def __init__(self, depth: int, width: int, norm: bool = True) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for k in range(depth):
+            layers += [conv(width if k else 3, width), nn.BatchNorm2d(width) if norm else nn.Identity(), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def tiny_networks() -> list[nn.Module]:
+    return [Tiny(1 + k % 4, 8 + 4 * (k % 3), norm=k != 4) for k in range(6)]
+
+
 def train(out: Path, **changes: object) -> dict[str, Tensor]:
-    return ghn_init.train(colours(), out, ghn=SMALL, config=RECIPE, **changes).state_dict()
+    options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE} | changes
+    return ghn_init.train(colours(), out, **options).state_dict()  # type: ignore[arg-type]
+
+
+def job(index: int = 1, size: int = 16) -> Job:
+    return Job(Network.of(tiny_networks()[index], 3, 16), [colours().batch(0, size, 0)], "key")
 
 
 def test_a_run_leaves_curve_state_and_checkpoint(tmp_path: Path) -> None:
@@ -57,7 +83,7 @@ def test_a_run_leaves_curve_state_and_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    def stop(progress: ghn_init.training.loop.Progress) -> None:
+    def stop(progress: Progress) -> None:
         if progress.step == 3:
             raise KeyboardInterrupt
 
@@ -68,7 +94,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     parts = train(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     curves = [
-        [row.rsplit(",", 1)[0] for row in (tmp_path / run / "log.csv").read_text().splitlines()] for run in ("whole", "parts")
+        [row.rsplit(",", 2)[0] for row in (tmp_path / run / "log.csv").read_text().splitlines()] for run in ("whole", "parts")
     ]
     assert curves[0] == curves[1]
 
@@ -79,13 +105,48 @@ def test_loss_falls_on_an_easy_task(tmp_path: Path) -> None:
     assert sum(losses[-8:]) / 8 < 0.8 * sum(losses[:3]) / 3
 
 
+KILLED = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from test_training import colours, tiny_networks, SMALL, RECIPE
+import ghn_init
+torch.set_num_threads(1)
+options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE, "steps": 400}
+ghn_init.train(colours(), sys.argv[1], save_minutes=0.0, **options)
+"""
+
+
+def test_a_killed_run_goes_on_where_its_state_was(tmp_path: Path) -> None:
+    """SIGKILL at whatever moment: the state is whole, the curve has no gap, and the end is an uninterrupted run's."""
+    script, folder = tmp_path / "killed.py", tmp_path / "parts"
+    script.write_text(KILLED)
+    process = subprocess.Popen([sys.executable, str(script), str(folder), str(Path(__file__).parent)])
+    deadline = time.monotonic() + 120
+    while not (folder / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    seen: list[Progress] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    parts = train(folder, steps=400, on_step=seen.append)
+    whole = train(tmp_path / "whole", steps=400)
+    torch.set_num_threads(threads)
+    assert 1 < seen[0].step < 400
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with (folder / "log.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 401))
+
+
 WORKER = """
 import sys, torch
 sys.path.insert(0, sys.argv[2])
-from test_training import colours, SMALL, RECIPE
+from test_training import colours, tiny_networks, SMALL, RECIPE
 import ghn_init
 torch.set_num_threads(1)
-ghn_init.train(colours(), sys.argv[1], ghn=SMALL, config=RECIPE, meta_batch=4, steps=2)
+options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE, "meta_batch": 4, "steps": 2}
+ghn_init.train(colours(), sys.argv[1], **options)
 torch.distributed.destroy_process_group()
 """
 
@@ -111,31 +172,78 @@ def test_the_average_follows_the_weights() -> None:
     ghn = GHN(SMALL)
     average = copy.deepcopy(ghn)
     before = average.embed.weight.detach().clone()
-    ghn.embed.weight.grad = torch.randn_like(before)
-    optimizer = torch.optim.SGD(ghn.parameters(), lr=1.0)
-    update(ghn, average, optimizer, 0.5, RECIPE, step=90)
-    decay = 91 / 100
-    torch.testing.assert_close(average.embed.weight, decay * before + (1 - decay) * ghn.embed.weight)
+    for p in ghn.parameters():
+        p.grad = torch.randn_like(p)
+    update(ghn, average, Optimizers(ghn, "adamw", 1.0, 0.0), lr=0.5, clip=5.0, decay=0.7)
+    torch.testing.assert_close(average.embed.weight, 0.7 * before + 0.3 * ghn.embed.weight)
     assert not torch.equal(before, ghn.embed.weight)
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:
+    ghn = GHN(SMALL)
+    before = copy.deepcopy(ghn.state_dict())
+    for p in ghn.parameters():
+        p.grad = torch.full_like(p, math.nan)
+    update(ghn, copy.deepcopy(ghn), Optimizers(ghn, "adamw", 1.0, 0.0), lr=0.5, clip=5.0, decay=0.7)
+    assert all(torch.equal(before[name], p) for name, p in ghn.state_dict().items())
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch below 2.9")
+def test_muon_updates_matrices_and_resumes(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    ghn = GHN(SMALL)
+    kept = Optimizers(ghn, "muon", 1e-3, 0.0)
+    for p in ghn.parameters():
+        p.grad = torch.randn_like(p)
+    kept.step(1e-3)
+    assert set(kept.state()["decoder.fc.0.weight"]) == {"momentum_buffer"}
+    assert "exp_avg" in kept.state()["embed.weight"]
+    assert "exp_avg" in kept.state()["decoder.class_layer_predictor.1.weight"]
+    whole = train(tmp_path / "whole", optimizer="muon")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", optimizer="muon", on_step=stop, save_minutes=0.0)
+    parts = train(tmp_path / "parts", optimizer="muon")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert any(not torch.equal(whole[name], value) for name, value in train(tmp_path / "adamw").items())
 
 
 def test_every_parameter_of_the_hypernetwork_learns() -> None:
     torch.manual_seed(0)
     ghn = GHN(SMALL)
-    with torch.device("meta"):
-        networks = [Network.of(RandomNet(blueprint("train", k), 3, 16), 3, 16) for k in range(12)]
-    images = colours()
-    meta_step(ghn, networks, *images.batch(0, 8, 0), bf16=False)
-    assert [name for name, p in ghn.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+    jobs = [Job(Network.of(module, 3, 16), [colours().batch(0, 8, 0)], str(k)) for k, module in enumerate(tiny_networks())]
+    meta_step(ghn, jobs, ZeroShot(), RECIPE)
+    silent = [name for name, p in ghn.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert silent == []
+
+
+def test_the_step_gradient_is_that_of_the_mean_loss() -> None:
+    torch.manual_seed(0)
+    ghn, jobs = GHN(SMALL), [job(0), job(2)]
+    total, accuracy, count = meta_step(ghn, jobs, ZeroShot(), RECIPE)
+    found = {name: p.grad.clone() for name, p in ghn.named_parameters() if p.grad is not None}
+    ghn.zero_grad()
+    losses = []
+    for one in jobs:
+        (cores,) = ghn([one.network.graph], [one.network.slots])
+        ((pixels, labels),) = one.batches
+        losses.append(nn.functional.cross_entropy(one.network(one.network.fill(cores), pixels), labels))
+    sum(tempered(loss, 3) / 2 for loss in losses).backward()  # type: ignore[union-attr]
+    assert total == pytest.approx(sum(loss.item() for loss in losses))
+    assert count == 2
+    assert 0 <= accuracy <= 2
+    for name, p in ghn.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_through_filling_match_finite_differences() -> None:
     torch.manual_seed(0)
-    ghn = GHN(SMALL)
-    with torch.device("meta"):
-        network = Network.of(RandomNet(blueprint("train", 1), 3, 16), 3, 16)
-    pixels, labels = colours().batch(0, 16, 0)
-    meta_step(ghn, [network], pixels, labels, bf16=False)
+    ghn, one = GHN(SMALL), job()
+    recipe = TrainConfig(meta_batch=1, bf16=False)
+    meta_step(ghn, [one], ZeroShot(), recipe)
     weight = ghn.decoder.conv[0].weight
     direction = torch.sign(weight.grad)
     slope = (weight.grad * direction).sum().item()
@@ -143,53 +251,79 @@ def test_gradients_through_filling_match_finite_differences() -> None:
     def loss(at: float) -> float:
         with torch.no_grad():
             weight.add_(at * direction)
-            (cores,) = ghn([network.graph], [network.slots])
-            value = nn.functional.cross_entropy(network(cores, pixels), labels).item()
+            (cores,) = ghn([one.network.graph], [one.network.slots])
+            ((pixels, labels),) = one.batches
+            raw = nn.functional.cross_entropy(one.network(one.network.fill(cores), pixels), labels)
             weight.sub_(at * direction)
-        return value
+        return tempered(raw, 3).item()
 
     step = 1e-3
     assert (loss(step) - loss(-step)) / (2 * step) == pytest.approx(slope, rel=0.1)
 
 
-@pytest.mark.parametrize("split", ["train", "test", "wide", "deep"])
-def test_architectures_are_deterministic_varied_and_wholly_predicted(split: str) -> None:
-    seen = set()
-    for index in range(12):
-        with torch.device("meta"):
-            module = RandomNet(blueprint(split, index), 10, 32)
-        assert blueprint(split, index) == blueprint(split, index)
-        network = Network.of(module, 10)
-        seen.add((network.graph.num_nodes, sum(p.numel() for p in module.parameters())))
-        assert network.graph.kept == {}
-    assert len(seen) > 8
+def test_losses_above_chance_are_tempered_smoothly() -> None:
+    losses = torch.tensor([0.5, math.log(3) - 1e-4, math.log(3) + 1e-4, 300.0], requires_grad=True)
+    values = tempered(losses, 3)
+    assert values[0] == 0.5
+    assert values[3].item() == pytest.approx(math.log(3) * (1 + math.log(300 / math.log(3))))
+    (slopes,) = torch.autograd.grad(values.sum(), losses)
+    assert slopes[1] == pytest.approx(slopes[2].item(), abs=1e-3)
+    assert slopes[3] < 0.01
 
 
-def test_splits_share_no_architecture_and_go_wider_and_deeper() -> None:
-    plans = {split: [blueprint(split, k) for k in range(40)] for split in ("train", "test", "wide", "deep")}
-    assert not set(plans["train"]) & set(plans["test"])
-
-    def mean(measure: Callable[[RandomNet], int], split: str) -> float:
-        with torch.device("meta"):
-            return sum(measure(RandomNet(plan, 10, 32)) for plan in plans[split]) / len(plans[split])
-
-    def parameters(net: RandomNet) -> int:
-        return sum(p.numel() for p in net.parameters())
-
-    def modules(net: RandomNet) -> int:
-        return len(list(net.modules()))
-
-    assert mean(parameters, "wide") > 2 * mean(parameters, "test")
-    assert mean(modules, "deep") > 1.5 * mean(modules, "test")
+def test_a_network_without_a_finite_loss_counts_for_nothing() -> None:
+    torch.manual_seed(0)
+    ghn, one = GHN(SMALL), job()
+    ((pixels, labels),) = one.batches
+    broken = Job(one.network, [(pixels * math.nan, labels)], "broken")
+    alone = meta_step(ghn, [one], ZeroShot(), RECIPE)
+    expected = [p.grad.clone() for p in ghn.parameters() if p.grad is not None]
+    assert meta_step(ghn, [one, broken], ZeroShot(), RECIPE) == pytest.approx(alone)
+    for p, g in zip(ghn.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-4, atol=1e-7)
+    assert meta_step(ghn, [broken], ZeroShot(), RECIPE) == (0.0, 0.0, 0)
 
 
-def test_batches_depend_on_step_and_seed_alone_and_cover_an_epoch() -> None:
-    images = colours(64)
-    again, first = images.batch(3, 8, 0), images.batch(3, 8, 0)
-    assert torch.equal(first[0], again[0])
-    assert not torch.equal(first[0], images.batch(3, 8, 1)[0])
-    labels = torch.cat([images.batch(step, 8, 0)[1] for step in range(8)])
-    assert torch.equal(labels.bincount(), images.labels.bincount())
+def test_a_run_whose_losses_are_all_infinite_ends(tmp_path: Path) -> None:
+    images = colours()
+    object.__setattr__(images, "std", images.std * 0)
+    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss; lower the learning rate 0.001"):
+        ghn_init.train(images, tmp_path, architectures=tiny_networks(), ghn=SMALL, config=RECIPE)
+
+
+def test_predicted_parameters_are_decayed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ghn, one = GHN(SMALL), job()
+    plain, *_ = meta_step(ghn, [one], ZeroShot(), RECIPE)
+    decayed, *_ = meta_step(ghn, [one], ZeroShot(), TrainConfig(meta_batch=2, bf16=False, parameter_decay=0.01))
+    (cores,) = ghn([one.network.graph], [one.network.slots])
+    squares = sum(p.square().sum().item() for p in one.network.fill(cores).values())
+    assert decayed - plain == pytest.approx(0.01 * squares, rel=1e-3)
+
+
+def test_a_run_goes_on_from_a_given_hypernetwork_and_leaves_it_alone(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    given = GHN(SMALL).eval()
+    before = copy.deepcopy(given.state_dict())
+    found = train(tmp_path, ghn=given, steps=1, warmup=1, lr=1e-9)
+    for name, value in given.state_dict().items():
+        assert torch.equal(value, before[name])
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0)
+    assert not given.training
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, ve=False, layernorm=False, weight_norm=False),
+        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, hypernet="mlp"),
+        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, layers=2, heads=2),
+    ],
+    ids=["ghn-1", "mlp", "ghn-3"],
+)
+def test_other_hypernetworks_train(tmp_path: Path, config: GHNConfig) -> None:
+    train(tmp_path, ghn=config, steps=2)
+    assert ghn_init.load(tmp_path).config == config
 
 
 def test_schedule() -> None:
@@ -200,33 +334,26 @@ def test_schedule() -> None:
     assert all(a >= b for a, b in itertools.pairwise(values[10:]))
 
 
-def test_accuracy_counts_right_answers_batch_by_batch() -> None:
-    torch.manual_seed(0)
-    images, ghn = colours(), GHN(SMALL)
-    with torch.device("meta"):
-        module = RandomNet(blueprint("test", 0), 3, 16)
-    prediction = ghn_init.predict(module, ghn, torch.empty(2, 3, 16, 16, device="meta"), head=True)
-    prediction.model.to_empty(device="cpu")
-    model = prediction.apply_().train()
-    right = 0
-    for start in range(0, 60, 16):
-        with torch.no_grad():
-            logits = model(images.normalise(images.pixels[start : start + 16]))
-        right += sum(
-            int(row.argmax()) == int(label) for row, label in zip(logits, images.labels[start : start + 16], strict=True)
-        )
-    assert accuracy(ghn, module, images, batch_size=16) == pytest.approx(100 * right / 60)
+def test_a_short_cooldown_keeps_the_peak_before() -> None:
+    values = [warmup_cosine(step, 110, 10, 0.2) for step in range(111)]
+    assert set(values[10:91]) == {1.0}
+    assert values[100] == pytest.approx(0.01 + 0.99 / 2)
+    assert values[110] == pytest.approx(0.01)
 
 
-def test_evaluation_is_deterministic_over_the_networks_of_a_split() -> None:
-    torch.manual_seed(0)
-    images, ghn = colours(), GHN(SMALL)
-    found = evaluate(ghn, images, "test", range(3))
-    assert found == evaluate(ghn, images, "test", range(3))
-    assert len(found.values) == 3
-    assert found.best >= found.mean
-    with torch.device("meta"):
-        assert 0 <= accuracy(ghn, resnet18_for_small_images(3), images) <= 100
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adamw, muon"),
+        ({"ghn": GHNConfig(num_classes=4)}, "the hypernetwork has 4 classes, the data 3"),
+        ({"architectures": []}, "there are no architectures"),
+        ({"meta_batch": 7}, r"6 of the pool's 6 networks .* a step needs 7"),
+        ({"budget": 1e-9}, r"0 of the pool's 6 networks .* budget of 1e-09 s"),
+    ],
+)
+def test_recipes_that_cannot_be_followed(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        train(tmp_path, **changes)
 
 
 def test_modules_with_parameters_that_no_primitive_covers_are_refused() -> None:
@@ -242,48 +369,11 @@ def test_modules_with_parameters_that_no_primitive_covers_are_refused() -> None:
         Network.of(Scaled(), 3)
 
 
-def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    images = colours(20)
-    columns = {"img": [p.permute(1, 2, 0).numpy() for p in images.pixels], "label": images.labels.tolist()}
-    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)})
-    datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "train.parquet")
-    loaded = load_images(tmp_path, "train")
-    assert torch.equal(loaded.pixels, images.pixels)
-    assert torch.equal(loaded.labels, images.labels)
-    assert loaded.num_classes == 3
-    with pytest.raises(TrainingError, match=r"has no test.parquet; it has \['train.parquet'\]"):
-        load_images(tmp_path, "test")
-
-
-def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(TrainingError, match=r"'someone/images' is no folder here.*no route.*folder with train.parquet"):
-        load_images("someone/images", "train")
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4), torch.zeros(2)), r"\(2, 3, 4, 4\) torch.float32; expected"),
-        (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4).byte(), torch.zeros(3)), r"labels are \(3,\) for 2 images"),
-    ],
-)
-def test_bad_data_is_named(tmp_path: Path, call: Callable[[Path], object], words: str) -> None:
-    with pytest.raises(TrainingError, match=words):
-        call(tmp_path)
-
-
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     other = GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=16)
     with pytest.raises(TrainingError, match=r"state.safetensors does not fit this run"):
-        ghn_init.train(colours(), tmp_path, ghn=other, config=RECIPE, steps=8)
+        train(tmp_path, ghn=other, steps=8)
     (tmp_path / "state.safetensors").write_bytes(b"broken")
     with pytest.raises(TrainingError, match=r"state.safetensors does not fit this run"):
         train(tmp_path, steps=8)

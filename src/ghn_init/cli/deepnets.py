@@ -31,7 +31,7 @@ def write(
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
         size = deepnets.SPLITS[split].size if split in deepnets.SPLITS else 0
-        task = bar.add_task("networks", total=(size if stop is None else stop) - start, speed="")
+        task = bar.add_task("networks", total=(size if stop is None else stop) - start, speed="", visible=size > 0)
 
         def show(count: int) -> None:
             bar.advance(task, count)

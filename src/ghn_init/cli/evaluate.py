@@ -14,6 +14,7 @@ import ghn_init
 from ghn_init import deepnets
 from ghn_init.cli.console import Checkpoint, app, err, out
 from ghn_init.cli.console import table as new_table
+from ghn_init.errors import TrainingError
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.training.data import Images, load_images
 from ghn_init.training.evaluate import Accuracies
@@ -43,6 +44,8 @@ def evaluate(
     with err.status("reading images"):
         train = load_images(data, "train")
         test = load_images(data, "test", train)
+    if train.num_classes != hypernetwork.config.num_classes:
+        raise TrainingError(f"{ghn!r} has {hypernetwork.config.num_classes} classes, {data} has {train.num_classes}.")
     test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
     setting: dict[str, object] = {"ghn": ghn, "data": data, "images": len(test.labels), "bf16": bf16}
     found = Evaluation.resume(output, setting)

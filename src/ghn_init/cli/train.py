@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Trains a hypernetwork on the networks of DeepNets-1M; interrupted runs go on where they were.
 
-    Started by `accelerate launch`, several processes share the networks of a step.
+    Several processes, started by `accelerate launch` or `torchrun`, share the networks of a step.
     """
     leads = os.environ.get("RANK", "0") == "0"
     recipe = loop.TrainConfig(

@@ -84,8 +84,8 @@ class Images:
         pad = height // 16
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
         out = torch.empty_like(pixels)
-        flips = rng.random(len(index)) < 0.5
-        shifts = rng.integers(0, 2 * pad + 1, (len(index), 2))
+        flips = (rng.random(size) < 0.5)[: len(index)]
+        shifts = rng.integers(0, 2 * pad + 1, (size, 2))[: len(index)]
         for k, (flip, (y, x)) in enumerate(zip(flips, shifts, strict=True)):
             crop = padded[k, :, y : y + height, x : x + width]
             out[k] = crop.flip(2) if flip else crop

@@ -92,7 +92,9 @@ def train(
     on_step: Callable[[Progress], None] | None = None,
     **changes: object,
 ) -> GHN:
-    """Trains a hypernetwork, or goes on with the run in `out`. Alone, or in each process that `accelerate launch` starts.
+    """Trains a hypernetwork, or goes on with the run in `out`.
+
+    Called in each process that `accelerate launch` or `torchrun` starts, it shares the networks of a step among them.
 
     Args:
         data: A hub data set, a folder with `train.parquet` or with a folder per class in `train`, or `Images`.

@@ -94,7 +94,7 @@ class FineTune:
     ) -> tuple[Tensor, float]:
         """Loss, whose gradient is the one after fine-tuning, and the fine-tuned network's accuracy on the last batch."""
         generator = torch.Generator().manual_seed(seed)
-        heads = {slot.name for slot in network.slots if slot.kind in ("classifier_weight", "classifier_bias")}
+        heads = [slot.name for slot in network.slots if slot.kind in ("classifier_weight", "classifier_bias")]
         tuned = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         for name in heads:
             fan_in = tuned[name].shape[1] if tuned[name].dim() > 1 else 0

@@ -59,7 +59,7 @@ class Pool:
             key: The draw depends on it alone.
             count: How many.
             batch_size: Images of a network that the budget allows them all.
-            least: A network whose budget allows fewer images does not take part.
+            least: A network whose budget allows fewer images, and fewer than `batch_size`, does not take part.
             budget: Core-seconds of a network, as `cost` estimates them; None for no bound.
 
         Raises:
@@ -70,13 +70,14 @@ class Pool:
         tasks: list[Task] = []
         for index in order:
             images = batch_size if budget is None else int(cost.IMAGES * budget / self[index].seconds) // 8 * 8
-            if images >= least:
+            if images >= min(least, batch_size):
                 tasks.append(Task(index, min(images, batch_size)))
             if len(tasks) == count:
                 return tasks
+        within = "" if budget is None else f" within the budget of {budget} s"
         raise TrainingError(
-            f"{len(tasks)} of the pool's {self.size} networks can be trained on within the budget of {budget} s; "
-            f"a step needs {count}: raise budget or pool, or lower meta_batch."
+            f"{len(tasks)} of the pool's {self.size} networks can be trained on{within}; a step needs {count}: "
+            f"raise pool{' or budget' if within else ''}, or lower meta_batch."
         )
 
 

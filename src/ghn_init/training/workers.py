@@ -1,4 +1,6 @@
-"""Several processes that train together, as `accelerate launch` starts them: on cores, on GPUs, on several machines.
+"""Several processes that train together through Accelerate: on cores, on one GPU or more, on several machines.
+
+`accelerate launch` starts them on GPUs, `torchrun` on cores too (Accelerate's own launcher needs MPI there).
 
 Each takes its share of a step's networks; gradients are added up. Small networks gain little from a second thread inside of
 one: two processes of one thread each are about 1.4 times faster. More processes than GPUs share them: small networks are bound

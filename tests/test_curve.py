@@ -1,0 +1,52 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ghn_init.training.curve import CurveLog, Progress, draw
+
+
+def log(path: Path, first: int, last: int) -> None:
+    with CurveLog(path, first, write=True) as curve:
+        for step in range(first, last):
+            curve.write(Progress(step + 1, last, 2.0 / (step + 1), 0.1 * step, 1e-3, 8.0), float(step + 1 - first))
+
+
+def test_a_resumed_curve_drops_what_comes_after_its_state_and_counts_on(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log(path, 0, 5)
+    log(path, 3, 7)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [float(row["seconds"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert float(rows[3]["loss"]) == 0.5
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    with CurveLog(tmp_path / "log.csv", 0, write=False) as curve:
+        curve.write(Progress(1, 2, 1.0, 0.5, 1e-3, 8.0), 1.0)
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_a_picture_of_few_steps(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    log(tmp_path / "log.csv", 0, 3)
+    draw(tmp_path / "log.csv", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with CurveLog(tmp_path / "log.csv", 0, write=True, tensorboard=tmp_path / "board") as curve:
+        for step in range(3):
+            curve.write(Progress(step + 1, 3, 1.5 - step, 0.5, 1e-3, 8.0), 1.0)
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.5), (2, 0.5), (3, -0.5)]

@@ -1,0 +1,97 @@
+"""Images: batches, reading data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ghn_init import TrainingError
+from ghn_init.training.data import Images, load_images
+from test_training import colours
+
+
+def test_batches_depend_on_step_and_seed_alone_and_cover_an_epoch() -> None:
+    images = colours(64)
+    again, first = images.batch(3, 8, 0), images.batch(3, 8, 0)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], images.batch(3, 8, 1)[0])
+    labels = torch.cat([images.batch(step, 8, 0)[1] for step in range(8)])
+    assert torch.equal(labels.bincount(), images.labels.bincount())
+
+
+def test_the_first_images_of_a_batch() -> None:
+    images = colours(64)
+    whole, part = images.batch(2, 8, 0), images.batch(2, 8, 0, None, 5)
+    assert torch.equal(whole[1][:5], part[1])
+    assert torch.equal(whole[0][:5], part[0])
+
+
+def test_a_transform_takes_the_place_of_flips_and_shifts() -> None:
+    images = colours(64)
+
+    def black(pixels: Tensor) -> Tensor:
+        assert pixels.dtype == torch.uint8
+        return torch.zeros_like(pixels)
+
+    pixels, labels = images.batch(0, 8, 0, black)
+    assert torch.equal(labels, images.batch(0, 8, 0)[1])
+    torch.testing.assert_close(pixels[0, :, 0, 0], -images.mean / images.std)
+
+
+def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    images = colours(20)
+    columns = {"img": [p.permute(1, 2, 0).numpy() for p in images.pixels], "label": images.labels.tolist()}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)})
+    datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "train.parquet")
+    loaded = load_images(tmp_path, "train")
+    assert torch.equal(loaded.pixels, images.pixels)
+    assert torch.equal(loaded.labels, images.labels)
+    assert loaded.num_classes == 3
+    with pytest.raises(TrainingError, match=r"has neither test.parquet nor a folder test; it has \['train.parquet'\]"):
+        load_images(tmp_path, "test")
+
+
+def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(TrainingError, match=r"'someone/images' is no folder here.*no route.*folder with train.parquet"):
+        load_images("someone/images", "train")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4), torch.zeros(2)), r"\(2, 3, 4, 4\) torch.float32; expected"),
+        (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4).byte(), torch.zeros(3)), r"labels are \(3,\) for 2 images"),
+    ],
+)
+def test_bad_data_is_named(tmp_path: Path, call: Callable[[Path], object], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        call(tmp_path)
+
+
+def test_folders_of_classes_are_read_and_resized(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    image_module = pytest.importorskip("PIL.Image")
+    for split in ("train", "test"):
+        for label, colour in enumerate([(255, 0, 0), (0, 0, 255)]):
+            folder = tmp_path / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for k, size in enumerate([(20, 30), (40, 24)]):
+                image_module.new("RGB", size, colour).save(folder / f"{k}.png")
+    with pytest.raises(TrainingError, match=r"sizes such as \[\(24, 40\), \(30, 20\)\]; pass image_size"):
+        load_images(tmp_path, "train")
+    images = load_images(tmp_path, "train", image_size=16)
+    assert images.pixels.shape == (4, 3, 16, 16)
+    assert images.labels.tolist() == [0, 0, 1, 1]
+    assert images.pixels[0, 0].min() == 255
+    assert load_images(tmp_path, "test", like=images).pixels.shape == (4, 3, 16, 16)

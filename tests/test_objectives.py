@@ -1,0 +1,97 @@
+"""What hypernetworks are trained for."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init.training.networks import Network
+from ghn_init.training.objectives import FineTune, Run, ZeroShot
+from test_training import RECIPE, SMALL, Tiny, colours, tiny_networks
+
+
+def setting() -> tuple[Network, dict[str, Tensor], Run]:
+    torch.manual_seed(0)
+    module = Tiny(2, 8)
+    network = Network.of(module, 3, 16)
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+    return network, parameters, lambda p, x: network(p, x)
+
+
+def test_zero_shot_is_the_cross_entropy() -> None:
+    network, parameters, run = setting()
+    pixels, labels = colours().batch(0, 16, 0)
+    logits = run(parameters, pixels)
+    for smoothing in (0.0, 0.2):
+        loss, accuracy = ZeroShot(smoothing)(network, run, parameters, [(pixels, labels)], 0)
+        torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing))
+        assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+
+
+def test_fine_tune_gives_the_gradient_at_the_fine_tuned_parameters() -> None:
+    """Against PyTorch's own SGD on a module with the same head."""
+    network, parameters, run = setting()
+    objective = FineTune(steps=3, lr=0.1, classes=3)
+    batches = [colours().batch(k, 24, 0) for k in range(4)]
+    loss, accuracy = objective(network, run, parameters, batches, seed=5)
+    loss.backward()
+
+    generator = torch.Generator().manual_seed(5)
+    module = Tiny(2, 8).train()
+    module.body[-1].eval()
+    module.load_state_dict({name: p.detach() for name, p in parameters.items()}, strict=False)
+    with torch.no_grad():
+        for name, p in module.named_parameters():  # in the order in which parameters are predicted
+            if name == "head.weight":
+                p.copy_(torch.randn(3, 8, generator=generator) / 8**0.5)
+            elif name == "head.bias":
+                torch.randn(3, generator=generator)
+                p.zero_()
+    chosen = torch.randperm(3, generator=generator)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for k, (pixels, labels) in enumerate(batches):
+        renumbered = torch.stack([(chosen == label).nonzero()[0, 0] for label in labels])
+        optimizer.zero_grad()
+        logits = module(pixels)
+        expected = nn.functional.cross_entropy(logits, renumbered)
+        expected.backward()
+        if k < 3:
+            optimizer.step()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert accuracy == pytest.approx((logits.argmax(1) == renumbered).float().mean().item())
+    for name, p in module.named_parameters():
+        if name.startswith("head"):
+            assert parameters[name].grad is None
+        else:
+            torch.testing.assert_close(parameters[name].grad, p.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_fine_tune_sees_the_images_of_some_classes_only() -> None:
+    network, parameters, run = setting()
+    sizes: list[int] = []
+
+    def counted(p: dict[str, Tensor], x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return run(p, x)
+
+    batches = [colours().batch(k, 24, 0) for k in range(2)]
+    FineTune(steps=1, classes=2)(network, counted, parameters, batches, seed=0)  # type: ignore[arg-type]
+    assert len(sizes) == 2
+    assert all(0 < size < 24 for size in sizes)
+
+
+def test_a_hypernetwork_is_trained_for_fine_tuning(tmp_path: Path) -> None:
+    """Its classification head stays as it was: users bring their own."""
+    torch.manual_seed(0)
+    given = ghn_init.GHN(SMALL)
+    before = copy.deepcopy(given.state_dict())
+    options = {"architectures": tiny_networks(), "config": RECIPE, "steps": 3, "weight_decay": 0.0}
+    trained = ghn_init.train(colours(), tmp_path, ghn=given, objective=FineTune(steps=2), **options)
+    after = trained.state_dict()
+    assert torch.equal(after["bias_class.1.weight"], before["bias_class.1.weight"])
+    assert not torch.equal(after["decoder.fc.0.weight"], before["decoder.fc.0.weight"])
