@@ -23,7 +23,8 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.prediction import Prediction
 from ghn_init.report import Report
 from ghn_init.tracing.trace import trace
-from ghn_init.training.loop import train
+from ghn_init.training.curve import Progress
+from ghn_init.training.loop import TrainConfig, train
 
 __all__ = [
     "DEFAULT",
@@ -36,10 +37,12 @@ __all__ = [
     "ModelSpecError",
     "Node",
     "Prediction",
+    "Progress",
     "Report",
     "ShapeMismatchError",
     "StrictError",
     "TraceError",
+    "TrainConfig",
     "TrainingError",
     "UnsupportedModelError",
     "initialize",

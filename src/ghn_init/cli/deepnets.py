@@ -28,10 +28,11 @@ def write(
     seed: Annotated[int, typer.Option(help="Of the whole file")] = 0,
 ) -> None:
     """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
+    deepnets.arguments(split, start, seed)  # an unknown split ends here, before there is a progress bar
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
-        size = deepnets.SPLITS[split].size if split in deepnets.SPLITS else 0
-        task = bar.add_task("networks", total=(size if stop is None else stop) - start, speed="", visible=size > 0)
+        stop = deepnets.SPLITS[split].size if stop is None else stop
+        task = bar.add_task("networks", total=stop - start, speed="")
 
         def show(count: int) -> None:
             bar.advance(task, count)

@@ -36,7 +36,7 @@ create table if not exists networks (
     split text, idx integer, arguments text, graph blob,
     nodes integer, edges integer, params integer, degree real, path real, primitives text,
     primary key (split, idx)
-) without rowid;
+);
 """
 
 
