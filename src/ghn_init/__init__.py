@@ -6,6 +6,7 @@ graph hypernetwork, in one forward pass.
 
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.conditioning import Conditioning
 from ghn_init.errors import (
     CheckpointError,
     GHNInitError,
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT",
     "GHN",
     "CheckpointError",
+    "Conditioning",
     "GHNConfig",
     "GHNInitError",
     "Graph",
