@@ -4,6 +4,7 @@
 graph hypernetwork, in one forward pass.
 """
 
+from ghn_init import timm as timm
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
 from ghn_init.conditioning import Conditioning

@@ -30,4 +30,4 @@ class TrainingError(GHNInitError):
 
 
 class ModelSpecError(GHNInitError):
-    """A command line names a model that can't be built."""
+    """A name or arguments from which no model can be built, or no initialised one."""
