@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
-from ghn_init.model_spec import library
+from ghn_init.model_spec import build_timm, library
 
-_NOT_OURS = dict.fromkeys(("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"))
+_NOT_OURS = frozenset({"tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"})
 """What timm's configuration says about trained weights, which these are not."""
 
 
@@ -38,7 +40,7 @@ def export(
         The folder.
 
     Raises:
-        ModelSpecError: timm is missing, or can't write the model's arguments.
+        ModelSpecError: timm is missing, or can't write the model's arguments, or makes another model of them.
         UnsupportedModelError: Not a timm classifier, or on the meta device.
         OSError: The folder can't be written.
 
@@ -61,22 +63,41 @@ def export(
     unshared = model.register_state_dict_post_hook(_unshare)
     try:
         with tempfile.TemporaryDirectory(dir=target) as temporary:
-            save_for_hf(
-                model,
-                temporary,
-                model_config={"ghn_init": dict(origin or {}), "pretrained_cfg": _NOT_OURS},
-                model_args=None if model_args is None else dict(model_args),
-                safe_serialization=True,
-            )
+            written = None if model_args is None else dict(model_args)
+            save_for_hf(model, temporary, model_args=written, safe_serialization=True)
+            _sign(Path(temporary) / "config.json", origin)
+            _check(temporary, model)
             for file in ("model.safetensors", "config.json"):
                 os.replace(Path(temporary) / file, target / file)
     except (TypeError, ValueError) as error:
         raise ModelSpecError(
-            f"timm can't write the configuration of {type(model).__name__} ({error}); pass model_args= without them."
+            f"timm can't write the configuration of {type(model).__name__} ({error}); pass model_args= that JSON can hold."
         ) from error
     finally:
         unshared.remove()
     return target
+
+
+def _sign(config: Path, origin: Mapping[str, Any] | None) -> None:
+    """Says where the weights come from, and no longer where those of the same name do."""
+    content = json.loads(config.read_text())
+    for key in _NOT_OURS & content["pretrained_cfg"].keys():
+        del content["pretrained_cfg"][key]
+    config.write_text(json.dumps({**content, "ghn_init": dict(origin or {})}, indent=2) + "\n")
+
+
+def _check(folder: str, model: nn.Module) -> None:
+    """Refuses a folder from which timm would make another model: a timm that doesn't write arguments down, a changed model."""
+    with torch.device("meta"):
+        again = build_timm(f"local-dir:{folder}", {}).state_dict()
+    for name, tensor in model.state_dict().items():
+        made = tuple(again[name].shape) if name in again else "nothing"
+        if made != tuple(tensor.shape):
+            raise ModelSpecError(
+                f"timm would make {made} of its configuration for '{name}' of shape {tuple(tensor.shape)}; pass the arguments "
+                f"that the model was made with: model_args={{'in_chans': …, 'img_size': …}}. A model that was changed after "
+                f"timm made it can't be exported."
+            )
 
 
 def _unshare(_: nn.Module, state_dict: dict[str, Tensor], prefix: str, __: Any) -> None:
