@@ -4,6 +4,7 @@
 graph hypernetwork, in one forward pass.
 """
 
+from ghn_init import small_images as small_images
 from ghn_init import timm as timm
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
@@ -12,6 +13,7 @@ from ghn_init.errors import (
     CheckpointError,
     GHNInitError,
     ModelSpecError,
+    RecalibrationError,
     ShapeMismatchError,
     StrictError,
     TraceError,
@@ -22,6 +24,7 @@ from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.prediction import Prediction
+from ghn_init.recalibration import recalibrate_batchnorm
 from ghn_init.report import Report
 from ghn_init.tracing.trace import trace
 from ghn_init.training.loop import train
@@ -37,6 +40,7 @@ __all__ = [
     "ModelSpecError",
     "Node",
     "Prediction",
+    "RecalibrationError",
     "Report",
     "ShapeMismatchError",
     "StrictError",
@@ -46,6 +50,7 @@ __all__ = [
     "initialize",
     "load",
     "predict",
+    "recalibrate_batchnorm",
     "trace",
     "train",
 ]

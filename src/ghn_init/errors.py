@@ -31,3 +31,7 @@ class TrainingError(GHNInitError):
 
 class ModelSpecError(GHNInitError):
     """A name or arguments from which no model can be built, or no initialised one."""
+
+
+class RecalibrationError(GHNInitError):
+    """Running statistics can't be computed from the batches that a loader yields."""
