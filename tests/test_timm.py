@@ -63,6 +63,15 @@ def test_arguments_of_initialize_are_passed_on(ghn: GHN) -> None:
     assert torch.equal(kept, timm.create_model("resnet18", num_classes=10).fc.weight)
 
 
+def test_without_classes_there_is_no_head_to_keep(ghn: GHN) -> None:
+    model = create("mobilenetv3_small_050", num_classes=0, ghn=ghn)
+    torch.manual_seed(0)
+    random = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    assert not torch.equal(model.conv_head.weight, random.conv_head.weight)
+    kept = create("mobilenetv3_small_050", num_classes=0, ghn=ghn, ghn_kwargs={"head": False})
+    assert torch.equal(kept.conv_head.weight, random.conv_head.weight)
+
+
 @pytest.mark.parametrize(
     ("name", "renamed"),
     [
