@@ -32,7 +32,8 @@ class Conditioning:
     singular values are one and the predicted scale is gone. Tiled channels are copies, of which QR makes orthonormal but
     arbitrary directions that rounding decides (the same on the same machine, not on another one); depthwise kernels become
     small, of norm √(9 / channels) for 3×3. `noise` is small (1e-5), but enough for copies to learn apart.
-    `orthogonal+noise` adds it first, as published: then the seed decides those directions.
+    `orthogonal+noise` adds it first, as published: then the seed decides those directions. QR costs what
+    `torch.nn.init.orthogonal_` does, far more than prediction.
 
     The published settings are β = 3e-5 from layer 37 on for ResNet-50 on CIFAR-10, and from layer 94 on for ConvNeXt-Base.
     Published code adds noise to earlier layers (but ConvNeXt's) and to norms as well; this follows the paper's description.
