@@ -81,6 +81,25 @@ def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["resnet18.safetensors"]
 
 
+def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
+    options = ["--num-classes", "10", "--in-chans", "1", "--condition", "orthogonal+noise", "--seed", "3"]
+    text = run("export", "timm:resnet18", "-o", str(tmp_path / "net"), *options)
+    assert "62 of 62 parameters predicted" in text
+    call = f'timm.create_model("local-dir:{tmp_path / "net"}", pretrained=True)'
+    assert call in text
+    torch.manual_seed(3)
+    expected = ghn_init.initialize(
+        timm.create_model("resnet18", num_classes=10, in_chans=1), seed=3, condition="orthogonal+noise"
+    ).state_dict()
+    found = eval(call).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    origin = json.loads((tmp_path / "net" / "config.json").read_text())["ghn_init"]
+    assert origin == {
+        "model": "timm:resnet18", "ghn": ghn_init.DEFAULT, "seed": 3, "condition": "orthogonal+noise",
+        "version": ghn_init.__version__,
+    }  # fmt: skip
+
+
 def test_own_modules_and_tied_parameters(own: Path) -> None:
     assert "4 of 4 parameters predicted" in run("inspect", "own_models:small")
     assert "2 of 4" in run("inspect", "own_models:small", "--num-classes", "3")
@@ -120,6 +139,12 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["evaluate", "data", "--networks", "0"], 2, "--networks"),
         (["deepnets", "write", "tset", "-o", "x.db"], 1, "error: there is no split 'tset' to draw from; there are train, val"),
         (["deepnets", "stats", "x.db"], 1, "error: there is no file x.db"),
+        (["export", "timm:resnet5", "-o", "x"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
+        (["export", "timm:resnet18", "-o", "x", "--img-size", "64"], 1, "error: 'timm:resnet18' failed when called: TypeError"),
+        (["export", "torchvision:resnet18", "-o", "x"], 2, "'torchvision:resnet18' is not timm:NAME"),
+        (["export", "timm:resnet18", "-o", "own_models.py"], 2, "own_models.py is a file"),
+        (["export", "timm:resnet18", "-o", "own_models.py/x"], 2, "can't be written"),
+        (["export", "timm:resnet18", "-o", "x", "--condition", "twice"], 2, "--condition"),
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),

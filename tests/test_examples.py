@@ -17,6 +17,7 @@ import ghn_init
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
 
 
 def run(*args: str) -> str:
@@ -45,10 +46,24 @@ def test_before_finetuning() -> None:
     assert all(0 <= float(line.split()[1]) <= 100 for line in lines)
 
 
+def test_timm_finetuning() -> None:
+    options = ["--steps", "1", "--rates", "0.05", "--test-images", "16"]
+    lines = run("examples/timm_finetuning.py", *options).splitlines()
+    ways = ["timm", "predicted", "noise", "orthogonal+noise", "orthogonal+noise, scale kept"]
+    assert [line[:28].strip() for line in lines] == ways
+    assert all(0 <= float(line[28:].split()[0]) <= 100 for line in lines)
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_readme_code_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {})
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_recipes_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(RECIPES[number], f"docs/recipes.md, block {number}", "exec"), {})
 
 
 def test_readme_has_its_two_commands_and_a_quick_start() -> None:
@@ -68,5 +83,12 @@ def test_docstring_examples(name: str) -> None:
 
 
 def test_every_public_verb_has_an_example() -> None:
-    for verb in (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load):
+    own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.recalibrate_batchnorm)
+    for verb in (
+        *own,
+        ghn_init.small_images.adapt_stem_,
+        ghn_init.timm.create_model,
+        ghn_init.timm.register,
+        ghn_init.timm.export,
+    ):
         assert ">>> " in (verb.__doc__ or "")

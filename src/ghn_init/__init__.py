@@ -4,13 +4,17 @@
 graph hypernetwork, in one forward pass.
 """
 
+from ghn_init import small_images as small_images
+from ghn_init import timm as timm
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.conditioning import Conditioning
 from ghn_init.errors import (
     ArchitectureError,
     CheckpointError,
     GHNInitError,
     ModelSpecError,
+    RecalibrationError,
     ShapeMismatchError,
     StrictError,
     TraceError,
@@ -21,6 +25,7 @@ from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.prediction import Prediction
+from ghn_init.recalibration import recalibrate_batchnorm
 from ghn_init.report import Report
 from ghn_init.tracing.trace import trace
 from ghn_init.training.curve import Progress
@@ -31,6 +36,7 @@ __all__ = [
     "GHN",
     "ArchitectureError",
     "CheckpointError",
+    "Conditioning",
     "GHNConfig",
     "GHNInitError",
     "Graph",
@@ -38,6 +44,7 @@ __all__ = [
     "Node",
     "Prediction",
     "Progress",
+    "RecalibrationError",
     "Report",
     "ShapeMismatchError",
     "StrictError",
@@ -48,6 +55,7 @@ __all__ = [
     "initialize",
     "load",
     "predict",
+    "recalibrate_batchnorm",
     "trace",
     "train",
 ]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.conditioning import Condition, Conditioning
+from ghn_init.conditioning import chosen as chosen_weights
 from ghn_init.errors import CheckpointError, StrictError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.ghn import GHN
@@ -34,6 +36,7 @@ def initialize(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    condition: Condition | Conditioning = "none",
 ) -> nn.Module:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
 
@@ -44,10 +47,13 @@ def initialize(
         head: `auto` predicts the classification head when it has the hypernetwork's number of classes and else keeps the
             model's own; True predicts it always, False never.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
-        seed: Of the random rows (class tokens of positional embeddings); everything else is deterministic.
+        seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
+            deterministic.
         strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
         only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
         exclude: Patterns of dotted parameter names that are kept.
+        condition: What is done to predicted weights, but the head's, before fine-tuning: `none`, `orthogonal`, `noise`,
+            `orthogonal+noise`, or a `Conditioning` with settings.
 
     Returns:
         The same model.
@@ -58,7 +64,7 @@ def initialize(
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
-        ValueError: `head` or `seed` is something else, or a pattern matches no parameter.
+        ValueError: `head`, `seed` or `condition` is something else, or a pattern matches no parameter.
 
     Example:
         >>> import ghn_init, torch
@@ -66,7 +72,7 @@ def initialize(
         >>> ghn_init.initialize(model) is model
         True
     """
-    return predict(model, ghn, example_inputs, head, device, seed, strict, only, exclude).apply_()
+    return predict(model, ghn, example_inputs, head, device, seed, strict, only, exclude, condition).apply_()
 
 
 def predict(
@@ -79,6 +85,7 @@ def predict(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    condition: Condition | Conditioning = "none",
 ) -> Prediction:
     """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
 
@@ -90,6 +97,7 @@ def predict(
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
+    conditioning = Conditioning.of(condition)
     graph = trace(model, example_inputs)
     parameters = dict(model.named_parameters())
     by_id = {id(parameter): name for name, parameter in parameters.items()}
@@ -100,14 +108,17 @@ def predict(
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     kept = {**graph.kept, **other_head(graph, classes, head), **unwritable(parameters), **chosen}
     slots = [slot for slot in slots_of(graph, shapes, classes) if slot.name not in kept]
+    by_name = {slot.name: slot for slot in slots}
+    weights = chosen_weights(conditioning, graph, parameters, by_name)
     report = _report(graph, parameters, slots, kept, hypernetwork)
+    if conditioning is not None:
+        report = report.with_conditioning(weights, conditioning.note)
     if strict:
         _refuse(report, chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     with torch.autocast(hypernetwork.embed.weight.device.type, enabled=False):
         cores = _decode(hypernetwork, graph, slots)
-    by_name = {slot.name: slot for slot in slots}
-    return Prediction(model, graph, kept, report, by_name, cores, seed)
+    return Prediction(model, graph, kept, report, by_name, cores, seed, conditioning, weights)
 
 
 def _on_device(ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str, Tensor], device: torch.device | str) -> GHN:

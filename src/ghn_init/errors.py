@@ -34,4 +34,8 @@ class ArchitectureError(GHNInitError):
 
 
 class ModelSpecError(GHNInitError):
-    """A command line names a model that can't be built."""
+    """A name or arguments from which no model can be built, or no initialised one."""
+
+
+class RecalibrationError(GHNInitError):
+    """Running statistics can't be computed from the batches that a loader yields."""

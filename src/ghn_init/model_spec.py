@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,41 @@ def build(spec: str, num_classes: int | None = None) -> nn.Module:
         raise ModelSpecError(f"{spec!r} names no model; expected timm:NAME, torchvision:NAME or module:callable.")
     options = {} if num_classes is None else {"num_classes": num_classes}
     if library == "timm":
-        return _timm(name, options)
+        return build_timm(name, options)
     if library == "torchvision":
         return _torchvision(name, options)
     return _own(spec, library, name, options)
 
 
-def _timm(name: str, options: dict[str, Any]) -> nn.Module:
-    timm = _library("timm")
-    if not timm.is_model(name.partition(".")[0]):
-        raise ModelSpecError(_unknown(name, "timm", timm.list_models()))
+def build_timm(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """`timm.create_model`, with one clear error.
+
+    Args:
+        name: Architecture with or without a tag, `hf-hub:` or `local-dir:` and a place.
+        options: Keyword arguments.
+
+    Raises:
+        ModelSpecError: timm is missing, has no such model, or can't make it.
+    """
+    timm = library("timm")
+    if ":" not in name:
+        check_timm_name(name)
     return _called(f"timm:{name}", functools.partial(timm.create_model, name), options)
 
 
+def check_timm_name(name: str) -> None:
+    """Refuses an architecture that timm doesn't have.
+
+    Raises:
+        ModelSpecError: timm is missing or has no such model; names those that are near.
+    """
+    timm = library("timm")
+    if not timm.is_model(name.partition(".")[0]):
+        raise ModelSpecError(_unknown(name, "timm", timm.list_models()))
+
+
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
-    models = _library("torchvision").models
+    models = library("torchvision").models
     if name not in models.list_models():
         raise ModelSpecError(_unknown(name, "torchvision", models.list_models()))
     if name in ("googlenet", "inception_v3"):
@@ -56,7 +76,12 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     return _called(f"torchvision:{name}", functools.partial(models.get_model, name, weights=None), options)
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """An optional dependency.
+
+    Raises:
+        ModelSpecError: It is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -88,7 +113,7 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
     return model
 
 
-def _called(spec: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _called(spec: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     try:
         return factory(**options)
     except Exception as error:

@@ -10,6 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ghn_init.conditioning import Conditioning, conditioned
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
@@ -20,15 +21,15 @@ class PredictedTensors(Mapping[str, Tensor]):
     """Dotted parameter name → predicted tensor of that parameter's shape, dtype and device, made when asked for."""
 
     def __init__(self, prediction: Prediction) -> None:
-        self._slots, self._cores, self._seed = prediction.slots, prediction.cores, prediction.seed
-        self._kept, self._like = prediction.kept, dict(prediction.model.named_parameters())
+        self._slots, self._kept, self._fill = prediction.slots, prediction.kept, prediction._fill_
+        self._like = dict(prediction.model.named_parameters())
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._kept:
             raise KeyError(f"'{name}' keeps its value: {self._kept[name]}")
         like = self._like[name]
         tensor = torch.empty(like.shape, dtype=like.dtype, device="cpu" if like.is_meta else like.device)
-        fill_(tensor, self._slots[name], self._cores[name].to(tensor.device), noise_of(name, self._seed))
+        self._fill(tensor, name)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -52,6 +53,8 @@ class Prediction:
         graph: Its architecture graph.
         kept: Dotted name of every parameter that keeps its value → the reason.
         report: Printable table.
+        conditioning: What is done to weights after they were decoded, or None.
+        conditioned: Dotted names of those weights.
     """
 
     model: nn.Module
@@ -61,6 +64,8 @@ class Prediction:
     slots: Mapping[str, Slot] = field(repr=False)
     cores: Mapping[str, Tensor] = field(repr=False)
     seed: int = 0
+    conditioning: Conditioning | None = None
+    conditioned: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def tensors(self) -> PredictedTensors:
@@ -82,11 +87,20 @@ class Prediction:
         parameters = dict(self.model.named_parameters())
         self._check(parameters)
         with torch.no_grad():
-            for name, slot in self.slots.items():
-                parameter = parameters[name]
-                fill_(parameter, slot, self.cores[name].to(parameter.device), noise_of(name, self.seed))
+            for name in self.slots:
+                self._fill_(parameters[name], name)
         self._reset_running_statistics()
         return self.model
+
+    def _fill_(self, tensor: Tensor, name: str) -> None:
+        """Writes one prediction into a tensor of the parameter's shape."""
+        slot, core, noise = self.slots[name], self.cores[name].to(tensor.device), noise_of(name, self.seed)
+        if self.conditioning is None or name not in self.conditioned:
+            fill_(tensor, slot, core, noise)
+            return
+        whole = torch.empty(slot.shape, dtype=torch.float32, device=tensor.device)  # half precision has no QR
+        fill_(whole, slot, core, noise)
+        tensor.copy_(conditioned(whole, slot, self.conditioning, noise))
 
     def _check(self, parameters: Mapping[str, Tensor]) -> None:
         problems = []

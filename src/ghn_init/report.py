@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason."""
+    """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason.
+
+    `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded.
+    """
 
     name: str
     shape: tuple[int, ...]
     primitive: str | None
     core: tuple[int, ...] | None
     note: str = ""
+    conditioning: str = ""
 
     @property
     def numel(self) -> int:
@@ -38,6 +42,10 @@ class Report:
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
+
+    def with_conditioning(self, names: Collection[str], note: str) -> Report:
+        """The same report, in which the rows of `names` say that they are conditioned."""
+        return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
 
     @property
     def predicted(self) -> tuple[Row, ...]:
@@ -62,10 +70,20 @@ class Report:
     def __str__(self) -> str:
         header = ("parameter", "shape", "primitive", "decoded", "note")
         lines = [header] + [
-            (row.name, "×".join(map(str, row.shape)) or "scalar", row.primitive or "kept", row.tiling, row.note)
+            (
+                row.name,
+                "×".join(map(str, row.shape)) or "scalar",
+                row.primitive or "kept",
+                row.tiling,
+                _joined(row.note, row.conditioning),
+            )
             for row in self.rows
         ]
         return "\n".join([*_aligned(lines), *(f"warning: {text}" for text in self.warnings), self.summary])
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:

@@ -23,18 +23,22 @@ Head = Annotated[
 ]
 
 
+def whether(head: str) -> Literal["auto"] | bool:
+    """The option as `ghn_init.predict` takes it."""
+    return "auto" if head == "auto" else head == "yes"
+
+
 def predict(
     spec: str, ghn: str, num_classes: int | None, input_size: str | None, head: str, seed: int, strict: bool
 ) -> tuple[Prediction, float]:
     """The prediction, and the seconds that it took."""
-    whether: Literal["auto"] | bool = "auto" if head == "auto" else head == "yes"
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
     with err.status(f"building {escape(spec)}"):
         model = model_spec.build(spec, num_classes)
     started = time.perf_counter()
     with err.status("predicting"):
-        prediction = ghn_init.predict(model, hypernetwork, inputs, whether, seed=seed, strict=strict)
+        prediction = ghn_init.predict(model, hypernetwork, inputs, whether(head), seed=seed, strict=strict)
     return prediction, time.perf_counter() - started
 
 

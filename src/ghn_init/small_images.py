@@ -1,0 +1,167 @@
+"""Adapts a network's stem to small images: a 3×3 convolution of stride 1 and no max pool, as GHN-2's evaluation does.
+
+Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100), ResNet-50 on CIFAR-10.
+"""
+
+# Axes: C channels, H/W space
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ghn_init.errors import UnsupportedModelError
+from ghn_init.tracing.untouched import untouched
+
+_BATCH = 2
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A module without children, and the heights of the maps that went in and came out, in pixels."""
+
+    name: str
+    module: nn.Module
+    before: int
+    after: int
+
+
+def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
+    """Adapts a convolutional network to images of a few dozen pixels, in place; before `initialize`.
+
+    The first convolution becomes 3×3 of stride 1, with new random weights, and the pool that halves its maps, before any other
+    layer does, becomes the identity. So the stem keeps the resolution. Stems that do already stay as they are (VGG, and
+    a model that was adapted before). Found by running the model on meta tensors, not by names.
+
+    Args:
+        model: torchvision's and timm's ResNets, RegNets, DenseNets, EfficientNets, MobileNets and the like.
+        image_size: Height and width of the images, in pixels.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: The stem is none of this kind (patch embeddings), or the adapted model does not run at that
+            size. The model is then as before.
+        ValueError: `image_size` is below 1.
+
+    Example:
+        >>> import ghn_init, torchvision
+        >>> model = ghn_init.small_images.adapt_stem_(torchvision.models.resnet18(num_classes=10))
+        >>> model.conv1.kernel_size, model.conv1.stride, type(model.maxpool).__name__
+        ((3, 3), (1, 1), 'Identity')
+    """
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; expected at least 1 pixel.")
+    first_name, first = _first_convolution(model)
+    # Larger than asked for: a stem has to be read off maps that do not vanish before its end.
+    calls = _run(model, first.in_channels, max(image_size, 224))
+    if not calls or calls[0].module is not first:
+        got = f"a {type(calls[0].module).__name__}, '{calls[0].name}'" if calls else "no layer of image maps"
+        raise UnsupportedModelError(
+            f"{_named(model)} begins with {got}, not with its first convolution, '{first_name}'; adapt it by hand."
+        )
+    if _keeps_resolution(first):
+        return model
+    if first.kernel_size == first.stride:
+        raise UnsupportedModelError(
+            f"{_named(model)} begins with a patch embedding, '{first_name}' of size and stride {first.stride[0]}; make it with "
+            f"smaller patches (timm: img_size={image_size}, patch_size=4) or pass larger images."
+        )
+    small: dict[str, nn.Module] = {first_name: _small(first, model)}
+    pools = {name: nn.Identity() for name in _stem_pool(calls)}
+    try:
+        _replace(model, {**small, **pools}, first.in_channels, image_size)
+    except UnsupportedModelError:
+        if not pools:
+            raise
+        _replace(model, small, first.in_channels, image_size)  # the pool was a shortcut's, beside a convolution
+    return model
+
+
+def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and name:
+            return name, module
+    raise UnsupportedModelError(f"{_named(model)} has no 2-D convolution inside; there is no stem to adapt.")
+
+
+def _stem_pool(calls: list[_Call]) -> list[str]:
+    """Names of the pool that halves the maps next after the first convolution; anti-aliased, it is a max pool and a blur."""
+    at = next((k for k, call in enumerate(calls) if k and call.after < call.before), 0)
+    if isinstance(calls[at].module, _POOLS):
+        return [calls[at].name]
+    blurred = at > 1 and isinstance(calls[at - 1].module, nn.MaxPool2d) and not isinstance(calls[at].module, nn.Conv2d)
+    return [calls[at - 1].name, calls[at].name] if blurred else []
+
+
+def _keeps_resolution(convolution: nn.Conv2d) -> bool:
+    return convolution.stride == (1, 1) and max(convolution.kernel_size) <= 3
+
+
+def _small(old: nn.Conv2d, model: nn.Module) -> nn.Conv2d:
+    """A 3×3 convolution of stride 1 of the same class, with the class's default settings."""
+    kind = type(old)
+    try:
+        new = kind(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None)
+    except TypeError as error:
+        raise UnsupportedModelError(
+            f"the first convolution of {_named(model)} is a {kind.__name__}, which can't be made anew ({error}); replace it by "
+            f"hand."
+        ) from error
+    return new.to(old.weight.device, old.weight.dtype).train(old.training)
+
+
+def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, image_size: int) -> None:
+    """Puts modules into the model, and the old ones back if it then fails."""
+    before = {name: model.get_submodule(name) for name in modules}
+    for name, module in modules.items():
+        model.set_submodule(name, module)
+    try:
+        _run(model, channels, image_size)
+    except UnsupportedModelError:
+        for name, module in before.items():
+            model.set_submodule(name, module)
+        raise
+
+
+def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
+    """The calls on image maps of one run on meta tensors, in execution order.
+
+    Raises:
+        UnsupportedModelError: The run fails.
+    """
+    calls: list[_Call] = []
+    names = {module: name for name, module in model.named_modules() if next(module.children(), None) is None}
+
+    def note(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        before = inputs[0] if inputs else None
+        if isinstance(before, Tensor) and isinstance(output, Tensor) and before.dim() == output.dim() == 4:
+            calls.append(_Call(names[module], module, before.shape[2], output.shape[2]))
+
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    dtype = next((tensor.dtype for tensor in model.parameters()), torch.float32)
+    image = torch.empty(_BATCH, channels, image_size, image_size, dtype=dtype, device="meta")
+    hooks = [module.register_forward_hook(note) for module in names]
+    try:
+        with untouched(model), torch.no_grad():
+            model.eval()
+            functional_call(model, on_meta, (image,))
+    except Exception as error:  # whatever the model's forward raises
+        raise UnsupportedModelError(
+            f"{_named(model)} does not run on {channels}-channel images of {image_size} px ({type(error).__name__}: {error}); "
+            f"pass another image_size, or adapt it by hand."
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _named(model: nn.Module) -> str:
+    return type(model).__name__

@@ -1,0 +1,138 @@
+"""Running statistics: against plain means, over kinds of loaders, and what must not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import ghn_init
+from ghn_init import GHN, RecalibrationError
+from zoo import Fn, conv
+
+
+def network(**kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(conv(3, 4), nn.Dropout(0.5), nn.BatchNorm2d(4, **kwargs), nn.ReLU(), conv(4, 4), nn.BatchNorm2d(4))
+
+
+def batches(count: int = 3, size: int = 4) -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(size, 3, 8, 8) * (k + 1) for k in range(count)]
+
+
+def plain_mean(model: nn.Module, images: list[Tensor]) -> Tensor:
+    """The mean over batches of each batch's mean, without dropout."""
+    with torch.no_grad():
+        return torch.stack([model[0](x).mean((0, 2, 3)) for x in images]).mean(0)
+
+
+KINDS = {
+    "tensors": lambda: iter(batches()),
+    "tuples": lambda: ((x, torch.zeros(4)) for x in batches()),
+    "lists": lambda: DataLoader(TensorDataset(torch.cat(batches()), torch.zeros(12)), batch_size=4),
+    "mappings of the forward's arguments": lambda: ({"input": x, "labels": torch.zeros(4), "id": "a"} for x in batches()),
+    "mappings of other names": lambda: ({"image": x, "label": torch.zeros(4)} for x in batches()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistics_are_plain_means_for_every_kind_of_loader(kind: str) -> None:
+    model = network()
+    assert ghn_init.recalibrate_batchnorm(model, KINDS[kind]()) is model
+    torch.testing.assert_close(model[2].running_mean, plain_mean(model, batches()))
+    assert model[2].num_batches_tracked == 3
+
+
+def test_mappings_with_several_arguments_are_keywords() -> None:
+    forms = {
+        "named": lambda m, image, mask, labels=None: m.norm(m.conv(image) * mask),
+        "any": lambda m, **inputs: m.norm(m.conv(inputs["image"]) * inputs["mask"]),
+    }
+    for forward in forms.values():
+        model = Fn(forward, conv=conv(3, 4), norm=nn.BatchNorm2d(4))
+        model.forward = forward.__get__(model)  # a signature of its own
+        loader = [{"image": x, "mask": torch.full((1,), 2.0), "labels": torch.zeros(4)} for x in batches()]
+        ghn_init.recalibrate_batchnorm(model, loader)
+        expected = 2 * plain_mean([model.conv], batches())  # type: ignore[arg-type]
+        torch.testing.assert_close(model.norm.running_mean, expected)
+
+
+@pytest.mark.parametrize(("most", "used"), [(1, 1), (2, 2), (100, 3), (None, 3)])
+def test_the_number_of_batches_is_bounded(most: int | None, used: int) -> None:
+    seen = []
+
+    def loader() -> Iterator[Tensor]:
+        for x in batches():
+            seen.append(x)
+            yield x
+
+    model = ghn_init.recalibrate_batchnorm(network(), loader(), max_batches=most)
+    assert len(seen) == model[5].num_batches_tracked == used
+
+
+def test_modes_momenta_and_parameters_stay() -> None:
+    model = network(momentum=0.3)
+    model.train()
+    model[4].eval()
+    modes = [module.training for module in model.modules()]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ghn_init.recalibrate_batchnorm(model, batches())
+    assert [module.training for module in model.modules()] == modes
+    assert (model[2].momentum, model[5].momentum) == (0.3, 0.1)
+    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in model.named_parameters())
+
+
+def test_norms_without_statistics_are_left_alone_and_a_model_of_them_is_not_run() -> None:
+    model = nn.Sequential(conv(3, 4), nn.BatchNorm2d(4, track_running_stats=False), nn.BatchNorm2d(4))
+    ghn_init.recalibrate_batchnorm(model, batches())
+    assert model[1].running_mean is None
+    assert model[2].num_batches_tracked == 3
+    plain = nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), nn.BatchNorm2d(4, track_running_stats=False))
+    used = iter(batches())
+    ghn_init.recalibrate_batchnorm(plain, used)
+    assert len(list(used)) == 3
+
+
+def fails(model: nn.Module, loader: Any, error: type[Exception], words: str) -> None:
+    """Raises, and leaves the model as it was."""
+    model(batches()[0])
+    model[2].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(error, match=words):
+        ghn_init.recalibrate_batchnorm(model, loader)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert model[2].momentum == model[5].momentum == 0.1
+
+
+def test_failures_change_nothing() -> None:
+    used = iter([])
+    fails(network(), used, RecalibrationError, "the loader has no batches; pass one that yields images")
+    fails(network(), [3], RecalibrationError, "the loader yields int; expected a tensor")
+    words = r"mappings with \['a', 'b', 'label'\], the model's forward takes \['input'\]"
+    fails(network(), [{"a": batches()[0], "b": torch.zeros(1), "label": 0}], RecalibrationError, words)
+    fails(network(), [batches()[0], torch.zeros(2, 5, 8, 8)], RuntimeError, "5 channels")
+    with pytest.raises(ValueError, match="max_batches is 0; expected at least 1"):
+        ghn_init.recalibrate_batchnorm(network(), batches(), max_batches=0)
+
+
+def test_an_initialised_model_can_then_be_evaluated(ghn: GHN) -> None:
+    model = ghn_init.initialize(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4, affine=False)), ghn, torch.zeros(2, 3, 8, 8))
+    images = [torch.randn(64, 3, 8, 8) + 5]
+    reset = model.eval()(images[0])
+    calibrated = ghn_init.recalibrate_batchnorm(model, images)(images[0])
+    assert reset.mean((0, 2, 3)).abs().max() > 0.1
+    torch.testing.assert_close(calibrated.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(calibrated.std((0, 2, 3)), torch.ones(4), rtol=0, atol=1e-2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_go_where_the_model_is() -> None:
+    model = ghn_init.recalibrate_batchnorm(network().cuda(), batches())
+    torch.testing.assert_close(model[2].running_mean.cpu(), plain_mean(model.cpu(), batches()), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,125 @@
+"""Stems for small images: torchvision's and timm's networks, and those that have no such stem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+import ghn_init
+from ghn_init import GHN, UnsupportedModelError
+from ghn_init.small_images import adapt_stem_
+from zoo import Fn, conv
+
+
+def build(name: str, **kwargs: Any) -> nn.Module:
+    library, name = name.split(":")
+    with torch.device("meta"):
+        return timm.create_model(name, **kwargs) if library == "timm" else torchvision.models.get_model(name, weights=None)
+
+
+def test_a_resnet18_becomes_the_one_of_the_published_evaluation(ghn: GHN) -> None:
+    model = adapt_stem_(torchvision.models.resnet18(num_classes=10))
+    shapes = {name: p.shape for name, p in torchvision.models.resnet18(num_classes=10).named_parameters()}
+    assert {name: p.shape for name, p in model.named_parameters()} == {**shapes, "conv1.weight": (64, 3, 3, 3)}
+    assert repr(model.conv1) == repr(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    assert isinstance(model.maxpool, nn.Identity)
+    assert model.layer4(model.layer3(model.layer2(model.layer1(model.conv1(torch.zeros(1, 3, 32, 32)))))).shape[2:] == (4, 4)
+    assert len(ghn_init.predict(model, ghn, torch.zeros(2, 3, 32, 32), strict=True).tensors) == 62
+
+
+@pytest.mark.parametrize(
+    ("name", "convolution", "pools"),
+    [
+        ("torchvision:resnet50", "conv1", ["maxpool"]),
+        ("torchvision:densenet121", "features.conv0", ["features.pool0"]),
+        ("torchvision:mobilenet_v2", "features.0.0", []),
+        ("torchvision:alexnet", "features.0", ["features.2"]),
+        ("timm:resnet18", "conv1", ["maxpool"]),
+        ("timm:resnet18d", "conv1.0", ["maxpool"]),
+        ("timm:resnetaa50", "conv1", ["maxpool"]),
+        ("timm:resnetblur18", "conv1", ["maxpool.0", "maxpool.1"]),
+        ("timm:resnetv2_50", "stem.conv", ["stem.pool"]),
+        ("timm:regnety_002", "stem.conv", []),
+        ("timm:tf_efficientnet_b0", "conv_stem", []),
+    ],
+)
+def test_the_stem_keeps_the_resolution(name: str, convolution: str, pools: list[str]) -> None:
+    model = build(name)
+    old = model.get_submodule(convolution)
+    kinds = {key: type(module) for key, module in model.named_modules()}
+    assert adapt_stem_(model) is model
+    new = model.get_submodule(convolution)
+    assert (new.kernel_size, new.stride, new.in_channels, new.out_channels) == ((3, 3), (1, 1), 3, old.out_channels)
+    assert (type(new), new.bias is None) == (type(old), old.bias is None)
+    assert new(torch.zeros(1, 3, 32, 32, device="meta")).shape[2:] == (32, 32)
+    changed = {key for key, module in model.named_modules() if type(module) is not kinds[key]}
+    assert changed == set(pools)
+    assert all(type(model.get_submodule(pool)) is nn.Identity for pool in pools)
+
+
+def test_twice_is_once_and_small_stems_stay() -> None:
+    for model in (adapt_stem_(torchvision.models.resnet18()), build("torchvision:vgg11")):
+        before = list(model.modules())
+        adapt_stem_(model)
+        assert list(map(id, model.modules())) == list(map(id, before))
+
+
+def test_dtype_and_modes_stay() -> None:
+    model = torchvision.models.resnet18().double()
+    model.train()
+    model.layer1.eval()
+    modes = [module.training for module in model.modules()]
+    statistics = model.bn1.running_mean.clone()
+    adapt_stem_(model, 64)
+    assert model.conv1.weight.dtype == torch.float64
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(model.bn1.running_mean, statistics)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_pools_of_shortcuts_stay() -> None:
+    model = Fn(
+        lambda m, x: m.pool(m.stem(x)) + m.halve(m.stem(x)), stem=conv(stride=2), pool=nn.AvgPool2d(2), halve=conv(8, stride=2)
+    )
+    adapt_stem_(model)
+    assert model.stem.stride == (1, 1)
+    assert isinstance(model.pool, nn.AvgPool2d)
+
+
+class Odd(nn.Conv2d):
+    def __init__(self, width: int) -> None:
+        super().__init__(3, width, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: build("timm:vit_tiny_patch16_224"),
+            "VisionTransformer begins with a patch embedding, 'patch_embed.proj' of size",
+        ),
+        (lambda: build("timm:convnext_atto"), "ConvNeXt begins with a patch embedding, 'stem.0' of size and stride 4"),
+        (lambda: build("timm:inception_v3"), "InceptionV3 does not run on 3-channel images of 32 px .*another image_size"),
+        (lambda: build("timm:repvgg_a0"), "begins with a Conv2d, 'stem.conv_1x1.conv', not with its first convolution, 'stem"),
+        (lambda: nn.Sequential(nn.AvgPool2d(2), conv()), "begins with a AvgPool2d, '0', not with its first convolution, '1'"),
+        (lambda: nn.Sequential(nn.Linear(3, 3)), "Sequential has no 2-D convolution inside"),
+        (lambda: nn.Sequential(Odd(8)), "the first convolution of Sequential is a Odd, which can't be made anew"),
+        (lambda: Fn(lambda m, x: x, conv=conv()), "Fn begins with no layer of image maps, not with .* 'conv'"),
+    ],
+)
+def test_stems_of_other_kinds_are_refused_and_left_alone(make: Any, words: str) -> None:
+    model = make()
+    before = {name: id(module) for name, module in model.named_modules()}
+    with pytest.raises(UnsupportedModelError, match=words):
+        adapt_stem_(model)
+    assert {name: id(module) for name, module in model.named_modules()} == before
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(ValueError, match="image_size is 0; expected at least 1 pixel"):
+        adapt_stem_(torchvision.models.resnet18(), 0)
