@@ -224,6 +224,16 @@ def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
     assert Path("results.png").stat().st_size > 5000
 
 
+def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
+    options = ["--images", "6", "--val-images", "6", "--steps", "2", "--seeds", "1", "--lr", "0.01", "--batch-size", "3"]
+    text = run(
+        "compare", "own_models:small", str(data), *options, "--init", "default", "--init", "orthogonal", "--plot", "r.png"
+    )
+    assert {line.split()[0] for line in text.splitlines()[1:3]} == {"default", "orthogonal"}
+    assert "no winner" in text
+    assert Path("r.png").stat().st_size > 5000
+
+
 def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:
     run("deepnets", "write", "test", "-o", "nets.db", "--stop", "3", "--workers", "2")
     assert "0 networks generated" in run("deepnets", "write", "test", "-o", "nets.db", "--stop", "3")

@@ -8,10 +8,12 @@ from ghn_init import small_images as small_images
 from ghn_init import timm as timm
 from ghn_init.api import initialize, predict
 from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.comparison import Comparison, compare
 from ghn_init.conditioning import Conditioning
 from ghn_init.errors import (
     ArchitectureError,
     CheckpointError,
+    ComparisonError,
     GHNInitError,
     ModelSpecError,
     RecalibrationError,
@@ -36,6 +38,8 @@ __all__ = [
     "GHN",
     "ArchitectureError",
     "CheckpointError",
+    "Comparison",
+    "ComparisonError",
     "Conditioning",
     "GHNConfig",
     "GHNInitError",
@@ -52,6 +56,7 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "UnsupportedModelError",
+    "compare",
     "initialize",
     "load",
     "predict",

@@ -33,6 +33,10 @@ class ArchitectureError(GHNInitError):
     """No such architecture, split or file of architectures, or one that can't be built."""
 
 
+class ComparisonError(GHNInitError):
+    """A race between inits can't be run with what it was given."""
+
+
 class ModelSpecError(GHNInitError):
     """A name or arguments from which no model can be built, or no initialised one."""
 

@@ -1,0 +1,83 @@
+"""`ghn-init compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init import comparison, model_spec
+from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import table as new_table
+from ghn_init.cli.predicting import Model
+from ghn_init.training.data import Images, load_images
+
+
+@app.command()
+def compare(
+    model: Model,
+    data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
+    init: Annotated[list[str] | None, typer.Option(help="default, zero-gamma, orthogonal, mimetic, GHN, GHN+CONDITION")] = None,
+    images: Annotated[int, typer.Option(min=2, help="Training images")] = 1000,
+    val_images: Annotated[int, typer.Option(min=1, help="Validation images, from the end of the training split")] = 1000,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
+    small: Annotated[bool, typer.Option("--small-stem", help="Adapt the stem to images of a few dozen pixels")] = False,
+    steps: Annotated[int, typer.Option(min=1)] = 100,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each init that count")] = 3,
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rates to choose from; may be given several times")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="A picture of the curves")] = None,
+) -> None:
+    """Races inits on your own data: equal steps, the learning rate tuned the same way for each, several seeds."""
+    with err.status("reading images"):
+        whole = load_images(data, "train", image_size=image_size)
+    if len(whole.labels) < images + val_images:
+        raise typer.BadParameter(
+            f"there are {len(whole.labels)} images, fewer than {images} + {val_images}", param_hint="--images"
+        )
+    order = torch.randperm(len(whole.labels), generator=torch.Generator().manual_seed(0))
+    train, val = order[:images], order[images : images + val_images]
+
+    def make() -> nn.Module:
+        built = model_spec.build(model, whole.num_classes)
+        return ghn_init.small_images.adapt_stem_(built, whole.pixels.shape[2]) if small else built
+
+    rates = lr or list(comparison.race.RATES)
+    names = init or comparison.applicable(make())
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(), console=err
+    ) as bar:
+        task = bar.add_task("", total=len(names) * (seeds + (len(rates) if len(rates) > 1 else 0)))
+
+        def show(run: comparison.Run) -> None:
+            bar.update(task, advance=1, description=f"{run.init}, learning rate {run.lr:g}: {run.final:.1f} %")
+
+        found = comparison.compare(
+            make,
+            _loader(whole, train, batch_size, shuffle=True),
+            _loader(whole, val, 256, shuffle=False),
+            names,
+            steps=steps,
+            seeds=seeds,
+            rates=rates,
+            on_run=show,
+        )
+    table = new_table("init", "accuracy, %", "deviation", "learning rate", "seeds")
+    for name in found.inits:
+        figures = (f"{found.mean(name):.1f}", f"{found.deviation(name):.1f}", f"{found.of(name)[0].lr:g}", str(seeds))
+        table.add_row(escape(name), *figures)
+    out.print(table)
+    out.print(f"winner: {found.winner}" if found.winner else "no winner: the first is not ahead by two standard errors")
+    if plot is not None:
+        comparison.draw(found, plot)
+
+
+def _loader(images: Images, rows: Tensor, batch_size: int, shuffle: bool) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
+    data = torch.utils.data.TensorDataset(images.normalise(images.pixels[rows]), images.labels[rows])
+    return torch.utils.data.DataLoader(data, batch_size, shuffle, drop_last=shuffle and len(rows) >= batch_size)

@@ -1,0 +1,152 @@
+"""The initialisations that race: the model's own, classical ones, predicted parameters. Each writes into a fresh model."""
+
+# Axes: D width of a transformer, H heads, d width of a head
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.api import initialize
+from ghn_init.checkpoint import bundled, load
+from ghn_init.errors import ComparisonError
+from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.tracing.trace import trace
+
+Init = Callable[[nn.Module, int], None]
+"""Writes into a model that its own initialisation has been through; the second argument is a seed."""
+
+
+def default(model: nn.Module, seed: int) -> None:
+    """The model's own."""
+
+
+def orthogonal(model: nn.Module, seed: int) -> None:
+    """Orthogonal weights for all convolutions and linear layers (Saxe et al., ICLR 2014, arXiv 1312.6120)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.orthogonal_(module.weight)
+
+
+def zero_gamma(model: nn.Module, seed: int) -> None:
+    """Zero weights for the last norm of each residual branch (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
+
+    Raises:
+        ComparisonError: There are no such norms.
+    """
+    names = residual_norms(model)
+    if not names:
+        raise ComparisonError(f"{type(model).__name__} has no residual branch that ends in a norm.")
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            parameters[name].zero_()
+
+
+def residual_norms(model: nn.Module) -> list[str]:
+    """Dotted names of the norm weights that end the longest way into a sum, as the architecture graph shows them."""
+    graph = trace(model)
+    depth = [0] * graph.num_nodes
+    for i, j in sorted(graph.edges, key=lambda edge: edge[1]):
+        depth[j] = max(depth[j], depth[i] + 1)
+    ends: dict[int, list[int]] = {}
+    for i, j in graph.edges:
+        if graph.nodes[j].primitive == "sum":
+            ends.setdefault(j, []).append(i)
+    names = []
+    for sources in ends.values():
+        node = graph.nodes[max(sources, key=lambda i: depth[i])]
+        if node.primitive == "bn" and node.weight is not None:
+            names.append(node.weight)
+    return names
+
+
+def mimetic(model: nn.Module, seed: int, query_key: float = 0.7, value_projection: float = 0.4) -> None:
+    """Attention weights whose products resemble those of trained vision transformers: W_q W_kᵀ ≈ I and W_v W_proj ≈ −I.
+
+    Each product is drawn as α·Z ± β·I with Z from N(0, 1/D), α = β, and factorised by its SVD. Positional embeddings become
+    sinusoidal. For plain vision transformers of timm (`attn.qkv` and `attn.proj`).
+
+    Source: Trockman and Kolter, ICML 2023 (arXiv 2305.09828).
+
+    Raises:
+        ComparisonError: The model has no such attention.
+    """
+    blocks = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), nn.Linear) and hasattr(m, "num_heads")]
+    if not blocks:
+        raise ComparisonError(f"{type(model).__name__} has no attention with `qkv`, `proj` and `num_heads`.")
+    with torch.no_grad():
+        for block in blocks:
+            _mimetic_block(block, query_key, value_projection)
+        embedding = getattr(model, "pos_embed", None)
+        if isinstance(embedding, nn.Parameter):
+            _sinusoidal_(embedding, getattr(model, "num_prefix_tokens", 0))
+
+
+def _mimetic_block(block: Any, query_key: float, value_projection: float) -> None:
+    qkv, proj, heads = block.qkv, block.proj, int(block.num_heads)
+    D = qkv.in_features
+    d = D // heads
+    eye, spread = torch.eye(D), 1 / math.sqrt(D)
+    u, s, vh = torch.linalg.svd(-value_projection * eye + value_projection * spread * torch.randn(D, D))
+    root = s.sqrt()
+    qkv.weight[2 * D :] = (u * root).T  # values: x W_v
+    proj.weight.copy_((root[:, None] * vh).T)
+    for head in range(heads):
+        u, s, vh = torch.linalg.svd(query_key * eye + query_key * spread * torch.randn(D, D))
+        root = s[:d].sqrt()
+        qkv.weight[head * d : (head + 1) * d] = (u[:, :d] * root).T
+        qkv.weight[D + head * d : D + (head + 1) * d] = root[:, None] * vh[:d]
+
+
+def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
+    """Sines and cosines of rows and columns of a square grid, in (1, prefix + n, D)."""
+    n, D = embedding.shape[-2] - prefix, embedding.shape[-1]
+    side = math.isqrt(n)
+    if side**2 != n or D % 4:
+        return
+    rates = 10_000 ** (-torch.arange(D // 4) / (D // 4))
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [axis.reshape(-1, 1) * rates for axis in (rows, columns)]
+    embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+
+
+def predicted(ghn: GHN, condition: str = "none") -> Init:
+    """Predicted parameters; a head of another number of classes keeps its own."""
+
+    def write(model: nn.Module, seed: int) -> None:
+        initialize(model, ghn, seed=seed, condition=condition)  # type: ignore[arg-type]
+
+    return write
+
+
+CLASSICAL: Mapping[str, Init] = {"default": default, "zero-gamma": zero_gamma, "orthogonal": orthogonal, "mimetic": mimetic}
+
+
+def named(name: str) -> Init:
+    """An init by name: a classical one, or a hypernetwork as `ghn_init.load` takes it, `NAME` or `NAME+CONDITION`.
+
+    Raises:
+        CheckpointError: Neither.
+    """
+    if name in CLASSICAL:
+        return CLASSICAL[name]
+    checkpoint, _, condition = name.partition("+")
+    return predicted(load(checkpoint), condition or "none")
+
+
+def applicable(model: nn.Module) -> list[str]:
+    """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning."""
+    names = ["default"]
+    if residual_norms(model):
+        names.append("zero-gamma")
+    names.append("orthogonal")
+    if any(isinstance(getattr(m, "qkv", None), nn.Linear) for m in model.modules()):
+        names.append("mimetic")
+    for checkpoint in bundled():
+        names += [checkpoint, f"{checkpoint}+noise", f"{checkpoint}+orthogonal+noise"]
+    return names

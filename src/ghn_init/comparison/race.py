@@ -1,0 +1,224 @@
+"""A short, fair race between initialisations on a user's own data.
+
+Every init gets the same steps, the same batches, and the same learning rates to choose from; the choice is made with a seed
+that then doesn't count.
+"""
+
+# Axes: B images
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ghn_init.comparison.inits import Init, applicable, named
+from ghn_init.errors import ComparisonError
+
+Loader = Iterable[Any]
+RATES = (0.01, 0.03, 0.1)
+TUNING_SEED = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: accuracies on the validation data, in percent, after the steps at which they were measured."""
+
+    init: str
+    lr: float
+    seed: int
+    steps: tuple[int, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def final(self) -> float:
+        """At the end."""
+        return self.accuracies[-1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome of a race.
+
+    Attributes:
+        runs: Those that count: each init at its best learning rate, one per seed.
+        tuning: Those that chose the learning rates.
+    """
+
+    runs: tuple[Run, ...]
+    tuning: tuple[Run, ...]
+
+    def of(self, init: str) -> list[Run]:
+        """An init's runs, by seed."""
+        return [run for run in self.runs if run.init == init]
+
+    @property
+    def inits(self) -> list[str]:
+        """Best mean first."""
+        names = list(dict.fromkeys(run.init for run in self.runs))
+        return sorted(names, key=lambda name: -self.mean(name))
+
+    def mean(self, init: str) -> float:
+        """Mean final accuracy, in percent."""
+        return statistics.fmean(run.final for run in self.of(init))
+
+    def deviation(self, init: str) -> float:
+        """Standard deviation over the seeds; 0 for one seed."""
+        finals = [run.final for run in self.of(init)]
+        return statistics.stdev(finals) if len(finals) > 1 else 0.0
+
+    @property
+    def winner(self) -> str | None:
+        """The best init where it is ahead of each other one by two standard errors of their paired differences; else None."""
+        best, *others = self.inits
+        for other in others:
+            gaps = [a.final - b.final for a, b in zip(self.of(best), self.of(other), strict=True)]
+            error = statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
+            if statistics.fmean(gaps) <= 2 * error:
+                return None
+        return best
+
+    def __str__(self) -> str:
+        rows = [f"{'init':32}{'accuracy, %':>16}{'learning rate':>16}"]
+        for name in self.inits:
+            figures = f"{self.mean(name):.1f} ± {self.deviation(name):.1f}"
+            rows.append(f"{name:32}{figures:>16}{self.of(name)[0].lr:>16g}")
+        seeds = len(self.of(self.inits[0]))
+        verdict = "no winner: the first is not ahead of all others by two standard errors"
+        rows.append(f"winner: {self.winner}" if self.winner else verdict)
+        return "\n".join([*rows, f"({seeds} seeds)"])
+
+
+def compare(
+    make_model: Callable[[], nn.Module],
+    train_loader: Loader,
+    val_loader: Loader,
+    inits: Sequence[str] | Mapping[str, Init] | None = None,
+    *,
+    steps: int = 100,
+    seeds: int = 3,
+    rates: Sequence[float] = RATES,
+    checks: int = 5,
+    optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer] | None = None,
+    device: torch.device | str = "cpu",
+    on_run: Callable[[Run], None] | None = None,
+) -> Comparison:
+    """Trains a model briefly from each init and says which one is ahead, if any.
+
+    Args:
+        make_model: Builds the model, with its own random init.
+        train_loader: Yields (images, labels); shuffled by PyTorch's generator, which is seeded alike for all inits.
+        val_loader: Likewise, in a fixed order.
+        inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, or a hypernetwork and a condition such as
+            `ghn2-cifar10-small+noise`), or a mapping of names to functions of (model, seed). By default all that suit.
+        steps: Of training, one-cycle.
+        seeds: Races that count, at each init's best learning rate.
+        rates: Peak learning rates to choose from, for each init with one seed that does not count.
+        checks: How often a run is validated, evenly spread, the last time at its end.
+        optimizer: Parameters and learning rate → optimiser; by default SGD with momentum 0.9 and weight decay 5e-4.
+        device: Where it trains.
+        on_run: Called after each run.
+
+    Raises:
+        ComparisonError: Fewer than two inits, nothing to train on or to validate with, or an init that doesn't suit the model.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> make = lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 2))
+        >>> data = [(torch.randn(8, 3, 8, 8), torch.randint(0, 2, (8,)))]
+        >>> len(ghn_init.compare(make, data, data, ["default", "orthogonal"], steps=2, seeds=1).runs)
+        2
+    """
+    chosen = _inits(make_model, inits)
+    if len(chosen) < 2 or steps < 1 or seeds < 1 or not rates:
+        raise ComparisonError(
+            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {len(rates)} learning rates: a race needs two inits and at "
+            f"least one of each of the others."
+        )
+    make_optimizer = optimizer or _sgd
+
+    def run(name: str, lr: float, seed: int) -> Run:
+        torch.manual_seed(seed)
+        model = make_model()
+        chosen[name](model, seed)
+        torch.manual_seed(seed)  # the same batches, whatever the init drew
+        steps_at, accuracies = _train(model.to(device), train_loader, val_loader, make_optimizer, lr, steps, checks)
+        found = Run(name, lr, seed, steps_at, accuracies)
+        if on_run is not None:
+            on_run(found)
+        return found
+
+    tuning = [run(name, lr, TUNING_SEED) for name in chosen for lr in rates] if len(rates) > 1 else []
+    best = {
+        name: max((r for r in tuning if r.init == name), key=lambda r: r.final).lr if tuning else rates[0] for name in chosen
+    }
+    return Comparison(tuple(run(name, best[name], seed) for name in chosen for seed in range(seeds)), tuple(tuning))
+
+
+def _inits(make_model: Callable[[], nn.Module], inits: Sequence[str] | Mapping[str, Init] | None) -> dict[str, Init]:
+    if isinstance(inits, Mapping):
+        return dict(inits)
+    names = applicable(make_model()) if inits is None else inits
+    return {name: named(name) for name in names}
+
+
+def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4)
+
+
+def _train(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    make_optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer],
+    lr: float,
+    steps: int,
+    checks: int,
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Steps and accuracies of one run; a run that diverges stays at what it was then worth."""
+    optimizer = make_optimizer(model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
+    device = next(model.parameters()).device
+    marks = sorted({max(round(steps * (k + 1) / checks), 1) for k in range(checks)})
+    accuracies = []
+    batches = _endless(train_loader)
+    for step in range(1, steps + 1):
+        model.train()
+        images, labels = next(batches)
+        loss = F.cross_entropy(model(images.to(device)), labels.to(device))
+        optimizer.zero_grad()
+        if torch.isfinite(loss):
+            loss.backward()
+            optimizer.step()
+        schedule.step()
+        if step in marks:
+            accuracies.append(_accuracy(model, val_loader, device))
+    return tuple(marks), tuple(accuracies)
+
+
+def _endless(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        count = 0
+        for images, labels in loader:
+            count += 1
+            yield images, labels
+        if not count:
+            raise ComparisonError("the training loader has no batches; pass one that can be iterated again and again.")
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, loader: Loader, device: torch.device) -> float:
+    model.eval()
+    right = total = 0
+    for images, labels in loader:
+        right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+        total += len(labels)
+    if not total:
+        raise ComparisonError("the validation loader has no batches; pass one that can be iterated again and again.")
+    return 100 * right / total

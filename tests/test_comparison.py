@@ -1,0 +1,167 @@
+"""The race between inits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+import ghn_init
+from ghn_init import ComparisonError, comparison
+from ghn_init.comparison import Comparison, Run
+from test_training import Tiny, colours
+
+
+def loader(shuffle: bool) -> torch.utils.data.DataLoader[tuple[torch.Tensor, ...]]:
+    images = colours()
+    data = torch.utils.data.TensorDataset(images.normalise(images.pixels), images.labels)
+    return torch.utils.data.DataLoader(data, 16, shuffle)
+
+
+def tiny() -> nn.Module:
+    return Tiny(2, 8)
+
+
+def test_residual_norms_are_those_that_end_the_branches() -> None:
+    with torch.device("meta"):
+        model = torchvision.models.resnet18()
+    expected = {f"layer{k}.{block}.bn2.weight" for k in range(1, 5) for block in (0, 1)}
+    assert set(comparison.residual_norms(model)) == expected
+    assert comparison.residual_norms(tiny()) == []
+
+
+def test_zero_gamma_makes_residual_blocks_identities() -> None:
+    model = torchvision.models.resnet18(num_classes=3)
+    comparison.zero_gamma(model, 0)
+    block = model.layer1[0].eval()
+    x = torch.rand(1, 64, 8, 8)
+    assert torch.equal(block(x), x)
+    with pytest.raises(ComparisonError, match="Tiny has no residual branch"):
+        comparison.zero_gamma(tiny(), 0)
+
+
+def test_orthogonal_weights() -> None:
+    model = tiny()
+    comparison.orthogonal(model, 0)
+    weight = model.head.weight  # type: ignore[union-attr]
+    torch.testing.assert_close(weight @ weight.T, torch.eye(3), atol=1e-5, rtol=0)
+
+
+def test_mimetic_products_look_like_identities() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1)
+    comparison.mimetic(model, 0)
+    attention, D, d = model.blocks[0].attn, 192, 64
+    q, k, v = attention.qkv.weight.detach().split(D)
+    product = v.T @ attention.proj.weight.detach().T
+    assert product.diagonal().mean() == pytest.approx(-0.4, abs=0.03)
+    assert (product - torch.diag(product.diagonal())).std() == pytest.approx(0.4 / math.sqrt(D), rel=0.1)
+    head = q[:d].T @ k[:d]  # the best approximation of rank d
+    assert head.diagonal().mean() > 0.25
+    assert abs((head - torch.diag(head.diagonal())).mean()) < 0.01
+    positions = model.pos_embed[0, 1:].detach()
+    assert torch.allclose(positions.square().sum(1), torch.full((196,), D / 2), atol=1e-3)
+    with pytest.raises(ComparisonError, match="Tiny has no attention"):
+        comparison.mimetic(tiny(), 0)
+
+
+def test_what_suits_a_model() -> None:
+    own = [ghn_init.DEFAULT, f"{ghn_init.DEFAULT}+noise", f"{ghn_init.DEFAULT}+orthogonal+noise"]
+    assert comparison.applicable(tiny()) == ["default", "orthogonal", *own]
+    with torch.device("meta"):
+        assert "mimetic" in comparison.applicable(timm.create_model("vit_tiny_patch16_224"))
+        assert "zero-gamma" in comparison.applicable(torchvision.models.resnet18())
+
+
+def test_names_with_conditions() -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Conv2d(3, 128, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 3)) for _ in range(2)]
+    for model, name in zip(models, (ghn_init.DEFAULT, f"{ghn_init.DEFAULT}+noise"), strict=True):
+        comparison.named(name)(model, 0)
+    raw, noisy = (model[0].weight.detach() for model in models)
+    assert torch.equal(raw[:64], raw[64:])  # tiled
+    assert not torch.equal(noisy[:64], noisy[64:])
+
+
+def worst(model: nn.Module, seed: int) -> None:
+    for p in model.parameters():
+        nn.init.zeros_(p)
+
+
+def test_a_race_is_fair_and_has_a_winner() -> None:
+    seen: list[Run] = []
+    found = ghn_init.compare(
+        tiny,
+        loader(True),
+        loader(False),
+        {"default": comparison.named("default"), "zeros": worst},
+        steps=30,
+        seeds=3,
+        rates=(1e-6, 0.1),
+        checks=3,
+        on_run=seen.append,
+    )
+    assert found.inits == ["default", "zeros"]
+    assert found.winner == "default"
+    assert {run.lr for run in found.of("default")} == {0.1}
+    assert [run.seed for run in found.of("default")] == [0, 1, 2]
+    assert len(found.tuning) == 4
+    assert seen == [*found.tuning, *found.runs]
+    assert found.runs[0].steps == (10, 20, 30)
+    assert "winner: default" in str(found)
+
+
+def test_equal_inits_are_equal_and_nobody_wins() -> None:
+    twins = {"one": comparison.named("default"), "two": comparison.named("default")}
+    found = ghn_init.compare(tiny, loader(True), loader(False), twins, steps=4, seeds=2, rates=(0.05,))
+    assert [run.accuracies for run in found.of("one")] == [run.accuracies for run in found.of("two")]
+    assert found.winner is None
+    assert found.tuning == ()
+
+
+def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
+    def drawing(model: nn.Module, seed: int) -> None:
+        torch.randn(17)
+
+    inits = {"one": comparison.named("default"), "two": drawing}
+    found = ghn_init.compare(tiny, loader(True), loader(False), inits, steps=4, seeds=1, rates=(0.05,))
+    assert found.of("one")[0].accuracies == found.of("two")[0].accuracies
+
+
+def runs(name: str, *finals: float) -> list[Run]:
+    return [Run(name, 0.1, seed, (5,), (final,)) for seed, final in enumerate(finals)]
+
+
+def test_the_winner_by_hand() -> None:
+    clear = Comparison((*runs("a", 80, 82, 84), *runs("b", 70, 73, 74)), ())
+    assert clear.winner == "a"  # gaps of 10, 9 and 10
+    assert clear.deviation("a") == 2
+    assert Comparison((*runs("a", 80, 70, 90), *runs("b", 79, 75, 80)), ()).winner is None  # gaps of 1, −5 and 10
+    assert Comparison((*runs("a", 80), *runs("b", 10)), ()).winner is None  # one seed says nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inits": ["default"]}, "1 inits, 2 steps"),
+        ({"steps": 0}, "0 steps"),
+        ({"rates": ()}, "0 learning rates"),
+        ({"train_loader": []}, "training loader has no batches"),
+        ({"val_loader": []}, "validation loader has no batches"),
+    ],
+)
+def test_races_that_cannot_be_run(changes: dict[str, object], words: str) -> None:
+    options = {"train_loader": loader(True), "val_loader": loader(False), "inits": ["default", "orthogonal"], "steps": 2}
+    with pytest.raises(ComparisonError, match=words):
+        ghn_init.compare(tiny, **{**options, **changes})  # type: ignore[arg-type]
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    comparison.draw(Comparison((*runs("a", 80, 82), *runs("b", 70, 73)), ()), tmp_path / "race.png")
+    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
