@@ -75,13 +75,8 @@ def trained(images: Images, out: Path, objective: Objective, start: GHN, minutes
         if time.monotonic() - begun[0] > 60 * minutes:
             raise TimeIsUpError
 
-    try:
-        ghn_init.train(
-            images, out, ghn=start, architectures=pool, objective=objective, on_step=stop, save_minutes=0.2, **RECIPE
-        )
-    except TimeIsUpError:
-        pass
-
+    with contextlib.suppress(TimeIsUpError):
+        ghn_init.train(images, out, ghn=start, architectures=pool, objective=objective, on_step=stop, **RECIPE)
     with safe_open(out / "state.safetensors", "pt") as file:
         names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
         start.load_state_dict({name.removeprefix("average."): file.get_tensor(name) for name in names})

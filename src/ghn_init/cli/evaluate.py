@@ -47,7 +47,7 @@ def evaluate(
     if train.num_classes != hypernetwork.config.num_classes:
         raise TrainingError(f"{ghn!r} has {hypernetwork.config.num_classes} classes, {data} has {train.num_classes}.")
     test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
-    setting: dict[str, object] = {"ghn": ghn, "data": data, "images": len(test.labels), "bf16": bf16}
+    setting: dict[str, object] = {"ghn": ghn, "data": Path(data).name, "images": len(test.labels), "bf16": bf16}
     found = Evaluation.resume(output, setting)
     splits = split or ["test"]
     for name in splits:
