@@ -15,6 +15,7 @@ from ghn_init.errors import (
     TraceError,
     TrainingError,
     UnsupportedModelError,
+    VerificationError,
 )
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
@@ -40,6 +41,7 @@ __all__ = [
     "TraceError",
     "TrainingError",
     "UnsupportedModelError",
+    "VerificationError",
     "initialize",
     "load",
     "predict",

@@ -29,5 +29,9 @@ class TrainingError(GHNInitError):
     """Meta-training can't start, resume or go on with what it was given."""
 
 
+class VerificationError(GHNInitError):
+    """A table of published norms can't be used."""
+
+
 class ModelSpecError(GHNInitError):
     """A command line names a model that can't be built."""
