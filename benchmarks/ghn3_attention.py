@@ -5,8 +5,8 @@
 Both ways look up a bias for every head and every pair of nodes in every layer: the former by indexing with a matrix of pairs,
 in blocks of 2²² biases, the present one by `index_select`, in blocks of 2²⁰. They run in turn in one process on the same random
 graph (two predecessors a node, one of them the node before in nine of ten cases). Times are CPU seconds, the smallest of the
-repeats. Memory is what the resident set grows by at its peak, in runs of their own in which freed memory goes back at once; that
-the former way held pairs as 32-bit numbers is left out.
+repeats. Memory is what the resident set grows by at its peak, in runs of their own in which freed memory goes back at once;
+that the former way held pairs as 32-bit numbers is left out.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ of commit 2a46e7d (bytes and digests of `ghn3sm8.pt` and `ghn3lm8.pt`). What cou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -52,7 +53,7 @@ class Published:
     size: int | None = None
     sha256: str | None = None
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """How many parameters the hypernetwork has."""
         with torch.device("meta"):
