@@ -5,8 +5,7 @@
 Both ways look up a bias for every head and every pair of nodes in every layer: the former by indexing with a matrix of pairs,
 in blocks of 2²² biases, the present one by `index_select`, in blocks of 2²⁰. They run in turn in one process on the same random
 graph (two predecessors a node, one of them the node before in nine of ten cases). Times are CPU seconds, the smallest of the
-repeats. Memory is what the resident set grows by at its peak, in runs of their own in which freed memory goes back at once;
-that the former way held pairs as 32-bit numbers is left out.
+repeats. Memory is the peak of live tensors in runs of two layers; that the former way held pairs as 32-bit numbers is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch import Tensor
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.transformer import Attention, GraphTransformer
 from ghn_init.published.registry import PUBLISHED
-from memory import MIB, peak, reset_peak, return_freed_memory_at_once
+from memory import MIB, LiveTensors
 
 HEADER = ["GHN-3", "nodes", "former, s", "now, s", "ratio", "former peak, MiB", "now peak, MiB", "all biases at once, MiB"]
 FORMER_BLOCK = 2**22
@@ -53,18 +52,29 @@ def random_graph(num_nodes: int) -> Graph:
     return graph
 
 
-def run(size: str, forward: Callable[..., Tensor], graph: Graph) -> tuple[Tensor, float, float]:
-    """Embeddings, CPU seconds and MiB of one pass."""
+def network_of(size: str, forward: Callable[..., Tensor], layers: int | None = None) -> GraphTransformer:
+    """A random graph network of a GHN-3 whose attention runs in one of the two ways."""
     config = PUBLISHED[f"ghn3-{size}"].config
     torch.manual_seed(0)
-    network = GraphTransformer(config.hid, config.layers, config.heads)
-    x = torch.randn(1, graph.num_nodes, config.hid)
+    network = GraphTransformer(config.hid, layers or config.layers, config.heads)
     for layer in network:
         layer.attn.forward = functools.partial(forward, layer.attn)
-    before = reset_peak()
+    return network
+
+
+def timed(size: str, forward: Callable[..., Tensor], graph: Graph) -> tuple[Tensor, float]:
+    """Embeddings and CPU seconds of one pass."""
+    network, x = network_of(size, forward), torch.randn(1, graph.num_nodes, PUBLISHED[f"ghn3-{size}"].config.hid)
     started = time.process_time()
-    result = network(x, [graph])
-    return result, time.process_time() - started, (peak() - before) / MIB
+    return network(x, [graph]), time.process_time() - started
+
+
+def memory(size: str, forward: Callable[..., Tensor], graph: Graph) -> float:
+    """MiB of live tensors at the peak."""
+    network, x = network_of(size, forward, layers=2), torch.randn(1, graph.num_nodes, PUBLISHED[f"ghn3-{size}"].config.hid)
+    with LiveTensors() as live:
+        network(x, [graph])
+    return live.peak / MIB
 
 
 @torch.inference_mode()
@@ -80,17 +90,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     graph, ways = random_graph(args.nodes), (former, Attention.forward)
     for way in ways:
-        run("t", way, graph)  # what is loaded once is nobody's
+        timed("t", way, graph)  # what is loaded once is nobody's
     seconds = {}
     for size in args.sizes:
-        results = [[run(size, way, graph)[:2] for way in ways] for _ in range(args.repeats)]
+        results = [[timed(size, way, graph) for way in ways] for _ in range(args.repeats)]
         torch.testing.assert_close(results[0][0][0], results[0][1][0], rtol=1e-3, atol=1e-4)
         seconds[size] = [min(pair[way][1] for pair in results) for way in range(2)]
         print(size, seconds[size], flush=True)
-    return_freed_memory_at_once()
     lines = [HEADER, ["---"] * len(HEADER)]
     for size, (before, after) in seconds.items():
-        extra = [f"{run(size, way, graph)[2]:.0f}" for way in ways]
+        extra = [f"{memory(size, way, graph):.0f}" for way in ways]
         whole = 4 * PUBLISHED[f"ghn3-{size}"].config.heads * args.nodes**2 / MIB
         ratio = f"{before / after:.1f}"
         lines.append([size.upper(), f"{args.nodes:,}", f"{before:.1f}", f"{after:.1f}", ratio, *extra, f"{whole:.0f}"])

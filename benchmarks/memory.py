@@ -1,10 +1,15 @@
-"""Peak memory of this process (Linux with glibc)."""
+"""Peak memory: of this process (Linux with glibc), and of the tensors that operations make."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 MIB = 2**20
 
@@ -17,12 +22,6 @@ def reset_peak() -> int:
     return status("VmRSS")
 
 
-def return_freed_memory_at_once() -> None:
-    """Takes every larger piece of memory from the system and gives it back: slower, but peaks are those of live memory."""
-    m_mmap_threshold = -3  # malloc.h
-    ctypes.CDLL("libc.so.6").mallopt(m_mmap_threshold, 64 * 2**10)
-
-
 def peak() -> int:
     """Resident bytes at the high-water mark."""
     return status("VmHWM")
@@ -32,3 +31,23 @@ def status(key: str) -> int:
     """A memory figure of this process in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024
+
+
+class LiveTensors(TorchDispatchMode):
+    """Bytes of the storages that operations made and that were alive at once; what operations use inside is not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs the operation and counts."""
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.alive = {key: kept for key, kept in self.alive.items() if not kept[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return made
