@@ -10,7 +10,6 @@ not finite or if the report does not cover every parameter exactly once.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import itertools
 import platform
@@ -28,8 +27,7 @@ import torchvision
 from torch import nn
 
 import ghn_init
-
-MIB = 2**20
+from memory import MIB, peak, reset_peak
 
 
 @dataclass(frozen=True)
@@ -138,25 +136,6 @@ def check(model: nn.Module, prediction: ghn_init.Prediction) -> None:
     assert sorted([*prediction.tensors, *prediction.kept]) == sorted(names)
     assert [row.name for row in prediction.report.rows] == names
     assert all(torch.isfinite(p).all() for p in model.parameters())
-
-
-def reset_peak() -> int:
-    """Gives free memory back, starts a new high-water mark; returns the resident bytes of now (Linux with glibc)."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return status("VmRSS")
-
-
-def peak() -> int:
-    """Resident bytes at the high-water mark."""
-    return status("VmHWM")
-
-
-def status(key: str) -> int:
-    """A memory figure of this process in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
 
 
 def table(rows: list[Row]) -> str:

@@ -14,12 +14,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """Files by (repository, revision, name); requests as they came in; a token that private repositories want."""
+    """Files by (repository, revision, name); requests as they came in; a token that private repositories want;
+    after how many bytes a connection ends."""
 
     url: str
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     private: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    cut: int | None = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, with_body: bool) -> None:
         hub = self.hub
         hub.requests.append((self.command, self.path))
+        if self.path.count("/") < 5:  # the client's questions about other things than files
+            return self.fail(404, "EntryNotFound")
         owner, name, _, revision, file = self.path.lstrip("/").split("/", 4)
         repository = f"{owner}/{name}"
         token = hub.private.get(repository)
@@ -48,12 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             return self.fail(404, "EntryNotFound")
         self.send_response(200)
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", revision if len(revision) == len(COMMIT) else COMMIT)
         self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if with_body:
-            self.wfile.write(content)
+            self.wfile.write(content[: hub.cut])
 
     def fail(self, status: int, code: str) -> None:
         self.send_response(status)

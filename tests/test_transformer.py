@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork import transformer
@@ -61,3 +64,25 @@ def test_batched_graphs_equal_each_alone() -> None:
     for b, graph in enumerate(graphs):
         alone = network(x[b : b + 1, : graph.num_nodes], [graph])[0]
         torch.testing.assert_close(together[b, : graph.num_nodes], alone)
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple) else (made,):
+            if isinstance(tensor, Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return made
+
+
+def test_no_tensor_holds_more_than_a_block_or_two_bytes_for_each_pair() -> None:
+    torch.manual_seed(0)
+    n, heads = 2000, 8
+    network, graph = GraphTransformer(16, 2, heads), random_graph(n)
+    with torch.no_grad(), Largest() as largest:
+        network(torch.randn(1, n, 16), [graph])
+    assert largest.bytes <= max(2 * n**2, 4 * transformer._BLOCK) < 4 * heads * n**2 / 10

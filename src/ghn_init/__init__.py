@@ -22,6 +22,7 @@ from ghn_init.errors import (
     TraceError,
     TrainingError,
     UnsupportedModelError,
+    VerificationError,
 )
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
@@ -56,6 +57,7 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "UnsupportedModelError",
+    "VerificationError",
     "compare",
     "initialize",
     "load",

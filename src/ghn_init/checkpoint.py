@@ -1,4 +1,4 @@
-"""Where hypernetworks come from: bundled with the package, a folder, a file, or the hub."""
+"""Where hypernetworks come from: bundled with the package, published by others, a folder, a file, or the hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 import huggingface_hub
 import torch
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-from torch import Tensor
 
 from ghn_init.errors import CheckpointError
-from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, check_size, fitted, read_file, read_folder
+from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, read_file, read_folder
+from ghn_init.published.cache import converted
+from ghn_init.published.fetch import Access
+from ghn_init.published.registry import PUBLISHED, Published
 
 DEFAULT = "ghn2-cifar10-small"
 """Name of the bundled checkpoint that is used where none is asked for."""
@@ -42,10 +44,11 @@ def load(
     """Loads a hypernetwork in float32, in eval mode. Nothing is unpickled.
 
     Args:
-        name_or_path: In this order: a bundled name, a folder with `config.json` and `model.safetensors`, a `.safetensors`
-            file with the configuration in its metadata, or a hub id `owner/repo` or `owner/repo@revision`.
-        revision: Branch, tag or commit on the hub.
-        cache_dir: Folder of the hub's cache; by default the client's.
+        name_or_path: In this order: a bundled name; a published one (`ghn2-imagenet`, `ghn3-xl`, …: `ghn-init list`), which is
+            fetched and converted the first time; a folder with `config.json` and `model.safetensors`; a `.safetensors` file
+            with the configuration in its metadata; a hub id `owner/repo` or `owner/repo@revision`.
+        revision: Branch, tag or commit of the hub or of a published file.
+        cache_dir: Folder of the cache; by default the hub client's.
         local_files_only: Don't go online; `HF_HUB_OFFLINE=1` does the same.
         token: For private repositories.
         device: Where the hypernetwork goes.
@@ -60,6 +63,9 @@ def load(
     """
     name = os.fspath(name_or_path)
     own = bundled()
+    if name not in own and name in PUBLISHED:
+        access = Access(None if cache_dir is None else Path(cache_dir).expanduser(), local_files_only, token)
+        return _published(PUBLISHED[name], revision, access).to(device)
     path = own.get(name) or _local(name)
     if path is not None and revision is not None:
         raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
@@ -74,8 +80,17 @@ def load(
         return assemble(*read_folder(folder), folder).to(device)
     raise CheckpointError(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
-        f"nor a hub id owner/repo; {EXPECTED}."
+        f"nor a published one ({', '.join(PUBLISHED)}), nor a hub id owner/repo; {EXPECTED}."
     )
+
+
+def _published(entry: Published, revision: str | None, access: Access) -> GHN:
+    """From its folder in the cache, made if it isn't there."""
+    folder = converted(entry, revision, access)
+    try:
+        return assemble(*read_folder(folder), folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} The folder is a copy in the cache: delete it to have it made again.") from error
 
 
 def _local(name: str) -> Path | None:
@@ -105,16 +120,3 @@ def _download(repository: str, revision: str | None, options: Mapping[str, Any])
             f"check name, revision, token and connection, or pass a local folder."
         ) from error
     return Path(files[1]).parent
-
-
-def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> GHN:
-    """The hypernetwork of a configuration and tensors that were read from `path`, in float32, in eval mode.
-
-    Raises:
-        CheckpointError: They don't belong together.
-    """
-    check_size(config, tensors, path)
-    with torch.device("meta"):
-        model = GHN(config)
-    model.load_state_dict(fitted(model.state_dict(), tensors, path), assign=True)
-    return model.eval()

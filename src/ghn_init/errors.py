@@ -37,6 +37,10 @@ class ComparisonError(GHNInitError):
     """A race between inits can't be run with what it was given."""
 
 
+class VerificationError(GHNInitError):
+    """A table of published norms can't be used."""
+
+
 class ModelSpecError(GHNInitError):
     """A name or arguments from which no model can be built, or no initialised one."""
 

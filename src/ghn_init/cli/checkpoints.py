@@ -12,25 +12,31 @@ import ghn_init
 from ghn_init.checkpoint import bundled
 from ghn_init.cli.console import app, out
 from ghn_init.cli.console import table as new_table
+from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.published.cache import is_cached
 from ghn_init.published.convert import convert as published
+from ghn_init.published.registry import PUBLISHED
 
 
 @app.command("list")
 def list_checkpoints() -> None:
-    """Lists the hypernetworks that come with the package."""
-    table = new_table("checkpoint", "classes", "hidden width", "largest kernel", "parameters", "MB")
+    """Lists the hypernetworks that come with the package or are published; nothing is downloaded."""
+    table = new_table("checkpoint", "classes", "hidden width", "largest kernel", "parameters", "MB", "where")
     for name, folder in bundled().items():
         ghn = ghn_init.load(name)
-        table.add_row(
-            f"{name} (default)" if name == ghn_init.DEFAULT else name,
-            str(ghn.config.num_classes),
-            str(ghn.config.hid),
-            "×".join(map(str, ghn.config.max_shape)),
-            f"{sum(p.numel() for p in ghn.parameters()):,}",
-            f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f}",
-        )
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        shown = f"{name} (default)" if name == ghn_init.DEFAULT else name
+        table.add_row(shown, *_figures(ghn.config, sum(p.numel() for p in ghn.parameters()), size), "bundled")
+    for entry in PUBLISHED.values():
+        where = "cached" if is_cached(entry) else entry.release.page
+        table.add_row(entry.name, *_figures(entry.config, entry.numel, 4 * entry.numel), where)
     out.print(table)
     out.print("Others: a folder, a .safetensors file, or a hub id owner/repo[@revision].", markup=False)
+
+
+def _figures(config: GHNConfig, numel: int, size: int) -> tuple[str, ...]:
+    kernel = "×".join(map(str, config.max_shape))
+    return str(config.num_classes), str(config.hid), kernel, f"{numel:,}", f"{size / 1e6:,.1f}"
 
 
 @app.command()

@@ -23,7 +23,7 @@ app = typer.Typer(
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled name, folder, file or hub id")]
+Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or published name, folder, file or hub id")]
 
 
 def table(*columns: str) -> Table:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ghn_init.graph import Graph
 
 _MAX_DEGREE, _MAX_INPUT_DISTANCE, _DISTANCES = 100, 1000, 257
-_BLOCK = 2**22
-"""Attention weights that are held at once; bounds the memory of a graph of thousands of nodes to about 64 MiB."""
+_BLOCK = 2**20
+"""Attention weights that are held at once, 4 MiB. Of what grows with N², only 3 bytes per pair of nodes are kept: the distance
+and the column of the bias table."""
 
 
 class EdgeEmbedding(nn.Module):
@@ -49,17 +50,22 @@ class Attention(nn.Module):
         rows = self.edge_embed.embed.weight[2 : longest + 3]
         size, hid = len(rows), rows.shape[1]
         both = torch.cat([rows[:, None].expand(size, size, hid), rows[None].expand(size, size, hid)], dim=2)
-        return self.proj_e(both).flatten(0, 1).T
+        return self.proj_e(both).flatten(0, 1).T.contiguous()
 
     def forward(self, x: Tensor, pairs: Tensor, table: Tensor) -> Tensor:
-        """(N, D) nodes → (N, D), a block of queries at a time; `pairs` (N, N) int32 holds columns of `table`."""
-        q, k, v = self.to_qkv(x).unflatten(1, (3, self.heads, -1)).permute(1, 2, 0, 3)
+        """(N, D) nodes → (N, D), a block of queries at a time; `pairs` (N, N) int16 holds columns of `table`."""
+        q, k, v = self.to_qkv(x).unflatten(1, (3, self.heads, -1)).permute(1, 2, 0, 3).contiguous()
         step = max(_BLOCK // (self.heads * len(x)), 1)
         blocks = [
-            F.scaled_dot_product_attention(q[:, start : start + step], k, v, table[:, pairs[start : start + step]])
+            F.scaled_dot_product_attention(q[:, start : start + step], k, v, _gathered(table, pairs[start : start + step]))
             for start in range(0, len(x), step)
         ]
         return self.to_out(torch.cat(blocks, dim=1).transpose(0, 1).flatten(1))
+
+
+def _gathered(table: Tensor, pairs: Tensor) -> Tensor:
+    """(K, R, N) biases of a block. `index_select` along one axis costs a tenth of indexing with a matrix."""
+    return table.index_select(1, pairs.flatten().int()).unflatten(1, pairs.shape)
 
 
 class FeedForward(nn.Module):
@@ -116,9 +122,9 @@ class GraphTransformer(nn.ModuleList):
 
     def _one(self, x: Tensor, graph: Graph) -> Tensor:
         first = cast(Layer, self[0])
-        distances = torch.from_numpy(graph.distances).to(x.device, torch.int32)
+        distances = torch.from_numpy(graph.distances).to(x.device)
         longest = int(distances.max())
-        pairs = distances * (longest + 1) + distances.T
+        pairs = distances.short().mul_(longest + 1).add_(distances.T)  # at most 50 · 51 + 50
         table = first.attn.bias_table(longest)
         x = x + first.places(graph)
         for layer in self:

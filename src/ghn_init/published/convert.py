@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ghn_init.checkpoint import assemble
 from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.published.files import FAILURES, read

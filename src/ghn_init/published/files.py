@@ -6,6 +6,7 @@ Neither `torch.load` nor `joblib.load` is called. A tensor never reads beyond it
 from __future__ import annotations
 
 import io
+import mmap
 import reprlib
 import struct
 import zipfile
@@ -43,7 +44,7 @@ FAILURES = (
 class Storage:
     """A flat run of numbers in the file."""
 
-    content: bytes
+    content: bytes | memoryview
     dtype: torch.dtype
 
     @property
@@ -62,8 +63,8 @@ def read(path: Path) -> Any:
         raise PickleError(f"{path.stat().st_size:,} bytes, more than any published file")
     if zipfile.is_zipfile(path):
         return _read_zip(path)
-    content = path.read_bytes()
-    return evaluate(io.BytesIO(content), _calls(_load_from_bytes))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # the largest has 2.6 GB
+        return evaluate(content, _calls(_load_from_bytes))
 
 
 def _read_zip(path: Path) -> Any:
@@ -134,7 +135,7 @@ def _load_from_bytes(content: bytes) -> Storage:
     if evaluate(stream, {}) != [key]:
         raise PickleError("a nested storage of another key")
     (stored,) = struct.unpack("<q", stream.read(8))
-    storage = Storage(stream.read(), dtype)
+    storage = Storage(memoryview(content)[stream.tell() :], dtype)
     if stored != count or storage.numel != count:
         raise PickleError(f"a nested storage has {storage.numel} numbers, expected {count}")
     return storage

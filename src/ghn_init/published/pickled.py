@@ -7,11 +7,12 @@ table is an error. `pickletools.genops` splits the bytes into operations and run
 from __future__ import annotations
 
 import io
+import mmap
 import pickletools
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 LONGEST = 2_000_000
 """Operations in one pickle; the published files need a few thousand."""
@@ -47,7 +48,7 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def evaluate(stream: io.BytesIO, calls: Calls, persistent: Callable[[Any], Any] | None = None) -> Any:
+def evaluate(stream: io.BytesIO | mmap.mmap, calls: Calls, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The value of the pickle at the stream's position; the stream is left behind it.
 
     Args:
@@ -69,7 +70,7 @@ def evaluate(stream: io.BytesIO, calls: Calls, persistent: Callable[[Any], Any] 
         return items
 
     argument: Any
-    for number, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+    for number, (operation, argument, _) in enumerate(pickletools.genops(cast(BinaryIO, stream))):
         kind = operation.name
         if number > LONGEST:
             raise PickleError(f"more than {LONGEST:,} operations")

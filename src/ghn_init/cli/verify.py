@@ -1,0 +1,52 @@
+"""`ghn-init verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+import ghn_init
+from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import table as new_table
+from ghn_init.verify import TOLERANCE, Comparison, norms_table, read_table
+from ghn_init.verify import verify as compare
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="A published checkpoint, or what --ghn takes elsewhere")],
+    table: Annotated[Path | None, typer.Option(help="A CSV file of norms; by default the published ones")] = None,
+    column: Annotated[str | None, typer.Option(help="The table's column; by default the checkpoint's name")] = None,
+) -> None:
+    """Compares the norms of predicted parameters with the published ones, model by model; exit code 1 where one is off."""
+    rows = read_table(table or norms_table(), column or name)
+    with err.status("loading"):
+        ghn = ghn_init.load(name)
+    shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
+    wrong: list[Comparison] = []
+    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as bar:
+        task = bar.add_task("predicting", total=len(rows))
+        for row, found in zip(rows, compare(ghn, rows), strict=True):
+            bar.update(task, advance=1, description=row.model)
+            wrong += [] if found.matches else [found]
+            shown.add_row(
+                found.model,
+                f"{found.published:.4f}",
+                f"{found.exact:.4f}",
+                f"{found.single:.4f}",
+                f"{found.deviation:.4f}",
+                _verdict(found),
+            )
+    out.print(shown)
+    out.print(f"{len(rows) - len(wrong)} of {len(rows)} norms reproduced within {TOLERANCE}", soft_wrap=True)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _verdict(found: Comparison) -> str:
+    if found.strays:
+        return f"not predicted: {', '.join(found.strays[:3])}{', …' * (len(found.strays) > 3)}"
+    return "" if found.matches else "OFF"

@@ -1,0 +1,269 @@
+"""Published files by name: fetched, checked and converted once, then offline; against a local server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import huggingface_hub.constants
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import ghn_init
+from ghn_init import GHN, CheckpointError, GHNConfig, cli
+from ghn_init.published import fetch
+from ghn_init.published.cache import SOURCE, folder_of, is_cached
+from ghn_init.published.convert import convert
+from ghn_init.published.registry import PUBLISHED, Published
+from hub_server import COMMIT, Hub, serving
+from test_published import hub as write_hub
+from test_published import release as write_release
+
+TINY = GHNConfig(num_classes=5, max_shape=(8, 4, 3, 3), hid=8)
+TINY3 = replace(TINY, layers=2, heads=4)
+
+
+def entry_of(ghn: GHN, name: str) -> Published:
+    return replace(PUBLISHED[name], config=ghn.config, size=None, sha256=None)
+
+
+@pytest.fixture
+def ghn2() -> GHN:
+    torch.manual_seed(0)
+    return GHN(TINY).eval()
+
+
+@pytest.fixture
+def ghn3() -> GHN:
+    torch.manual_seed(1)
+    return GHN(TINY3).eval()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ghn2: GHN, ghn3: GHN) -> Iterator[Hub]:
+    """Both hosts, with a tiny GHN-2 as `ghn2-imagenet` and a tiny GHN-3 as `ghn3-s`; the cache is in `tmp_path`."""
+    with serving() as hub:
+        monkeypatch.setattr(fetch, "GITHUB", hub.url)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+        for ghn, name, write in ((ghn2, "ghn2-imagenet", write_release), (ghn3, "ghn3-s", write_hub)):
+            entry = entry_of(ghn, name)
+            monkeypatch.setitem(PUBLISHED, name, entry)
+            content = write(ghn, tmp_path / name).read_bytes()
+            for revision in (entry.revision, "v2"):
+                hub.files[entry.release.repository, revision, entry.file] = content
+        yield hub
+
+
+def same(a: GHN, b: GHN) -> bool:
+    return a.config == b.config and all(torch.equal(t, b.state_dict()[n]) for n, t in a.state_dict().items())
+
+
+def content_of(hub: Hub, name: str) -> bytes:
+    entry = PUBLISHED[name]
+    return hub.files[entry.release.repository, entry.revision or "main", entry.file]
+
+
+def change(hub: Hub, name: str, content: bytes) -> None:
+    entry = PUBLISHED[name]
+    hub.files[entry.release.repository, entry.revision or "main", entry.file] = content
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_first_fetched_then_offline(server: Hub, name: str, request: pytest.FixtureRequest) -> None:
+    expected = request.getfixturevalue(name[:4])
+    assert not is_cached(PUBLISHED[name])
+    assert server.requests == []
+    assert same(ghn_init.load(name), expected)
+    assert is_cached(PUBLISHED[name])
+    folder = folder_of(PUBLISHED[name])
+    source = json.loads((folder / SOURCE).read_text())
+    assert source["sha256"] == hashlib.sha256(content_of(server, name)).hexdigest()
+    assert source["size"] == len(content_of(server, name))
+    assert source["licence"] == "MIT"
+    assert source["revision"] == PUBLISHED[name].revision
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "source.json"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing is left of the download
+    server.requests.clear()
+    for options in ({}, {"local_files_only": True}):
+        assert same(ghn_init.load(name, **options), expected)
+    assert server.requests == []
+
+
+def test_the_pinned_revision_is_asked_for(server: Hub) -> None:
+    ghn_init.load("ghn2-imagenet")
+    ghn_init.load("ghn3-s")
+    github, hub = PUBLISHED["ghn2-imagenet"], PUBLISHED["ghn3-s"]
+    assert ("GET", f"/facebookresearch/ppuda/raw/{github.revision}/checkpoints/ghn2_imagenet.pt") in server.requests
+    assert ("GET", f"/SamsungSAILMontreal/ghn3/resolve/{hub.revision}/ghn3sm8.pt") in server.requests
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_other_revisions_have_folders_of_their_own(server: Hub, name: str) -> None:
+    ghn_init.load(name, revision="v2")
+    assert all(path.split("/")[4] == "v2" for _, path in server.requests)
+    assert not is_cached(PUBLISHED[name])
+    source = json.loads((folder_of(PUBLISHED[name], "v2") / SOURCE).read_text())
+    assert source["revision"] == (COMMIT if name == "ghn3-s" else "v2")
+
+
+def test_the_cache_is_where_it_is_asked_for(server: Hub, tmp_path: Path) -> None:
+    ghn_init.load("ghn3-s", cache_dir=tmp_path / "elsewhere")
+    assert (folder_of(PUBLISHED["ghn3-s"], None, tmp_path / "elsewhere") / SOURCE).is_file()
+    assert not (tmp_path / "hub").exists()
+    assert not is_cached(PUBLISHED["ghn3-s"])
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_offline_and_not_cached_is_one_error(server: Hub, name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", how == "environment")
+    file = PUBLISHED[name].file
+    with pytest.raises(
+        CheckpointError, match=rf"could not get '{name}', {file} of https://.* at [0-9a-f]{{40}} \(.*cach"
+    ) as caught:
+        ghn_init.load(name, local_files_only=how == "argument")
+    assert "\n" not in str(caught.value)
+    assert server.requests == []
+    assert not is_cached(PUBLISHED[name])
+
+
+def test_a_file_that_the_hub_client_has_already_is_converted_offline(server: Hub, ghn3: GHN) -> None:
+    entry = PUBLISHED["ghn3-s"]
+    huggingface_hub.hf_hub_download(entry.release.repository, entry.file, revision=entry.revision)
+    server.requests.clear()
+    assert same(ghn_init.load("ghn3-s", local_files_only=True), ghn3)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_another_configuration_is_refused(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = PUBLISHED[name]
+    monkeypatch.setitem(PUBLISHED, name, replace(entry, config=replace(entry.config, hid=12, num_classes=7)))
+    words = rf"{entry.file} of .* is not the hypernetwork '{name}': hid is 8, expected 12, num_classes is 5, expected 7\."
+    with pytest.raises(CheckpointError, match=words):
+        ghn_init.load(name)
+    assert not is_cached(PUBLISHED[name])
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_other_bytes_than_the_published_are_refused(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(PUBLISHED[name], sha256="0" * 64, size=17)
+    monkeypatch.setitem(PUBLISHED, name, entry)
+    digest = hashlib.sha256(content_of(server, name)).hexdigest()
+    with pytest.raises(
+        CheckpointError, match=rf"has the SHA-256 {digest} and [\d,]+ bytes, the published '{name}' has 0{{64}} and 17"
+    ):
+        ghn_init.load(name)
+    assert not is_cached(entry)
+    monkeypatch.setitem(PUBLISHED, name, replace(entry, sha256=digest))
+    ghn_init.load(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("ghn2-imagenet", "more than [\\d,]+ bytes, too many for"), ("ghn3-s", "too many for the")]
+)
+def test_files_that_are_too_large_are_refused(server: Hub, name: str, words: str) -> None:
+    entry = PUBLISHED[name]
+    change(server, name, bytes(entry.largest + 1))
+    with pytest.raises(CheckpointError, match=rf"{words} {entry.numel:,} parameters"):
+        ghn_init.load(name)
+
+
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_damaged_files_are_refused_and_leave_nothing(server: Hub, name: str) -> None:
+    change(server, name, content_of(server, name)[:-100])
+    with pytest.raises(CheckpointError, match="is not a published hypernetwork's file"):
+        ghn_init.load(name)
+    assert list(folder_of(PUBLISHED[name]).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("ghn2-imagenet", r"HTTPError: HTTP Error 404"), ("ghn3-s", r"EntryNotFoundError: 404")]
+)
+def test_files_that_are_gone_are_one_error(server: Hub, name: str, words: str) -> None:
+    entry = PUBLISHED[name]
+    revision = entry.revision or "main"
+    server.files[entry.release.repository, revision, "README.md"] = b""  # the revision is there
+    del server.files[entry.release.repository, revision, entry.file]
+    with pytest.raises(CheckpointError, match=rf"could not get '{name}', .*{words}.*; check the connection"):
+        ghn_init.load(name)
+
+
+def test_a_connection_that_ends_early_is_one_error(server: Hub) -> None:
+    size = len(content_of(server, "ghn2-imagenet"))
+    server.cut = 1000
+    with pytest.raises(CheckpointError, match=rf"could not get 'ghn2-imagenet'.*ended after 1,000 of {size:,} bytes"):
+        ghn_init.load("ghn2-imagenet")
+
+
+def test_a_server_that_is_gone_is_one_error(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "GITHUB", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=r"could not get 'ghn2-imagenet'.*\(URLError: .*refused"):
+        ghn_init.load("ghn2-imagenet")
+
+
+def test_a_cache_that_can_not_be_written_is_one_error(server: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/ghn_init/ghn2-imagenet/\w+ can't be written .*pass another cache_dir"):
+        ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "file")
+    assert server.requests == []
+
+
+def test_a_damaged_copy_says_what_to_delete(server: Hub) -> None:
+    ghn_init.load("ghn2-imagenet")
+    folder = folder_of(PUBLISHED["ghn2-imagenet"])
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        CheckpointError, match=rf"{folder}/model.safetensors is not a readable .*delete it to have it made again"
+    ):
+        ghn_init.load("ghn2-imagenet")
+
+
+def test_of_two_processes_at_once_the_faster_one_s_copy_stays(
+    server: Hub, ghn2: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghn_init.load("ghn2-imagenet")
+    finished = folder_of(PUBLISHED["ghn2-imagenet"])
+    folder = folder_of(PUBLISHED["ghn2-imagenet"], None, tmp_path / "other")
+
+    def meanwhile(file: Path) -> GHN:
+        (shutil.copytree(finished, folder) / "faster").touch()
+        return convert(file)
+
+    monkeypatch.setattr("ghn_init.published.cache.convert", meanwhile)
+    assert same(ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "other"), ghn2)
+    assert (folder / "faster").exists()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_tokens_open_private_repositories(server: Hub, ghn3: GHN) -> None:
+    server.private[PUBLISHED["ghn3-s"].release.repository] = "secret"
+    with pytest.raises(CheckpointError, match=r"could not get 'ghn3-s'.*RepositoryNotFoundError"):
+        ghn_init.load("ghn3-s", token=False)
+    assert same(ghn_init.load("ghn3-s", token="secret"), ghn3)
+
+
+def test_the_list_says_what_is_cached_and_fetches_nothing(server: Hub) -> None:
+    def row() -> list[str]:
+        text = CliRunner().invoke(cli.app, ["list"]).stdout
+        return next(line.split() for line in text.splitlines() if line.startswith("ghn3-s"))
+
+    entry = PUBLISHED["ghn3-s"]
+    figures = [f"{entry.numel:,}", f"{4 * entry.numel / 1e6:.1f}"]
+    assert row() == ["ghn3-s", "5", "8", "8×4×3×3", *figures, entry.release.page]
+    assert server.requests == []
+    ghn_init.load("ghn3-s")
+    server.requests.clear()
+    assert row()[-1] == "cached"
+    assert server.requests == []
