@@ -54,6 +54,15 @@ def test_timm_finetuning() -> None:
     assert all(0 <= float(line[28:].split()[0]) <= 100 for line in lines)
 
 
+def test_train_a_hypernetwork(tmp_path: Path) -> None:
+    """Once to the second step, and then on to the fourth."""
+    options = ["--out", str(tmp_path), "--pool", "6", "--networks", "1"]
+    run("examples/train_a_hypernetwork.py", "--steps", "2", *options)
+    lines = run("examples/train_a_hypernetwork.py", "--steps", "4", *options).splitlines()
+    assert (tmp_path / "log.csv").read_text().count("\n") == 5
+    assert 0 <= float(lines[-1].split()[3]) <= 100
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_readme_code_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

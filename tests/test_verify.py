@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import ghn_init
 from ghn_init import ModelSpecError, VerificationError, cli
 from ghn_init.published.registry import PUBLISHED
-from ghn_init.verify import TOLERANCE, Comparison, Expected, norms_table, read_table, verify
+from ghn_init.verify import TOLERANCE, Expected, NormCheck, norms_table, read_table, verify
 
 DATA = Path(__file__).parent / "data" / "parity"
 UNPREDICTED = {
@@ -100,7 +100,7 @@ def test_what_the_table_does_not_know_of_is_named() -> None:
 )
 def test_what_single_precision_may_lose_is_granted_in_one_direction(published: float, matches: bool) -> None:
     # exact 20, single 19.96: half as wide vectors may give 19.92
-    assert Comparison("vgg11", published, 20.0, 19.96, ()).matches == matches
+    assert NormCheck("vgg11", published, 20.0, 19.96, ()).matches == matches
 
 
 def test_the_largest_parameters_lose_in_single_precision() -> None:

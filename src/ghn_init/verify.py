@@ -46,7 +46,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NormCheck:
     """One model's figures.
 
     Attributes:
@@ -114,7 +114,7 @@ def _row(path: Path, row: Mapping[str, str | None], column: str) -> Expected:
         raise VerificationError(f"{path}: the row {dict(row)} can't be read ({error}); expected numbers.") from error
 
 
-def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[Comparison]:
+def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[NormCheck]:
     """Predicts each model of the table and compares. Of a model's parameters one is held at a time.
 
     Args:
@@ -128,7 +128,7 @@ def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[Comparison]:
         yield _compared(ghn, expected)
 
 
-def _compared(ghn: GHN, expected: Expected) -> Comparison:
+def _compared(ghn: GHN, expected: Expected) -> NormCheck:
     model = _build(expected.model, ghn.config.num_classes)
     size = _IMAGE_SIZES.get(expected.model, 224)
     prediction = predict(model, ghn, torch.empty(BATCH, 3, size, size, device="meta"), head=True)
@@ -144,7 +144,7 @@ def _compared(ghn: GHN, expected: Expected) -> Comparison:
         else:
             squares += rms**2 * model.get_parameter(name).numel()
             single_squares += rms**2 * model.get_parameter(name).numel()
-    return Comparison(expected.model, expected.norm, sqrt(squares), sqrt(single_squares), tuple(strays))
+    return NormCheck(expected.model, expected.norm, sqrt(squares), sqrt(single_squares), tuple(strays))
 
 
 def _build(name: str, num_classes: int) -> nn.Module:

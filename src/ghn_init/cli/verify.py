@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 import ghn_init
 from ghn_init.cli.console import app, err, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.verify import TOLERANCE, Comparison, norms_table, read_table
+from ghn_init.verify import TOLERANCE, NormCheck, norms_table, read_table
 from ghn_init.verify import verify as compare
 
 
@@ -26,7 +26,7 @@ def verify(
     with err.status("loading"):
         ghn = ghn_init.load(name)
     shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
-    wrong: list[Comparison] = []
+    wrong: list[NormCheck] = []
     with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as bar:
         task = bar.add_task("predicting", total=len(rows))
         for row, found in zip(rows, compare(ghn, rows), strict=True):
@@ -46,7 +46,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(found: NormCheck) -> str:
     if found.strays:
         return f"not predicted: {', '.join(found.strays[:3])}{', …' * (len(found.strays) > 3)}"
     return "" if found.matches else "OFF"

@@ -52,6 +52,7 @@ def network(split: str, index: int, num_classes: int = 10, image_size: int = 32,
         ArchitectureError: No such split or index.
 
     Example:
+        >>> import torch
         >>> from ghn_init import deepnets
         >>> deepnets.network("test", 0)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
