@@ -56,7 +56,7 @@ def test_timm_finetuning() -> None:
 
 def test_train_a_hypernetwork(tmp_path: Path) -> None:
     """Once to the second step, and then on to the fourth."""
-    options = ["--out", str(tmp_path), "--pool", "6", "--networks", "1"]
+    options = ["--out", str(tmp_path), "--pool", "16", "--networks", "1"]
     run("examples/train_a_hypernetwork.py", "--steps", "2", *options)
     lines = run("examples/train_a_hypernetwork.py", "--steps", "4", *options).splitlines()
     assert (tmp_path / "log.csv").read_text().count("\n") == 5
