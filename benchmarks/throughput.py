@@ -132,7 +132,8 @@ def measure(options: argparse.Namespace) -> str:
         figures = " | ".join(f"{1e3 * statistics.median(own[column]):.0f}" for column in columns)
         lines.append(f"| {name} | {figures} | {1e3 * whole:.0f} | {META_BATCH / whole:.1f} | {base / whole:.2f} |")
     nodes = statistics.fmean(network.graph.num_nodes for network in pool)
-    note = f"{len(pool)} networks of {nodes:.0f} nodes on average; drawing and tracing take {1e3 * tracing:.0f} ms for each, once, with the costlier ones that are left out."
+    each = f"drawing and tracing take {1e3 * tracing:.0f} ms for each, once, with the costlier ones that are left out"
+    note = f"{len(pool)} networks of {nodes:.0f} nodes on average; {each}."
     return "\n".join(lines) + f"\n\n{note}\n"
 
 
