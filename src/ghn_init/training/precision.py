@@ -3,7 +3,7 @@
 A convolution whose stride equals its dilation is computed on every second pixel alone, which are all that it sees.
 
 On CPUs, oneDNN has a fast bfloat16 kernel for depthwise convolutions of 3×3, stride 1, dilation 1 only; for the others,
-and for fused attention with small heads, float32 is 2 to 14 times faster (`benchmarks/operations.py` measures it). On GPUs,
+and for fused attention with small heads, float32 is 1.4 to 8 times faster (`benchmarks/operations.py` measures it). On GPUs,
 plain autocast.
 """
 
