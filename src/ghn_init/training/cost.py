@@ -1,8 +1,8 @@
 """What a network costs: estimated seconds of a training step on a CPU core, from the shapes of its operations.
 
-Non-negative least squares on about 60 networks of the training split, forward and backward, 64 images, one core of an x86_64 CPU with
-bfloat16 instructions: within 25 % for four fifths of them (`benchmarks/throughput.py --fit`). Other machines are faster or
-slower as a whole; what counts here is the proportion.
+Non-negative least squares on about 60 networks of the training split, forward and backward, 64 images, one core of an x86_64
+CPU with bfloat16 instructions: within 25 % for four fifths of them (`benchmarks/throughput.py --fit`). Other machines are
+faster or slower as a whole; what counts here is the proportion.
 """
 
 from __future__ import annotations
