@@ -8,12 +8,11 @@ from typing import Annotated
 import torch
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import comparison, model_spec
-from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import app, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
 from ghn_init.training.data import Images, load_images
@@ -50,9 +49,7 @@ def compare(
 
     rates = lr or list(comparison.race.RATES)
     names = init or comparison.applicable(make())
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(), console=err
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("", total=len(names) * (seeds + (len(rates) if len(rates) > 1 else 0)))
 
         def show(run: comparison.Run) -> None:
@@ -73,7 +70,7 @@ def compare(
         figures = (f"{found.mean(name):.1f}", f"{found.deviation(name):.1f}", f"{found.of(name)[0].lr:g}", str(seeds))
         table.add_row(escape(name), *figures)
     out.print(table)
-    out.print(f"winner: {found.winner}" if found.winner else "no winner: the first is not ahead by two standard errors")
+    out.print(found.verdict)
     if plot is not None:
         comparison.draw(found, plot)
 

@@ -9,6 +9,7 @@ try:
     import typer
     from rich import box
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
 except ImportError as missing:  # a plain install has no command line
     sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
@@ -32,3 +33,9 @@ def table(*columns: str) -> Table:
     for column in columns[1:]:
         made.add_column(column, justify="right" if column != "for example" else "left")
     return made
+
+
+def progress_bar(text: str = "{task.description}", show: bool = True) -> Progress:
+    """A bar on the error console: how many of how many, `text` of the task, time left."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(text), TimeRemainingColumn())
+    return Progress(*columns, console=err, disable=not show)

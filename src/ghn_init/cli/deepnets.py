@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ghn_init import deepnets
-from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import app, out, progress_bar
 from ghn_init.cli.console import table as new_table
 
 group = typer.Typer(help="The published distribution of architectures: generate a slice, look at its statistics.")
@@ -29,8 +28,7 @@ def write(
 ) -> None:
     """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
     deepnets.arguments(split, start, seed)  # an unknown split ends here, before there is a progress bar
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    with Progress(*columns, console=err) as bar:
+    with progress_bar("{task.fields[speed]}") as bar:
         stop = deepnets.SPLITS[split].size if stop is None else stop
         task = bar.add_task("networks", total=stop - start, speed="")
 

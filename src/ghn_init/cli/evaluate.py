@@ -8,11 +8,10 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ghn_init
 from ghn_init import deepnets
-from ghn_init.cli.console import Checkpoint, app, err, out
+from ghn_init.cli.console import Checkpoint, app, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.errors import TrainingError
 from ghn_init.hypernetwork.ghn import GHN
@@ -21,8 +20,6 @@ from ghn_init.training.evaluate import Accuracies
 from ghn_init.training.evaluate import evaluate as evaluate_split
 from ghn_init.training.results import PUBLISHED, Evaluation, SGDResult, picture
 from ghn_init.training.sgd import sgd_accuracy
-
-COLUMNS = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
 
 
 @app.command()
@@ -62,7 +59,7 @@ def evaluate(
 def _predicted(found: Evaluation, ghn: GHN, test: Images, split: str, count: int, workers: int, output: Path | None) -> None:
     """Adds the networks of a split that have no result yet, and saves after each of them."""
     missing = [index for index in range(count) if index not in found.done(split)]
-    with Progress(*COLUMNS, console=err, disable=not missing) as bar:
+    with progress_bar(show=bool(missing)) as bar:
         rows = evaluate_split(ghn, test, split, missing, bf16=bool(found.setting["bf16"]), workers=workers)
         for row in bar.track(rows, total=len(missing), description=split):
             found.results.append(row)
@@ -75,7 +72,7 @@ def _trained(
     """Adds networks trained by SGD that have no result yet."""
     known = {(r.split, r.index, r.steps) for r in found.sgd}
     jobs = [(index, n) for index in range(count) for n in steps if (split, index, n) not in known]
-    with Progress(*COLUMNS, console=err, disable=not jobs) as bar:
+    with progress_bar(show=bool(jobs)) as bar:
         for index, n in bar.track(jobs, description="SGD"):
             torch.manual_seed(index)
             module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2])

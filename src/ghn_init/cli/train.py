@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ghn_init
-from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import app, out, progress_bar
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.training import curve, loop
@@ -68,8 +67,7 @@ def train(
         bf16=bf16,
         seed=seed,
     )
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not leads) as bar:
+    with progress_bar(show=leads) as bar:
         task = bar.add_task("reading images", total=steps)
         images = load_images(data, "train", image_size=image_size)
         config: GHNConfig | GHN = GHNConfig(num_classes=images.num_classes, **VARIANTS[variant])  # type: ignore[arg-type]

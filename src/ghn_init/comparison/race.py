@@ -84,15 +84,19 @@ class Comparison:
                 return None
         return best
 
+    @property
+    def verdict(self) -> str:
+        """The winner, or that there is none, in words."""
+        winner = self.winner
+        return f"winner: {winner}" if winner else "no winner: the first is not ahead of all others by two standard errors"
+
     def __str__(self) -> str:
         rows = [f"{'init':32}{'accuracy, %':>16}{'learning rate':>16}"]
         for name in self.inits:
             figures = f"{self.mean(name):.1f} ± {self.deviation(name):.1f}"
             rows.append(f"{name:32}{figures:>16}{self.of(name)[0].lr:>16g}")
         seeds = len(self.of(self.inits[0]))
-        verdict = "no winner: the first is not ahead of all others by two standard errors"
-        rows.append(f"winner: {self.winner}" if self.winner else verdict)
-        return "\n".join([*rows, f"({seeds} seeds)"])
+        return "\n".join([*rows, self.verdict, f"({seeds} seeds)"])
 
 
 def compare(

@@ -8,6 +8,7 @@ from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.genotype import VIT
 from ghn_init.deepnets.network import DeepNet
 from ghn_init.errors import ArchitectureError
+from ghn_init.small_images import adapt_stem_
 
 PREDEFINED = ("resnet50", "vit")
 
@@ -27,10 +28,7 @@ def predefined(index: int, num_classes: int = 10, image_size: int = 32) -> nn.Mo
     import torchvision
 
     model = torchvision.models.resnet50(num_classes=num_classes, norm_layer=_batch_statistics)
-    if image_size <= 32:
-        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.maxpool = nn.Identity()
-    return model
+    return adapt_stem_(model, image_size) if image_size <= 32 else model
 
 
 def _batch_statistics(channels: int) -> nn.BatchNorm2d:

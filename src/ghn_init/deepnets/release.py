@@ -8,22 +8,22 @@ file maps split → `nets`, a list of arguments, and `meta`, the names behind th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.statistics import GraphStatistics
-from ghn_init.deepnets.store import Entry
+from ghn_init.deepnets.store import Entries, Entry
 from ghn_init.errors import ArchitectureError
 from ghn_init.graph import PRIMITIVES, Graph, Node
 
 SUFFIXES = (".hdf5", ".h5")
 
 
-class Release(Sequence[Entry]):
+class Release(Entries):
     """One split of the original release, by index; read when they are asked for."""
 
     def __init__(self, path: str | Path, split: str | None = None) -> None:
@@ -52,27 +52,18 @@ class Release(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self._arguments)
 
-    @overload
-    def __getitem__(self, position: int) -> Entry: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[Entry]: ...
-
-    def __getitem__(self, position: int | slice) -> Entry | list[Entry]:
-        if isinstance(position, slice):
-            return [self[k] for k in range(len(self))[position]]
-        index = range(len(self))[position]
+    def _read(self, position: int) -> Entry:
         try:
-            stored, fields = self._group[str(index)], self._arguments[index]
+            stored, fields = self._group[str(position)], self._arguments[position]
             distances, rows = stored["adj"][()], stored["nodes"][()]
             primitives = [self._primitives[int(row[0])] for row in rows]
             arguments = Arguments.from_dict(fields)
             params = int(fields["num_params"]["cifar10"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ArchitectureError(f"network {index} of {self._path} is damaged ({error!r}).") from error
+            raise ArchitectureError(f"network {position} of {self._path} is damaged ({error!r}).") from error
         nodes = tuple(Node(name, (1, 1, 3, 3) if name in ("max_pool", "avg_pool") else None) for name in primitives)
         graph = Graph(nodes, np.stack(np.nonzero(distances == 1)).astype(np.int64))
-        return Entry(self._split, index, arguments, graph, GraphStatistics.of(graph, params))
+        return Entry(self._split, position, arguments, graph, GraphStatistics.of(graph, params))
 
 
 def _release_name(split: str) -> str:

@@ -7,7 +7,6 @@ Source: arXiv 2110.13100, section 3 and appendix. `train`, `val` and `test` are 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import count
 
 import torch
@@ -132,7 +131,6 @@ def _acceptable(candidate: Arguments, max_params: int) -> int | None:
     return sizes[0] if max(sizes) <= max_params else None
 
 
-@lru_cache(maxsize=16)
 def _count(candidate: Arguments, image_size: int) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in DeepNet(candidate, 10, image_size).parameters())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -156,8 +157,26 @@ def _open(path: str | Path, seed: int | None) -> sqlite3.Connection:
     return database
 
 
-class Stored(Sequence[Entry]):
-    """The networks of a file, by position; read when they are asked for."""
+class Entries(Sequence[Entry]):
+    """Networks of a file, by position; read when they are asked for."""
+
+    @overload
+    def __getitem__(self, position: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Entry]: ...
+
+    def __getitem__(self, position: int | slice) -> Entry | list[Entry]:
+        found = range(len(self))[position]
+        return self._read(found) if isinstance(found, int) else [self._read(k) for k in found]
+
+    @abstractmethod
+    def _read(self, position: int) -> Entry:
+        """The network at a position, counted from 0."""
+
+
+class Stored(Entries):
+    """The networks of a file that `write` made."""
 
     def __init__(self, path: str | Path, split: str | None = None) -> None:
         self._database = _open(path, None)
@@ -173,15 +192,7 @@ class Stored(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    @overload
-    def __getitem__(self, position: int) -> Entry: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[Entry]: ...
-
-    def __getitem__(self, position: int | slice) -> Entry | list[Entry]:
-        if isinstance(position, slice):
-            return [self[k] for k in range(len(self))[position]]
+    def _read(self, position: int) -> Entry:
         split, index = self._keys[position]
         row = self._database.execute("select * from networks where split = ? and idx = ?", (split, index)).fetchone()
         text, graph, nodes, edges, params, degree, path, primitives = row[2:]
