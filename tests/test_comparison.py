@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,33 @@ def test_a_race_is_fair_and_has_a_winner() -> None:
     assert "winner: default" in str(found)
 
 
+def test_learning_rate_and_weight_decay_are_chosen_on_data_of_their_own() -> None:
+    images = colours()
+    swapped = torch.utils.data.TensorDataset(images.normalise(images.pixels), (images.labels + 1) % 3)
+    seen: list[float] = []
+
+    def optimizer(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        seen.append(weight_decay)
+        return torch.optim.SGD(parameters, lr, 0.9, weight_decay=weight_decay)
+
+    inits = {"default": comparison.named("default"), "zeros": worst}
+    found = ghn_init.compare(
+        tiny,
+        loader(True),
+        loader(False),
+        inits,
+        steps=30,
+        seeds=1,
+        rates=(1e-6, 0.1),
+        weight_decays=(0.0, 0.5),
+        tuning=(loader(True), torch.utils.data.DataLoader(swapped, 16)),  # what is learnt is wrong there: better not to learn
+        optimizer=optimizer,
+    )
+    assert [(run.lr, run.weight_decay) for run in found.tuning[:4]] == [(1e-6, 0.0), (1e-6, 0.5), (0.1, 0.0), (0.1, 0.5)]
+    assert found.of("default")[0].lr == 1e-6
+    assert seen == [run.weight_decay for run in (*found.tuning, *found.runs)]
+
+
 def test_equal_inits_are_equal_and_nobody_wins() -> None:
     twins = {"one": comparison.named("default"), "two": comparison.named("default")}
     found = ghn_init.compare(tiny, loader(True), loader(False), twins, steps=4, seeds=2, rates=(0.05,))
@@ -134,7 +162,7 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
 
 
 def runs(name: str, *finals: float) -> list[Run]:
-    return [Run(name, 0.1, seed, (5,), (final,)) for seed, final in enumerate(finals)]
+    return [Run(name, 0.1, 0.0, seed, (5,), (final,)) for seed, final in enumerate(finals)]
 
 
 def test_the_winner_by_hand() -> None:
@@ -151,6 +179,7 @@ def test_the_winner_by_hand() -> None:
         ({"inits": ["default"]}, "1 inits, 2 steps"),
         ({"steps": 0}, "0 steps"),
         ({"rates": ()}, "0 learning rates"),
+        ({"weight_decays": ()}, "0 weight decays"),
         ({"train_loader": []}, "training loader has no batches"),
         ({"val_loader": []}, "validation loader has no batches"),
     ],

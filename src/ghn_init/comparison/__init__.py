@@ -1,6 +1,6 @@
 """Which init is best for your model on your data: a short, fair race."""
 
-from ghn_init.comparison.inits import Init, applicable, mimetic, named, orthogonal, residual_norms, zero_gamma
+from ghn_init.comparison.inits import Init, applicable, mimetic, named, orthogonal, predicted, residual_norms, zero_gamma
 from ghn_init.comparison.picture import draw
 from ghn_init.comparison.race import Comparison, Run, compare
 
@@ -14,6 +14,7 @@ __all__ = [
     "mimetic",
     "named",
     "orthogonal",
+    "predicted",
     "residual_norms",
     "zero_gamma",
 ]

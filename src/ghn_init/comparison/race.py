@@ -1,7 +1,7 @@
 """A short, fair race between initialisations on a user's own data.
 
-Every init gets the same steps, the same batches, and the same learning rates to choose from; the choice is made with a seed
-that then doesn't count.
+Every init gets the same steps, the same batches, and the same learning rates and weight decays to choose from; the choice is
+made with a seed that then doesn't count, and if you like on data of its own.
 """
 
 # Axes: B images
@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ from ghn_init.comparison.inits import Init, applicable, named
 from ghn_init.errors import ComparisonError
 
 Loader = Iterable[Any]
+MakeOptimizer = Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]
+"""Parameters, peak learning rate, weight decay → optimiser."""
+
 RATES = (0.01, 0.03, 0.1)
+WEIGHT_DECAYS = (5e-4,)
 TUNING_SEED = 10_000
 
 
@@ -32,6 +37,7 @@ class Run:
 
     init: str
     lr: float
+    weight_decay: float
     seed: int
     steps: tuple[int, ...]
     accuracies: tuple[float, ...]
@@ -47,8 +53,8 @@ class Comparison:
     """The outcome of a race.
 
     Attributes:
-        runs: Those that count: each init at its best learning rate, one per seed.
-        tuning: Those that chose the learning rates.
+        runs: Those that count: each init at its best learning rate and weight decay, one per seed.
+        tuning: Those that chose them.
     """
 
     runs: tuple[Run, ...]
@@ -108,8 +114,10 @@ def compare(
     steps: int = 100,
     seeds: int = 3,
     rates: Sequence[float] = RATES,
+    weight_decays: Sequence[float] = WEIGHT_DECAYS,
+    tuning: tuple[Loader, Loader] | None = None,
     checks: int = 5,
-    optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer] | None = None,
+    optimizer: MakeOptimizer | None = None,
     device: torch.device | str = "cpu",
     on_run: Callable[[Run], None] | None = None,
 ) -> Comparison:
@@ -122,10 +130,13 @@ def compare(
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, or a hypernetwork and a condition such as
             `ghn2-cifar10-small+noise`), or a mapping of names to functions of (model, seed). By default all that suit.
         steps: Of training, one-cycle.
-        seeds: Races that count, at each init's best learning rate.
+        seeds: Races that count, at each init's best learning rate and weight decay.
         rates: Peak learning rates to choose from, for each init with one seed that does not count.
+        weight_decays: Likewise; each is tried with each rate.
+        tuning: Training and validation data for that choice: parts of the training data where `val_loader` shall be a test
+            that nothing was chosen on. By default the two loaders above.
         checks: How often a run is validated, evenly spread, the last time at its end.
-        optimizer: Parameters and learning rate → optimiser; by default SGD with momentum 0.9 and weight decay 5e-4.
+        optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
         device: Where it trains.
         on_run: Called after each run.
 
@@ -140,29 +151,36 @@ def compare(
         2
     """
     chosen = _inits(make_model, inits)
-    if len(chosen) < 2 or steps < 1 or seeds < 1 or not rates:
+    settings = list(product(rates, weight_decays))
+    if len(chosen) < 2 or steps < 1 or seeds < 1 or not settings:
         raise ComparisonError(
-            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {len(rates)} learning rates: a race needs two inits and at "
-            f"least one of each of the others."
+            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {len(rates)} learning rates, {len(weight_decays)} weight "
+            f"decays: a race needs two inits and at least one of each of the others."
         )
     make_optimizer = optimizer or _sgd
 
-    def run(name: str, lr: float, seed: int) -> Run:
+    def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
         torch.manual_seed(seed)
         model = make_model()
         chosen[name](model, seed)
+        model = model.to(device)
         torch.manual_seed(seed)  # the same batches, whatever the init drew
-        steps_at, accuracies = _train(model.to(device), train_loader, val_loader, make_optimizer, lr, steps, checks)
-        found = Run(name, lr, seed, steps_at, accuracies)
+        own = make_optimizer(model.parameters(), *setting)
+        found = Run(name, *setting, seed, *_train(model, *loaders, own, setting[0], steps, checks))
         if on_run is not None:
             on_run(found)
         return found
 
-    tuning = [run(name, lr, TUNING_SEED) for name in chosen for lr in rates] if len(rates) > 1 else []
-    best = {
-        name: max((r for r in tuning if r.init == name), key=lambda r: r.final).lr if tuning else rates[0] for name in chosen
-    }
-    return Comparison(tuple(run(name, best[name], seed) for name in chosen for seed in range(seeds)), tuple(tuning))
+    data = (train_loader, val_loader)
+    best = dict.fromkeys(chosen, settings[0])
+    tried: list[Run] = []
+    if len(settings) > 1:
+        tried = [run(name, setting, TUNING_SEED, tuning or data) for name in chosen for setting in settings]
+        for name in chosen:
+            first = max((r for r in tried if r.init == name), key=lambda r: r.final)
+            best[name] = (first.lr, first.weight_decay)
+    counting = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
+    return Comparison(tuple(counting), tuple(tried))
 
 
 def _inits(make_model: Callable[[], nn.Module], inits: Sequence[str] | Mapping[str, Init] | None) -> dict[str, Init]:
@@ -172,21 +190,20 @@ def _inits(make_model: Callable[[], nn.Module], inits: Sequence[str] | Mapping[s
     return {name: named(name) for name in names}
 
 
-def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4)
+def _sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
 
 
 def _train(
     model: nn.Module,
     train_loader: Loader,
     val_loader: Loader,
-    make_optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer],
+    optimizer: torch.optim.Optimizer,
     lr: float,
     steps: int,
     checks: int,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Steps and accuracies of one run; a run that diverges stays at what it was then worth."""
-    optimizer = make_optimizer(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
     device = next(model.parameters()).device
     marks = sorted({max(round(steps * (k + 1) / checks), 1) for k in range(checks)})
