@@ -1,6 +1,6 @@
 """Two objectives at equal hours: does a hypernetwork that is trained for fine-tuning help fine-tuning more?
 
-    python benchmarks/objectives.py DATA [-o docs/objectives.md] [--minutes 10] [--networks 6]
+    python benchmarks/objectives.py DATA [-o docs/objectives.md] [--minutes 8] [--networks 6]
 
 Hypernetworks start from the same random weights. One is trained on the loss of its predictions (`ZeroShot`), one on the loss
 after a few steps of SGD with a fresh head (`FineTune`), one half of the time on either: each for the same processor time, on
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
-    parser.add_argument("--minutes", type=float, default=10, help="of processor time, for each hypernetwork")
+    parser.add_argument("--minutes", type=float, default=8, help="of processor time, for each hypernetwork")
     parser.add_argument("--networks", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--images", type=int, default=400, help="for fine-tuning, of the new classes together")
@@ -131,12 +131,21 @@ def main() -> None:
             counts.append(f"{count:,}")
         steps[name] = " + ".join(counts)
         inits[name] = comparison.predicted(ghn)
-        inits[f"{name}+noise"] = comparison.predicted(ghn, "noise")
     finals: dict[str, list[float]] = {name: [] for name in inits}
     train, val = loader(new, slice(0, options.images), True), loader(new, slice(-2000, None), False)
     for own in small("val", options.networks):
         make = partial(deepnets.DeepNet, own, 4, options.size)
-        found = ghn_init.compare(make, train, val, inits, steps=100, seeds=options.seeds, rates=(0.01, 0.03, 0.1))
+        found = ghn_init.compare(
+            make,
+            train,
+            val,
+            inits,
+            steps=100,
+            seeds=options.seeds,
+            rates=(0.01, 0.03, 0.1),
+            checks=1,
+            on_run=partial(print, flush=True),
+        )
         for name in inits:
             finals[name].append(found.mean(name))
     lines = ["| init | accuracy after 100 steps, % | gap to default | meta-training steps |", "| --- | --- | --- | --- |"]
@@ -144,7 +153,7 @@ def main() -> None:
         gaps = [a - b for a, b in zip(values, finals["default"], strict=True)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
         gap = f"{statistics.fmean(gaps):+.1f} ± {error:.1f}" if name != "default" else ""
-        lines.append(f"| {name} | {statistics.fmean(values):.1f} | {gap} | {steps.get(name.split('+')[0], '')} |")
+        lines.append(f"| {name} | {statistics.fmean(values):.1f} | {gap} | {steps.get(name, '')} |")
     command = f"`python benchmarks/objectives.py DATA --minutes {options.minutes:g} --networks {options.networks}`"
     note = f"{torch.get_num_threads()} thread(s) of an {platform.machine()} CPU, images of {options.size} px, seed 0"
     text = f"{command}, {note}; gaps ± standard error over {options.networks} networks.\n\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,149 @@
+"""The published few-shot protocol: fine-tuning on 100 images per class, default init against predicted parameters.
+
+    python benchmarks/few_shot.py DATA [DATA …] [-o docs/few_shot.md] [--networks resnet18 vit] [--workers 2]
+
+DATA is `digits` (scikit-learn's, as 32 px colour images), or a folder or hub data set as `ghn-init train` takes it. For each
+init, learning rate and weight decay are chosen on a fifth of the 1,000 training images after training on the rest; then it is
+trained on all of them for 50 epochs, with each seed, and tested on images that nothing was chosen on. No augmentation.
+
+Source: Knyazev et al. 2021 (arXiv 2110.13100), section 5.2. There the networks are larger (a ResNet-50 and more); these are
+such as two cores can train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import ghn_init
+from ghn_init.training.data import Images, load_images
+
+CONDITIONS = ("", "+orthogonal+noise")
+RATES, DECAYS, BATCH = (0.01, 0.03, 0.1), (1e-4, 1e-2), 64
+
+
+def resnet18(classes: int) -> nn.Module:
+    """timm's ResNet-18 with a quarter of the channels, and 3 × 3 in steps of two for a stem."""
+    model = timm.create_model("resnet18", num_classes=classes, channels=(16, 32, 64, 128))
+    stem: Any = ghn_init.small_images.adapt_stem_(model).conv1
+    stem.stride = (2, 2)
+    return model.to(memory_format=torch.channels_last)
+
+
+def vit(classes: int) -> nn.Module:
+    """timm's ViT-tiny with three of its twelve blocks, on 16 patches of 8 × 8 pixels."""
+    return timm.create_model("vit_tiny_patch16_224", num_classes=classes, img_size=32, patch_size=8, depth=3)
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {"resnet18": resnet18, "vit": vit}
+
+
+def digits() -> tuple[Images, Images]:
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, enlarged and in colour."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = torch.tensor(data.images, dtype=torch.float32)[:, None] * (255 / 16)
+    pixels = nn.functional.interpolate(grey, size=(32, 32), mode="bilinear").round().byte().expand(-1, 3, -1, -1).contiguous()
+    labels = torch.tensor(data.target)
+    train, test = _split(labels, 100)
+    known = Images.from_tensors(pixels[train], labels[train])
+    return known, Images.from_tensors(pixels[test], labels[test], like=known)
+
+
+def read(data: str) -> tuple[Images, Images]:
+    """Training and test images."""
+    if data == "digits":
+        return digits()
+    train = load_images(data, "train")
+    return train, load_images(data, "test", like=train)
+
+
+def _split(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
+    """Rows of so many of each class, in random order, and the others."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    chosen = torch.cat([order[labels[order] == label][:per_class] for label in labels.unique()])
+    chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(1))]
+    return chosen, order[~torch.isin(order, chosen)]
+
+
+def race(job: tuple[str, str], epochs: int, seeds: int, per_class: int, test_images: int) -> ghn_init.comparison.Comparison:
+    """One network on one data set, from every init."""
+    data, network = job
+    torch.set_num_threads(1)
+    train, test = read(data)
+    rows, _ = _split(train.labels, per_class)
+    fifth = len(rows) // 5
+    tuning = (_loader(train, rows[fifth:], shuffle=True), _loader(train, rows[:fifth]))
+    return ghn_init.compare(
+        functools.partial(NETWORKS[network], train.num_classes),
+        _loader(train, rows, shuffle=True),
+        _loader(test, torch.arange(min(test_images, len(test.labels)))),
+        ["default", *(ghn_init.DEFAULT + condition for condition in CONDITIONS)],
+        steps=epochs * len(rows) // BATCH,
+        seeds=seeds,
+        rates=RATES,
+        weight_decays=DECAYS,
+        tuning=tuning,
+        on_run=lambda run: print(*job, run, flush=True),
+    )
+
+
+def _loader(images: Images, rows: Tensor, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
+    data = TensorDataset(images.normalise(images.pixels[rows]), images.labels[rows])
+    return DataLoader(data, BATCH, shuffle, drop_last=shuffle)
+
+
+def main() -> None:
+    """Prints or writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--test-images", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    jobs = list(itertools.product(options.data, options.networks))
+    run = functools.partial(
+        race, epochs=options.epochs, seeds=options.seeds, per_class=options.per_class, test_images=options.test_images
+    )
+    with ProcessPoolExecutor(options.workers) as pool:
+        found = list(pool.map(run, jobs))
+    lines = ["| data | network | init | accuracy, % | learning rate | weight decay | winner |", "| --- " * 7 + "|"]
+    for (data, network), comparison in zip(jobs, found, strict=True):
+        for name in comparison.inits:
+            best = comparison.of(name)[0]
+            accuracy = f"{comparison.mean(name):.1f} ± {comparison.deviation(name):.1f}"
+            won = "yes" if comparison.winner == name else ""
+            lines.append(
+                f"| {Path(data).name} | {network} | {name} | {accuracy} | {best.lr:g} | {best.weight_decay:g} | {won} |"
+            )
+    names = " ".join(Path(data).name for data in options.data)
+    command = f"`python benchmarks/few_shot.py {names} --networks {' '.join(options.networks)}`"
+    setting = f"{options.per_class} images per class, {options.epochs} epochs, {options.seeds} seeds"
+    machine = f"one thread of an {platform.machine()} CPU for each race"
+    versions = f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
+    winner = "A winner is ahead of every other init by two standard errors of the differences"
+    note = f"{setting} (mean ± standard deviation), {machine}, {versions}. {winner}."
+    text = f"{command}: {note}\n\n" + "\n".join(lines) + "\n"
+    print(text)
+    if options.output:
+        options.output.write_text("# Few-shot fine-tuning\n\n" + text)
+
+
+if __name__ == "__main__":
+    main()
