@@ -1,4 +1,4 @@
-"""The table and the picture of the bundled checkpoint's card, from the files of `ghn-init evaluate`.
+"""The tables and the picture of the bundled checkpoint's card, from the files of `ghn-init evaluate`.
 
 python benchmarks/results_table.py docs/results/ghn2-cifar10-small*.json [--plot docs/results/ghn2-cifar10-small.png]
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 
 from ghn_init import deepnets
 from ghn_init.training.results import PUBLISHED, Evaluation, picture
@@ -25,7 +26,7 @@ MEANINGS = {
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--plot", type=Path)
@@ -38,6 +39,7 @@ def main() -> None:
     for path in options.files:
         found = Evaluation.resume(path, json.loads(path.read_text())["setting"])
         whole.results += found.results
+        whole.sgd += found.sgd
         for split in found.splits:
             single = split == "predefined"
             groups = {deepnets.PREDEFINED[k]: [k] for k in sorted(found.done(split))} if single else {split: None}
@@ -48,6 +50,13 @@ def main() -> None:
                 images = f"{found.setting['images']:,}"
                 cells = [MEANINGS[name], f"{values.mean:.1f}", *spread, str(len(values.values)), images, *published]
                 print("| " + " | ".join(cells) + " |")
+    if whole.sgd:
+        print("\n| of `test`, the networks that are cheapest to train | mean accuracy, % | networks |\n| --- | --- | --- |")
+        for steps in sorted({row.steps for row in whole.sgd}):
+            rows = [row for row in whole.sgd if row.steps == steps]
+            print(f"| trained by SGD for {steps:,} steps | {fmean(row.accuracy for row in rows):.1f} | {len(rows)} |")
+        same = whole.accuracies("test", [row.index for row in whole.sgd])
+        print(f"| predicted, not trained | {same.mean:.1f} | {len(same.values)} |")
     if options.plot:
         picture(whole, options.plot)
 

@@ -18,6 +18,7 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.training.data import Images, load_images
 from ghn_init.training.evaluate import Accuracies
 from ghn_init.training.evaluate import evaluate as evaluate_split
+from ghn_init.training.networks import Network
 from ghn_init.training.results import PUBLISHED, Evaluation, SGDResult, picture
 from ghn_init.training.sgd import sgd_accuracy
 
@@ -31,7 +32,7 @@ def evaluate(
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes")] = 1,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16 where it is faster")] = False,
-    sgd: Annotated[int, typer.Option(min=0, help="Train as many networks of the first split by SGD, to compare")] = 0,
+    sgd: Annotated[int, typer.Option(min=0, help="Train as many of the first split by SGD, the cheapest ones")] = 0,
     sgd_steps: Annotated[list[int] | None, typer.Option(min=1, help="Steps of SGD; may be given several times")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file; what is in it is not done again")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
@@ -48,12 +49,17 @@ def evaluate(
     found = Evaluation.resume(output, setting)
     splits = split or ["test"]
     for name in splits:
-        count = min(networks, len(deepnets.PREDEFINED)) if name == "predefined" else networks
-        _predicted(found, hypernetwork, test, name, count, workers, output)
-    _trained(found, train, test, splits[0], sgd, sgd_steps or [500, 2500], output)
+        _predicted(found, hypernetwork, test, name, _count(name, networks), workers, output)
+    if sgd:
+        chosen = _cheapest(splits[0], _count(splits[0], networks), test)[:sgd]
+        _trained(found, train, test, splits[0], chosen, sgd_steps or [500, 2500], output)
     _report(found)
     if plot is not None:
         picture(found, plot)
+
+
+def _count(split: str, networks: int) -> int:
+    return min(networks, len(deepnets.PREDEFINED)) if split == "predefined" else networks
 
 
 def _predicted(found: Evaluation, ghn: GHN, test: Images, split: str, count: int, workers: int, output: Path | None) -> None:
@@ -66,12 +72,21 @@ def _predicted(found: Evaluation, ghn: GHN, test: Images, split: str, count: int
             found.save(output)
 
 
+def _cheapest(split: str, count: int, images: Images) -> list[int]:
+    """Indices of a split's first networks, those first whose training costs least by estimate."""
+    size = images.pixels.shape[2]
+    with torch.device("meta"):
+        modules = [deepnets.network(split, index, images.num_classes, size) for index in range(count)]
+    costs = [Network.of(module, images.num_classes, size).seconds for module in modules]
+    return sorted(range(count), key=costs.__getitem__)
+
+
 def _trained(
-    found: Evaluation, train: Images, test: Images, split: str, count: int, steps: list[int], output: Path | None
+    found: Evaluation, train: Images, test: Images, split: str, indices: list[int], steps: list[int], output: Path | None
 ) -> None:
     """Adds networks trained by SGD that have no result yet."""
     known = {(r.split, r.index, r.steps) for r in found.sgd}
-    jobs = [(index, n) for index in range(count) for n in steps if (split, index, n) not in known]
+    jobs = [(index, n) for index in indices for n in steps if (split, index, n) not in known]
     with progress_bar(show=bool(jobs)) as bar:
         for index, n in bar.track(jobs, description="SGD"):
             torch.manual_seed(index)
