@@ -1,10 +1,11 @@
 """The published few-shot protocol: fine-tuning on 100 images per class, default init against predicted parameters.
 
-    python benchmarks/few_shot.py DATA [DATA …] [-o docs/few_shot.md] [--networks resnet18 vit] [--workers 2]
+    python benchmarks/few_shot.py DATA [DATA …] [-o docs/few_shot.md] [--networks resnet18 vit] [--epochs 5 50] [--workers 2]
 
 DATA is `digits` (scikit-learn's, as 32 px colour images), or a folder or hub data set as `ghn-init train` takes it. For each
 init, learning rate and weight decay are chosen on a fifth of the 1,000 training images after training on the rest; then it is
-trained on all of them for 50 epochs, with each seed, and tested on images that nothing was chosen on. No augmentation.
+trained on all of them for 50 epochs, with each seed, and tested on images that nothing was chosen on. No augmentation. The same
+with five epochs shows what an init is worth where there is little time as well.
 
 Source: Knyazev et al. 2021 (arXiv 2110.13100), section 5.2. There the networks are larger (a ResNet-50 and more); these are
 such as two cores can train.
@@ -78,15 +79,17 @@ def _split(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
     return chosen, order[~torch.isin(order, chosen)]
 
 
-def race(job: tuple[str, str], epochs: int, seeds: int, per_class: int, test_images: int) -> ghn_init.comparison.Comparison:
+def race(
+    job: tuple[str, str, int], seeds: int, per_class: int, test_images: int, plots: Path | None
+) -> ghn_init.comparison.Comparison:
     """One network on one data set, from every init."""
-    data, network = job
+    data, network, epochs = job
     torch.set_num_threads(1)
     train, test = read(data)
     rows, _ = _split(train.labels, per_class)
     fifth = len(rows) // 5
     tuning = (_loader(train, rows[fifth:], shuffle=True), _loader(train, rows[:fifth]))
-    return ghn_init.compare(
+    found = ghn_init.compare(
         functools.partial(NETWORKS[network], train.num_classes),
         _loader(train, rows, shuffle=True),
         _loader(test, torch.arange(min(test_images, len(test.labels)))),
@@ -98,6 +101,9 @@ def race(job: tuple[str, str], epochs: int, seeds: int, per_class: int, test_ima
         tuning=tuning,
         on_run=lambda run: print(*job, run, flush=True),
     )
+    if plots is not None:
+        ghn_init.comparison.draw(found, plots / f"few-shot-{Path(data).name}-{network}-{epochs}.png")
+    return found
 
 
 def _loader(images: Images, rows: Tensor, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
@@ -111,30 +117,30 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[5, 50])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--test-images", type=int, default=2000)
+    parser.add_argument("--plots", type=Path, help="a folder for pictures of the curves")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    jobs = list(itertools.product(options.data, options.networks))
-    run = functools.partial(
-        race, epochs=options.epochs, seeds=options.seeds, per_class=options.per_class, test_images=options.test_images
-    )
+    jobs = list(itertools.product(options.data, options.networks, options.epochs))
+    fixed = {name: getattr(options, name) for name in ("seeds", "per_class", "test_images", "plots")}
+    run = functools.partial(race, **fixed)
     with ProcessPoolExecutor(options.workers) as pool:
         found = list(pool.map(run, jobs))
-    lines = ["| data | network | init | accuracy, % | learning rate | weight decay | winner |", "| --- " * 7 + "|"]
-    for (data, network), comparison in zip(jobs, found, strict=True):
+    lines = ["| data | network | epochs | init | accuracy, % | learning rate | weight decay | winner |", "| --- " * 8 + "|"]
+    for (data, network, length), comparison in zip(jobs, found, strict=True):
         for name in comparison.inits:
             best = comparison.of(name)[0]
             accuracy = f"{comparison.mean(name):.1f} ± {comparison.deviation(name):.1f}"
             won = "yes" if comparison.winner == name else ""
-            lines.append(
-                f"| {Path(data).name} | {network} | {name} | {accuracy} | {best.lr:g} | {best.weight_decay:g} | {won} |"
-            )
+            cells = (Path(data).name, network, length, name, accuracy, f"{best.lr:g}", f"{best.weight_decay:g}", won)
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
     names = " ".join(Path(data).name for data in options.data)
-    command = f"`python benchmarks/few_shot.py {names} --networks {' '.join(options.networks)}`"
-    setting = f"{options.per_class} images per class, {options.epochs} epochs, {options.seeds} seeds"
+    epochs = " ".join(map(str, options.epochs))
+    command = f"`python benchmarks/few_shot.py {names} --networks {' '.join(options.networks)} --epochs {epochs}`"
+    setting = f"{options.per_class} images per class, {options.seeds} seeds"
     machine = f"one thread of an {platform.machine()} CPU for each race"
     versions = f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
     winner = "A winner is ahead of every other init by two standard errors of the differences"
