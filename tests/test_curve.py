@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ghn_init.training.curve import CurveLog, Progress, draw
+from ghn_init.training.curve import CurveLog, Progress, draw, medians
 
 
 def log(path: Path, first: int, last: int) -> None:
@@ -38,6 +38,10 @@ def test_a_picture_of_few_steps(tmp_path: Path) -> None:
     log(tmp_path / "log.csv", 0, 3)
     draw(tmp_path / "log.csv", tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_huge_loss_does_not_hide_the_others() -> None:
+    assert medians([1.0, 900.0, 2.0, 3.0, 3.0, 4.0, 5.0], 3) == [2.0, 3.0]
 
 
 def test_tensorboard_gets_every_step(tmp_path: Path) -> None:

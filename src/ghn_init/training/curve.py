@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 COLUMNS = ("step", "loss", "accuracy", "lr", "networks_per_second", "seconds")
@@ -73,7 +74,10 @@ def _board(folder: Path) -> Any:
 
 
 def draw(path: Path, picture: Path, window: int = 200) -> None:
-    """Draws accuracy and loss of a curve against the step, as means over `window` steps. Needs the extra `viz`."""
+    """Draws accuracy and loss of a curve against the step, as medians over `window` steps. Needs the extra `viz`.
+
+    A mean would show the loss of the one network in a hundred that has a loss of hundreds.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -85,12 +89,13 @@ def draw(path: Path, picture: Path, window: int = 200) -> None:
     FigureCanvasAgg(figure)
     for axes, column, label in zip(figure.subplots(1, 2), ("accuracy", "loss"), ("accuracy, %", "loss, nats"), strict=True):
         factor = 100 if column == "accuracy" else 1
-        axes.plot(steps, [factor * value for value in _means([float(row[column]) for row in rows], window)], color="#1f6f8b")
-        axes.set(xlabel=f"step (means over {window})", ylabel=label)
+        axes.plot(steps, medians([factor * float(row[column]) for row in rows], window), color="#1f6f8b")
+        axes.set(xlabel=f"step (medians over {window})", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.savefig(picture, dpi=150)
 
 
-def _means(values: Sequence[float], window: int) -> list[float]:
-    return [sum(values[k : k + window]) / window for k in range(0, len(values) - window + 1, window)]
+def medians(values: Sequence[float], window: int) -> list[float]:
+    """Of each `window` values; what is left over at the end is left out."""
+    return [median(values[k : k + window]) for k in range(0, len(values) - window + 1, window)]
