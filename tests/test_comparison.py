@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -161,6 +161,72 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
     assert found.of("one")[0].accuracies == found.of("two")[0].accuracies
 
 
+def test_the_optimizers_own_momentum_and_groups_stay() -> None:
+    seen: list[list[tuple[float, float]]] = []
+
+    class Noted(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:
+            seen.append([(group["momentum"], group["lr"]) for group in self.param_groups])
+            super().step()
+
+    def noted(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        first, *others = parameters
+        return Noted([{"params": [first], "lr": lr / 10}, {"params": others}], lr, momentum=0.3)
+
+    def adagrad(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        return torch.optim.Adagrad(parameters, lr)  # has no momentum
+
+    for optimizer in (noted, adagrad):
+        ghn_init.compare(
+            tiny, loader(True), loader(False), ["default", "orthogonal"],
+            steps=11, seeds=1, rates=(0.1,), checks=1, optimizer=optimizer,
+        )  # fmt: skip
+    assert {momentum for groups in seen for momentum, _ in groups} == {0.3}
+    first, others = (max(groups[k][1] for groups in seen) for k in (0, 1))
+    assert others == pytest.approx(0.1, rel=0.05)
+    assert first == pytest.approx(others / 10)
+
+
+def test_answers_that_are_no_numbers_are_wrong_answers() -> None:
+    class Broken(Tiny):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * math.nan
+
+    first = [(torch.randn(8, 3, 16, 16), torch.zeros(8, dtype=torch.long))]
+    twins = {"one": comparison.named("default"), "two": comparison.named("default")}
+    found = ghn_init.compare(lambda: Broken(1, 8), first, first, twins, steps=1, seeds=1, rates=(0.1,))
+    assert {run.final for run in found.runs} == {0.0}
+
+
+def test_a_race_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    ghn_init.compare(tiny, loader(True), loader(False), ["default", "orthogonal"], steps=1, seeds=1, rates=(0.1,))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_models_that_cannot_race() -> None:
+    def race(make: Callable[[], nn.Module]) -> None:
+        ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"], steps=1, seeds=1, rates=(0.1,))
+
+    same = tiny()
+    with pytest.raises(ComparisonError, match="every run gets the same Tiny, trained by the run before; make a new model"):
+        race(lambda: same)
+    with pytest.raises(ComparisonError, match=r"Conv2d fails on images of shape \(16, 3, 16, 16\) \(RuntimeError: .*channels"):
+        race(lambda: nn.Conv2d(5, 3, 3))
+    with pytest.raises(ComparisonError, match="Pair gives a tuple; a race needs one tensor of logits"):
+        race(Pair)
+
+
+class Pair(Tiny):
+    def __init__(self) -> None:
+        super().__init__(1, 8)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        return super().forward(x), x
+
+
 def runs(name: str, *finals: float) -> list[Run]:
     return [Run(name, 0.1, 0.0, seed, (5,), (final,)) for seed, final in enumerate(finals)]
 
@@ -180,6 +246,10 @@ def test_the_winner_by_hand() -> None:
         ({"steps": 0}, "0 steps"),
         ({"rates": ()}, "0 learning rates"),
         ({"weight_decays": ()}, "0 weight decays"),
+        ({"checks": 0}, "0 checks"),
+        ({"rates": (0.1, -1.0)}, r"learning rates \[0.1, -1.0\], weight decays \[0.0005\]: expected finite"),
+        ({"rates": (math.nan,)}, r"learning rates \[nan\]"),
+        ({"weight_decays": (-0.1,)}, r"weight decays \[-0.1\]"),
         ({"train_loader": []}, "training loader has no batches"),
         ({"val_loader": []}, "validation loader has no batches"),
     ],

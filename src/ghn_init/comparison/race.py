@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -121,27 +122,30 @@ def compare(
     device: torch.device | str = "cpu",
     on_run: Callable[[Run], None] | None = None,
 ) -> Comparison:
-    """Trains a model briefly from each init and says which one is ahead, if any.
+    """Trains a model briefly from each init and says which one is ahead, if any. PyTorch's random state stays as it was.
 
     Args:
-        make_model: Builds the model, with its own random init.
+        make_model: Builds the model, with its own random init; a new one each time.
         train_loader: Yields (images, labels); shuffled by PyTorch's generator, which is seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, or a hypernetwork and a condition such as
             `ghn2-cifar10-small+noise`), or a mapping of names to functions of (model, seed). By default all that suit.
-        steps: Of training, one-cycle.
+        steps: Of training, with one cycle of the learning rate; momentum stays as it is.
         seeds: Races that count, at each init's best learning rate and weight decay.
         rates: Peak learning rates to choose from, for each init with one seed that does not count.
         weight_decays: Likewise; each is tried with each rate.
         tuning: Training and validation data for that choice: parts of the training data where `val_loader` shall be a test
             that nothing was chosen on. By default the two loaders above.
         checks: How often a run is validated, evenly spread, the last time at its end.
-        optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
+        optimizer: (parameters, learning rate, weight decay) → optimiser, whose groups have their peak rates; by default SGD
+            with momentum 0.9.
         device: Where it trains.
         on_run: Called after each run.
 
     Raises:
-        ComparisonError: Fewer than two inits, nothing to train on or to validate with, or an init that doesn't suit the model.
+        ComparisonError: Fewer than two inits, settings that no race can have, nothing to train on or to validate with, an init
+            that doesn't suit the model, or a model that is not made anew or gives no logits for the images.
+        GHNInitError: As in `ghn_init.initialize`.
 
     Example:
         >>> import ghn_init, torch
@@ -152,21 +156,33 @@ def compare(
     """
     chosen = _inits(make_model, inits)
     settings = list(product(rates, weight_decays))
-    if len(chosen) < 2 or steps < 1 or seeds < 1 or not settings:
+    if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(
-            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {len(rates)} learning rates, {len(weight_decays)} weight "
-            f"decays: a race needs two inits and at least one of each of the others."
+            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {checks} checks, {len(rates)} learning rates, "
+            f"{len(weight_decays)} weight decays: a race needs two inits and at least one of each of the others."
+        )
+    if not all(0 < lr < math.inf and 0 <= decay < math.inf for lr, decay in settings):
+        raise ComparisonError(
+            f"learning rates {list(rates)}, weight decays {list(weight_decays)}: expected finite numbers, rates above 0 and "
+            f"decays of at least 0."
         )
     make_optimizer = optimizer or _sgd
+    former: weakref.ref[nn.Module] | None = None
 
     def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
+        nonlocal former
         torch.manual_seed(seed)
         model = make_model()
+        if former is not None and former() is model:
+            raise ComparisonError(
+                f"every run gets the same {type(model).__name__}, trained by the run before; make a new model each time."
+            )
+        former = weakref.ref(model)
         chosen[name](model, seed)
         model = model.to(device)
         torch.manual_seed(seed)  # the same batches, whatever the init drew
         own = make_optimizer(model.parameters(), *setting)
-        found = Run(name, *setting, seed, *_train(model, *loaders, own, setting[0], steps, checks))
+        found = Run(name, *setting, seed, *_train(model, *loaders, own, steps, checks))
         if on_run is not None:
             on_run(found)
         return found
@@ -174,12 +190,13 @@ def compare(
     data = (train_loader, val_loader)
     best = dict.fromkeys(chosen, settings[0])
     tried: list[Run] = []
-    if len(settings) > 1:
-        tried = [run(name, setting, TUNING_SEED, tuning or data) for name in chosen for setting in settings]
-        for name in chosen:
-            first = max((r for r in tried if r.init == name), key=lambda r: r.final)
-            best[name] = (first.lr, first.weight_decay)
-    counting = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        if len(settings) > 1:
+            tried = [run(name, setting, TUNING_SEED, tuning or data) for name in chosen for setting in settings]
+            for name in chosen:
+                first = max((r for r in tried if r.init == name), key=lambda r: r.final)
+                best[name] = (first.lr, first.weight_decay)
+        counting = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
     return Comparison(tuple(counting), tuple(tried))
 
 
@@ -199,12 +216,12 @@ def _train(
     train_loader: Loader,
     val_loader: Loader,
     optimizer: torch.optim.Optimizer,
-    lr: float,
     steps: int,
     checks: int,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Steps and accuracies of one run; a run that diverges stays at what it was then worth."""
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=max(steps, 2), cycle_momentum=False)
     device = next(model.parameters()).device
     marks = sorted({max(round(steps * (k + 1) / checks), 1) for k in range(checks)})
     accuracies = []
@@ -212,7 +229,7 @@ def _train(
     for step in range(1, steps + 1):
         model.train()
         images, labels = next(batches)
-        loss = F.cross_entropy(model(images.to(device)), labels.to(device))
+        loss = F.cross_entropy(_logits(model, images.to(device)), labels.to(device))
         optimizer.zero_grad()
         if torch.isfinite(loss):
             loss.backward()
@@ -221,6 +238,19 @@ def _train(
         if step in marks:
             accuracies.append(_accuracy(model, val_loader, device))
     return tuple(marks), tuple(accuracies)
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    try:
+        logits = model(images)
+    except Exception as error:  # whatever the model's forward raises
+        raise ComparisonError(
+            f"{type(model).__name__} fails on images of shape {tuple(images.shape)} ({type(error).__name__}: {error}); make it "
+            f"for their size, or resize them."
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise ComparisonError(f"{type(model).__name__} gives a {type(logits).__name__}; a race needs one tensor of logits.")
+    return logits
 
 
 def _endless(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
@@ -238,7 +268,9 @@ def _accuracy(model: nn.Module, loader: Loader, device: torch.device) -> float:
     model.eval()
     right = total = 0
     for images, labels in loader:
-        right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+        logits = _logits(model, images.to(device))
+        told = ~logits.isnan().any(1)  # argmax would take NaN for the first class
+        right += int((told & (logits.argmax(1) == labels.to(device))).sum())
         total += len(labels)
     if not total:
         raise ComparisonError("the validation loader has no batches; pass one that can be iterated again and again.")
