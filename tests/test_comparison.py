@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -71,6 +72,37 @@ def test_mimetic_products_look_like_identities() -> None:
         comparison.mimetic(tiny(), 0)
 
 
+class Attention(nn.Module):
+    """The layers of an attention, run one after the other."""
+
+    def __init__(self, qkv: int = 24, inner: int = 8, heads: int = 2, head_first: bool = False) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.num_heads, self.head_first = nn.Linear(8, qkv), nn.Linear(inner, 8), heads, head_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(self.qkv(x)[..., : self.proj.in_features])
+
+
+@pytest.mark.parametrize("other", [{"qkv": 48}, {"qkv": 40, "inner": 16}, {"heads": 3}, {"heads": None}, {"head_first": True}])
+def test_attention_of_other_shapes_is_not_made_mimetic(other: dict[str, Any]) -> None:
+    model = nn.Sequential(Attention(**other))
+    assert "mimetic" not in comparison.applicable(model)
+    with pytest.raises(ComparisonError, match="Sequential has no attention with square `qkv` and `proj`, and `num_heads`"):
+        comparison.mimetic(model, 0)
+    mixed = nn.Sequential(Attention(**other), Attention())
+    before = [p.detach().clone() for p in mixed.parameters()]
+    assert "mimetic" in comparison.applicable(mixed)
+    comparison.mimetic(mixed, 0)
+    changed = [not torch.equal(p, q) for p, q in zip(mixed.parameters(), before, strict=True)]
+    assert changed == [False] * 4 + [True, False, True, False]
+
+
+def test_positions_without_class_token_become_sinusoidal() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, img_size=32, embed_dim=24, no_embed_class=True)
+    comparison.mimetic(model, 0)
+    torch.testing.assert_close(model.pos_embed[0].detach().square().sum(1), torch.full((4,), 12.0))
+
+
 def test_what_suits_a_model() -> None:
     own = [ghn_init.DEFAULT, f"{ghn_init.DEFAULT}+noise", f"{ghn_init.DEFAULT}+orthogonal+noise"]
     assert comparison.applicable(tiny()) == ["default", "orthogonal", *own]
@@ -87,6 +119,8 @@ def test_names_with_conditions() -> None:
     raw, noisy = (model[0].weight.detach() for model in models)
     assert torch.equal(raw[:64], raw[64:])  # tiled
     assert not torch.equal(noisy[:64], noisy[64:])
+    with pytest.raises(ComparisonError, match="has the condition 'twice'; expected one of orthogonal, noise, orth"):
+        comparison.named(f"{ghn_init.DEFAULT}+twice")
 
 
 def worst(model: nn.Module, seed: int) -> None:

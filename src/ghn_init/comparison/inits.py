@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ghn_init.api import initialize
 from ghn_init.checkpoint import bundled, load
+from ghn_init.conditioning import Kind
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.tracing.trace import trace
@@ -76,15 +77,30 @@ def mimetic(model: nn.Module, seed: int, query_key: float = 0.7, value_projectio
     Raises:
         ComparisonError: The model has no such attention.
     """
-    blocks = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), nn.Linear) and hasattr(m, "num_heads")]
+    blocks = _plain_attention(model)
     if not blocks:
-        raise ComparisonError(f"{type(model).__name__} has no attention with `qkv`, `proj` and `num_heads`.")
+        raise ComparisonError(f"{type(model).__name__} has no attention with square `qkv` and `proj`, and `num_heads`.")
     with torch.no_grad():
         for block in blocks:
             _mimetic_block(block, query_key, value_projection)
         embedding = getattr(model, "pos_embed", None)
         if isinstance(embedding, nn.Parameter):
-            _sinusoidal_(embedding, getattr(model, "num_prefix_tokens", 0))
+            prefix = 0 if getattr(model, "no_embed_class", False) else getattr(model, "num_prefix_tokens", 0)
+            _sinusoidal_(embedding, prefix)
+
+
+def _plain_attention(model: nn.Module) -> list[nn.Module]:
+    """Modules whose `qkv` stacks queries, keys and values of the width of their inputs, heads side by side."""
+    return [module for module in model.modules() if _is_plain_attention(module)]
+
+
+def _is_plain_attention(module: Any) -> bool:
+    qkv, proj, heads = (getattr(module, name, None) for name in ("qkv", "proj", "num_heads"))
+    if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear) and isinstance(heads, int)):
+        return False
+    D = qkv.in_features
+    fits = qkv.out_features == 3 * D and (proj.in_features, proj.out_features) == (D, D) and D % heads == 0
+    return fits and not getattr(module, "head_first", False)  # timm's MaxViT stacks q, k and v head by head
 
 
 def _mimetic_block(block: Any, query_key: float, value_projection: float) -> None:
@@ -132,10 +148,13 @@ def named(name: str) -> Init:
 
     Raises:
         CheckpointError: Neither.
+        ComparisonError: No such condition.
     """
     if name in CLASSICAL:
         return CLASSICAL[name]
-    checkpoint, _, condition = name.partition("+")
+    checkpoint, plus, condition = name.partition("+")
+    if plus and condition not in get_args(Kind):
+        raise ComparisonError(f"{name!r} has the condition {condition!r}; expected one of {', '.join(get_args(Kind))}.")
     return predicted(load(checkpoint), condition or "none")
 
 
@@ -145,7 +164,7 @@ def applicable(model: nn.Module) -> list[str]:
     if residual_norms(model):
         names.append("zero-gamma")
     names.append("orthogonal")
-    if any(isinstance(getattr(m, "qkv", None), nn.Linear) for m in model.modules()):
+    if _plain_attention(model):
         names.append("mimetic")
     for checkpoint in bundled():
         names += [checkpoint, f"{checkpoint}+noise", f"{checkpoint}+orthogonal+noise"]
