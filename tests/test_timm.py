@@ -189,9 +189,13 @@ def test_what_timm_could_not_load_is_not_exported(ghn: GHN, tmp_path: Path) -> N
     changed.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     with pytest.raises(
         ModelSpecError,
-        match=r"timm would make \(64, 3, 7, 7\) of its configuration for 'conv1.weight' of shape \(64, 3, 3, 3\)",
+        match=r"timm would make \(64, 3, 7, 7\) of its configuration for 'conv1.weight', which is \(64, 3, 3, 3\) in the model",
     ):
         ghn_init.timm.export(changed, tmp_path)
+    beheaded = create(num_classes=10, ghn=ghn)
+    beheaded.fc = nn.Identity()
+    with pytest.raises(ModelSpecError, match=r"timm would make \(10, 512\) .* 'fc.weight', which is nothing in the model"):
+        ghn_init.timm.export(beheaded, tmp_path)
     with pytest.raises(ModelSpecError, match="can't write the configuration of ResNet .*serializable.*pass model_args="):
         ghn_init.timm.export(create(ghn=ghn, act_layer=nn.ReLU), tmp_path, model_args={"act_layer": nn.ReLU})
     assert list(tmp_path.iterdir()) == []

@@ -90,11 +90,12 @@ def _check(folder: str, model: nn.Module) -> None:
     """Refuses a folder from which timm would make another model: a timm that doesn't write arguments down, a changed model."""
     with torch.device("meta"):
         again = build_timm(f"local-dir:{folder}", {}).state_dict()
-    for name, tensor in model.state_dict().items():
-        made = tuple(again[name].shape) if name in again else "nothing"
-        if made != tuple(tensor.shape):
+    own = model.state_dict()
+    for name in own | again:
+        made, there = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (again, own))
+        if made != there:
             raise ModelSpecError(
-                f"timm would make {made} of its configuration for '{name}' of shape {tuple(tensor.shape)}; pass the arguments "
+                f"timm would make {made} of its configuration for '{name}', which is {there} in the model; pass the arguments "
                 f"that the model was made with: model_args={{'in_chans': …, 'img_size': …}}. A model that was changed after "
                 f"timm made it can't be exported."
             )
