@@ -99,6 +99,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert curves[0] == curves[1]
 
 
+def test_fewer_steps_than_a_run_has_taken_do_not_take_it_back(tmp_path: Path) -> None:
+    before = train(tmp_path)
+    after = train(tmp_path, steps=2)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    seen: list[int] = []
+    train(tmp_path, steps=5, on_step=lambda progress: seen.append(progress.step))
+    assert seen == [5]
+
+
 def test_loss_falls_on_an_easy_task(tmp_path: Path) -> None:
     losses = []
     train(tmp_path, steps=40, lr=1e-2, warmup=5, meta_batch=4, on_step=lambda p: losses.append(p.loss))

@@ -166,7 +166,7 @@ def train(
                 save_state(state, step + 1, description, model, average, optimizers)
                 saved = now
     if workers.leads:
-        save_state(state, recipe.steps, description, model, average, optimizers)
+        save_state(state, max(first, recipe.steps), description, model, average, optimizers)
         average.save_pretrained(folder)
         _draw(folder)
     workers.wait()  # the files are there when train() returns, in every process
