@@ -85,6 +85,23 @@ def test_fine_tune_sees_the_images_of_some_classes_only() -> None:
     assert all(0 < size < 24 for size in sizes)
 
 
+def test_fine_tune_copes_with_many_classes_and_few_images() -> None:
+    network, parameters, run = setting()
+    seen: list[int] = []
+
+    def counted(p: dict[str, Tensor], x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return run(p, x)
+
+    pixels = torch.randn(6, 3, 16, 16)
+    batches = [(pixels[k : k + 2], torch.tensor([40 + k, 41 + k])) for k in (0, 2, 4)]  # no class twice
+    for seed in range(5):
+        loss, accuracy = FineTune(steps=2, classes=2)(network, counted, parameters, batches, seed)  # type: ignore[arg-type]
+        assert torch.isfinite(loss)
+        assert 0 <= accuracy <= 1
+    assert set(seen) == {2}
+
+
 def test_a_hypernetwork_is_trained_for_fine_tuning(tmp_path: Path) -> None:
     """Its classification head stays as it was: users bring their own."""
     torch.manual_seed(0)

@@ -75,7 +75,8 @@ class FineTune:
     Attributes:
         steps: Of SGD, each on a batch of its own.
         lr: Their learning rate.
-        classes: How many classes a task has; the others' images are left out.
+        classes: How many classes a task has, drawn of those that the batches show; the others' images are left out, and
+            batches that keep fewer than two. Where all do, their images make the one batch that judges the predictions.
         label_smoothing: As in `ZeroShot`.
     """
 
@@ -100,10 +101,11 @@ class FineTune:
             fan_in = tuned[name].shape[1] if tuned[name].dim() > 1 else 0
             fresh = torch.randn(tuned[name].shape, generator=generator) * (fan_in**-0.5 if fan_in else 0.0)
             tuned[name] = fresh.to(tuned[name]).requires_grad_()
-        known = int(max(labels.max() for _, labels in batches)) + 1
-        chosen = torch.randperm(known, generator=generator)[: self.classes]
+        shown = torch.cat([labels for _, labels in batches]).unique()
+        chosen = shown[torch.randperm(len(shown), generator=generator).to(shown.device)][: self.classes]
         tasks = [_of_classes(pixels, labels, chosen) for pixels, labels in batches]
-        *support, query = [task for task in tasks if len(task[1]) > 1] or [(batches[0][0], batches[0][1])]
+        together = torch.cat([pixels for pixels, _ in tasks]), torch.cat([labels for _, labels in tasks])
+        *support, query = [task for task in tasks if len(task[1]) > 1] or [together]
         for pixels, labels in support:
             gradients = torch.autograd.grad(self._loss(run(tuned, pixels), labels), list(tuned.values()), allow_unused=True)
             with torch.no_grad():
