@@ -56,6 +56,23 @@ def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
         load_images(tmp_path, "test")
 
 
+def test_images_that_come_class_by_class_are_shuffled(tmp_path: Path) -> None:
+    """Networks are evaluated on the first images, and with the statistics of batches."""
+    datasets = pytest.importorskip("datasets")
+    pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 3, 8, 8)
+    labels = [0] * 20 + [1] * 20
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=2)})
+    for name, rows in (("train", [*range(20, 40), *range(20)]), ("test", [39, *range(20), *range(20, 39)])):
+        columns = {"img": [pixels[k].permute(1, 2, 0).numpy() for k in rows], "label": [labels[k] for k in rows]}
+        datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{name}.parquet")
+    mixed, kept = load_images(tmp_path, "train"), load_images(tmp_path, "test")
+    assert 3 < mixed.labels[:20].sum() < 17
+    assert torch.equal(mixed.labels, (mixed.pixels[:, 0, 0, 0] >= 20).long())
+    assert sorted(mixed.pixels[:, 0, 0, 0].tolist()) == list(range(40))
+    assert torch.equal(load_images(tmp_path, "train").labels, mixed.labels)
+    assert kept.labels.tolist() == [1] + [0] * 20 + [1] * 19
+
+
 def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
@@ -92,6 +109,7 @@ def test_folders_of_classes_are_read_and_resized(tmp_path: Path) -> None:
         load_images(tmp_path, "train")
     images = load_images(tmp_path, "train", image_size=16)
     assert images.pixels.shape == (4, 3, 16, 16)
-    assert images.labels.tolist() == [0, 0, 1, 1]
-    assert images.pixels[0, 0].min() == 255
+    assert sorted(images.labels.tolist()) == [0, 0, 1, 1]
+    red, blue = images.pixels[:, 0, 0, 0], images.pixels[:, 2, 0, 0]
+    assert torch.equal(images.labels, (blue > red).long())
     assert load_images(tmp_path, "test", like=images).pixels.shape == (4, 3, 16, 16)

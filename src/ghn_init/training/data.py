@@ -104,7 +104,7 @@ def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def load_images(source: str | Path, split: str, like: Images | None = None, image_size: int | None = None) -> Images:
-    """Reads a split of an image classification data set with `datasets`.
+    """Reads a split of an image classification data set with `datasets`; one that is sorted by class is shuffled.
 
     Args:
         source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema (an
@@ -131,7 +131,16 @@ def load_images(source: str | Path, split: str, like: Images | None = None, imag
     sizes = {tuple(image.shape[1:]) for image in pixels}
     if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
         raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
-    return Images.from_tensors(torch.stack(pixels), torch.tensor(data[labels[0]]), like)
+    chosen = torch.tensor(data[labels[0]])
+    order = _mixed(chosen)
+    return Images.from_tensors(torch.stack(pixels)[order], chosen[order], like)
+
+
+def _mixed(labels: Tensor) -> Tensor:
+    """The order as it is; a random one where it goes class by class, whose first images or batches would be of one class."""
+    in_order = torch.arange(len(labels))
+    by_class = int(labels.diff().count_nonzero()) + 1 == len(labels.unique())
+    return in_order[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))] if by_class else in_order
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:
