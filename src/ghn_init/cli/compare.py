@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import comparison, model_spec
-from ghn_init.cli.console import app, err, out, progress_bar
+from ghn_init.cli.console import app, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
 from ghn_init.training.data import Images, load_images
@@ -24,7 +24,7 @@ def compare(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
     init: Annotated[list[str] | None, typer.Option(help="default, zero-gamma, orthogonal, mimetic, GHN, GHN+CONDITION")] = None,
     images: Annotated[int, typer.Option(min=2, help="Training images")] = 1000,
-    val_images: Annotated[int, typer.Option(min=1, help="Validation images, from the end of the training split")] = 1000,
+    val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
     small: Annotated[bool, typer.Option("--small-stem", help="Adapt the stem to images of a few dozen pixels")] = False,
     steps: Annotated[int, typer.Option(min=1)] = 100,
@@ -38,6 +38,7 @@ def compare(
 
     It is tuned on a fifth of the training images, which training then leaves out; validation images decide the race alone.
     """
+    check_picture(plot)
     with err.status("reading images"):
         whole = load_images(data, "train", image_size=image_size)
     if len(whole.labels) < images + val_images:
@@ -58,7 +59,7 @@ def compare(
         task = bar.add_task("", total=len(names) * (seeds + (settings if settings > 1 else 0)))
 
         def show(run: comparison.Run) -> None:
-            bar.update(task, advance=1, description=f"{run.init}, learning rate {run.lr:g}: {run.final:.1f} %")
+            bar.update(task, advance=1, description=f"{escape(run.init)}, learning rate {run.lr:g}: {run.final:.1f} %")
 
         found = comparison.compare(
             make,

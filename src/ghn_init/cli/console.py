@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 try:
@@ -24,6 +26,8 @@ app = typer.Typer(
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
 Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or published name, folder, file or hub id")]
 
 
@@ -33,6 +37,27 @@ def table(*columns: str) -> Table:
     for column in columns[1:]:
         made.add_column(column, justify="right" if column != "for example" else "left")
     return made
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Refuses a file that could not be written at the end of a long command."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder", param_hint=option)
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=option)
+
+
+def check_picture(path: Path | None) -> None:
+    """Likewise a picture."""
+    check_file(path, "--plot")
+    if path is None:
+        return
+    if path.suffix not in PICTURES:
+        raise typer.BadParameter(f"{path} ends in none of {', '.join(PICTURES)}", param_hint="--plot")
+    if find_spec("matplotlib") is None:
+        raise typer.BadParameter("pictures need matplotlib: pip install 'ghn_init[viz]'", param_hint="--plot")
 
 
 def progress_bar(text: str = "{task.description}", show: bool = True) -> Progress:

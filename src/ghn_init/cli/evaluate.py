@@ -11,7 +11,7 @@ import typer
 
 import ghn_init
 from ghn_init import deepnets
-from ghn_init.cli.console import Checkpoint, app, err, out, progress_bar
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.errors import TrainingError
 from ghn_init.hypernetwork.ghn import GHN
@@ -38,6 +38,8 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
 ) -> None:
     """Measures accuracies of predicted parameters, without any training, on unseen networks of DeepNets-1M."""
+    check_file(output, "--output")
+    check_picture(plot)
     hypernetwork = ghn_init.load(ghn)
     with err.status("reading images"):
         train = load_images(data, "train")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, out
+from ghn_init.cli.console import Checkpoint, app, check_file, out
 from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
 
 
@@ -31,10 +31,7 @@ def init(
     """Initialises a model and writes its state dict."""
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
-    if output.is_dir():
-        raise typer.BadParameter(f"{output} is a folder", param_hint="--output")
-    if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {output.absolute().parent} does not exist", param_hint="--output")
+    check_file(output, "--output")
     torch.manual_seed(seed)
     prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
     temporary = output.with_name(output.name + ".tmp")
