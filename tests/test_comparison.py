@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,16 @@ def test_a_race_is_fair_and_has_a_winner() -> None:
 def test_learning_rate_and_weight_decay_are_chosen_on_data_of_their_own() -> None:
     images = colours()
     swapped = torch.utils.data.TensorDataset(images.normalise(images.pixels), (images.labels + 1) % 3)
+    used: list[str] = []
+
+    def noted(name: str, batches: Iterable[Any]) -> Iterable[Any]:
+        class Noted:
+            def __iter__(self) -> Iterator[Any]:
+                used.append(name)
+                yield from batches
+
+        return Noted()
+
     seen: list[float] = []
 
     def optimizer(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -163,18 +173,23 @@ def test_learning_rate_and_weight_decay_are_chosen_on_data_of_their_own() -> Non
     inits = {"default": comparison.named("default"), "zeros": worst}
     found = ghn_init.compare(
         tiny,
-        loader(True),
-        loader(False),
+        noted("data", loader(True)),
+        noted("data", loader(False)),
         inits,
         steps=30,
         seeds=1,
         rates=(1e-6, 0.1),
         weight_decays=(0.0, 0.5),
-        tuning=(loader(True), torch.utils.data.DataLoader(swapped, 16)),  # what is learnt is wrong there: better not to learn
+        tuning=(
+            noted("own", loader(True)),
+            noted("own", torch.utils.data.DataLoader(swapped, 16)),
+        ),  # what is learnt is wrong there: better not to learn
         optimizer=optimizer,
     )
     assert [(run.lr, run.weight_decay) for run in found.tuning[:4]] == [(1e-6, 0.0), (1e-6, 0.5), (0.1, 0.0), (0.1, 0.5)]
     assert found.of("default")[0].lr == 1e-6
+    assert used == sorted(used, key=["own", "data"].index)
+    assert used.count("own") == 4 * used.count("data") > 0
     assert seen == [run.weight_decay for run in (*found.tuning, *found.runs)]
 
 
@@ -187,12 +202,42 @@ def test_equal_inits_are_equal_and_nobody_wins() -> None:
 
 
 def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
+    class Recorded:
+        def __iter__(self) -> Iterator[Any]:
+            for images, labels in loader(True):
+                seen.append(labels.tolist())
+                yield images, labels
+
+    def plain(model: nn.Module, seed: int) -> None:
+        starts.append((seed, float(next(model.parameters()).sum())))
+
     def drawing(model: nn.Module, seed: int) -> None:
+        plain(model, seed)
         torch.randn(17)
 
-    inits = {"one": comparison.named("default"), "two": drawing}
-    found = ghn_init.compare(tiny, loader(True), loader(False), inits, steps=4, seeds=1, rates=(0.05,))
-    assert found.of("one")[0].accuracies == found.of("two")[0].accuracies
+    class Noted(Tiny):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            modes.add((torch.is_grad_enabled(), self.training))
+            return super().forward(x)
+
+    seen: list[list[int]] = []
+    starts: list[tuple[int, float]] = []
+    modes: set[tuple[bool, bool]] = set()
+    inits = {"one": plain, "two": drawing}
+    ghn_init.compare(lambda: Noted(1, 8), Recorded(), loader(False), inits, steps=4, seeds=2, rates=(0.05,))
+    assert seen[:8] == seen[8:]
+    assert seen[:4] != seen[4:8]
+    assert starts[:2] == starts[2:]
+    assert [seed for seed, _ in starts] == [0, 1, 0, 1]
+    assert starts[0][1] != starts[1][1]
+    assert modes == {(True, True), (False, False)}
+
+
+def test_the_default_optimizer_decays_weights() -> None:
+    optimizer = comparison.race._sgd(tiny().parameters(), 0.1, 0.3)
+    assert {key: optimizer.defaults[key] for key in ("lr", "momentum", "weight_decay")} == {
+        "lr": 0.1, "momentum": 0.9, "weight_decay": 0.3,
+    }  # fmt: skip
 
 
 def test_the_optimizers_own_momentum_and_groups_stay() -> None:
@@ -270,6 +315,7 @@ def test_the_winner_by_hand() -> None:
     assert clear.winner == "a"  # gaps of 10, 9 and 10
     assert clear.deviation("a") == 2
     assert Comparison((*runs("a", 80, 70, 90), *runs("b", 79, 75, 80)), ()).winner is None  # gaps of 1, −5 and 10
+    assert Comparison((*runs("a", 84, 81, 80), *runs("b", 80, 80, 80)), ()).winner is None  # 1.7, standard error 1.2
     assert Comparison((*runs("a", 80), *runs("b", 10)), ()).winner is None  # one seed says nothing
 
 

@@ -23,6 +23,25 @@ def test_batches_depend_on_step_and_seed_alone_and_cover_an_epoch() -> None:
     assert torch.equal(labels.bincount(), images.labels.bincount())
 
 
+def test_epochs_have_orders_of_their_own_and_images_are_flipped_and_shifted() -> None:
+    images = colours(64)
+    first, second = (images.batch(number, 64, 0, lambda pixels: pixels)[0] for number in (0, 1))
+    assert not torch.equal(first, second)
+    augmented, _ = images.batch(0, 64, 0)
+    black = images.normalise(torch.zeros(64, 3, 18, 18, dtype=torch.uint8))
+    black[:, :, 1:17, 1:17] = first
+    forms = torch.stack([black[:, :, y : y + 16, x : x + 16] for y in range(3) for x in range(3)])
+    matches = (torch.cat([forms, forms.flip(4)]) == augmented).flatten(2).all(2)  # (forms, B)
+    assert matches.any(0).all()
+    assert (matches.float().mean(1) < 0.3).all()
+
+
+def test_test_images_are_normalised_like_training_images() -> None:
+    train = colours(64)
+    test = Images.from_tensors(train.pixels[:4] // 2, train.labels[:4], like=train)
+    assert (test.mean is train.mean, test.std is train.std, test.num_classes) == (True, True, 3)
+
+
 def test_the_first_images_of_a_batch() -> None:
     images = colours(64)
     whole, part = images.batch(2, 8, 0), images.batch(2, 8, 0, None, 5)

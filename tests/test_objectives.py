@@ -33,10 +33,11 @@ def test_zero_shot_is_the_cross_entropy() -> None:
         assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
 
-def test_fine_tune_gives_the_gradient_at_the_fine_tuned_parameters() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_fine_tune_gives_the_gradient_at_the_fine_tuned_parameters(smoothing: float) -> None:
     """Against PyTorch's own SGD on a module with the same head."""
     network, parameters, run = setting()
-    objective = FineTune(steps=3, lr=0.1, classes=3)
+    objective = FineTune(steps=3, lr=0.1, classes=3, label_smoothing=smoothing)
     batches = [colours().batch(k, 24, 0) for k in range(4)]
     loss, accuracy = objective(network, run, parameters, batches, seed=5)
     loss.backward()
@@ -58,7 +59,7 @@ def test_fine_tune_gives_the_gradient_at_the_fine_tuned_parameters() -> None:
         renumbered = torch.stack([(chosen == label).nonzero()[0, 0] for label in labels])
         optimizer.zero_grad()
         logits = module(pixels)
-        expected = nn.functional.cross_entropy(logits, renumbered)
+        expected = nn.functional.cross_entropy(logits, renumbered, label_smoothing=smoothing)
         expected.backward()
         if k < 3:
             optimizer.step()

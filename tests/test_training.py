@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, TrainingError
+from ghn_init.training import loop
 from ghn_init.training.curve import Progress
 from ghn_init.training.data import Images
 from ghn_init.training.loop import Job, TrainConfig, meta_step, tempered
@@ -186,6 +187,52 @@ def test_the_average_follows_the_weights() -> None:
     update(ghn, average, Optimizers(ghn, "adamw", 1.0, 0.0), lr=0.5, clip=5.0, decay=0.7)
     torch.testing.assert_close(average.embed.weight, 0.7 * before + 0.3 * ghn.embed.weight)
     assert not torch.equal(before, ghn.embed.weight)
+    assert torch.stack([p.grad.norm() for p in ghn.parameters()]).norm() == pytest.approx(5.0, rel=1e-3)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_weights_of_the_hypernetwork_are_decayed(name: str) -> None:
+    if name == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("PyTorch below 2.9")
+    ghn = GHN(SMALL)
+    before = copy.deepcopy(ghn.state_dict())
+    for p in ghn.parameters():
+        p.grad = torch.zeros_like(p)
+    Optimizers(ghn, name, 1.0, 0.5).step(0.1)
+    for key, p in ghn.state_dict().items():
+        torch.testing.assert_close(p, 0.95 * before[key])
+
+
+def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, updates, steps = [], [], []
+
+    def judged(model: GHN, jobs: list[Job], *settings: object) -> tuple[float, float, int]:
+        steps.append((jobs, settings[0]))
+        return meta_step(model, jobs, *settings)  # type: ignore[arg-type]
+
+    def optimizers(model: GHN, *settings: object) -> Optimizers:
+        built.append(settings)
+        return Optimizers(model, *settings)  # type: ignore[arg-type]
+
+    def darker(pixels: Tensor) -> Tensor:
+        return pixels // 16  # all below 16
+
+    monkeypatch.setattr(loop, "meta_step", judged)
+    monkeypatch.setattr(loop, "Optimizers", optimizers)
+    monkeypatch.setattr(loop, "update", lambda model, average, optimizers, *settings: updates.append(settings))
+    costs = [Network.of(module, 3, 16).seconds for module in tiny_networks()]
+    budget = max(costs) / 4  # sixteen images of the costliest one
+    changes = {"lr": 0.5, "warmup": 2, "cooldown": 0.5, "clip": 3.0, "average": 0.3, "weight_decay": 0.25, "batch_size": 32}
+    train(tmp_path, steps=6, label_smoothing=0.2, budget=budget, transform=darker, **changes)
+    assert built == [("adamw", 0.5, 0.25)]
+    assert updates == [(0.5 * warmup_cosine(k, 6, 2, 0.5), 3.0, min(0.3, (1 + k) / (10 + k))) for k in range(6)]
+    assert {objective for _, objective in steps} == {ZeroShot(0.2)}
+    jobs = [job for own, _ in steps for job in own]
+    sizes = [len(one.batches[0][1]) for one in jobs]
+    assert sizes == [min(int(64 * budget / one.network.seconds) // 8 * 8, 32) for one in jobs]
+    assert len(set(sizes)) > 1
+    assert max(one.batches[0][0].max() for one in jobs) < colours().normalise(torch.full((1, 3, 1, 1), 16).byte()).max()
+    assert all(not torch.equal(own[0].batches[0][0][:16], own[1].batches[0][0][:16]) for own, _ in steps)
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:
