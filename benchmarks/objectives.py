@@ -6,7 +6,7 @@ Hypernetworks start from the same random weights. One is trained on the loss of 
 after a few steps of SGD with a fresh head (`FineTune`), one half of the time on either: each for the same processor time, on
 six of the data's classes and on small networks of DeepNets-1M. Then networks that none has seen are fine-tuned for 100 steps on
 the other classes, from PyTorch's own init and from each hypernetwork's predictions, by `ghn_init.compare`: the learning rate is
-tuned the same way for each.
+tuned the same way for each, on other images than the outcome is measured on.
 """
 
 from __future__ import annotations
@@ -65,23 +65,21 @@ def _connected(arguments: deepnets.Arguments) -> bool:
 def trained(
     images: Images, out: Path, objective: Objective, start: GHN, minutes: float, pool: list[deepnets.DeepNet]
 ) -> tuple[GHN, int]:
-    """A hypernetwork after so many minutes of processor time, and its steps."""
+    """A hypernetwork after so many minutes of processor time, and its steps; not trained again where `out` has one."""
     begun = time.process_time()
-    steps = 0
 
     def stop(progress: ghn_init.Progress) -> None:
-        nonlocal begun, steps
-        steps = progress.step
-        begun = time.process_time() if steps == 1 else begun  # the first step waits for the pool to be traced
         if time.process_time() - begun > 60 * minutes:
             raise TimeIsUpError
 
-    with contextlib.suppress(TimeIsUpError):
-        ghn_init.train(images, out, ghn=start, architectures=pool, objective=objective, on_step=stop, **RECIPE)
-    with safe_open(out / "state.safetensors", "pt") as file:
+    state = out / "state.safetensors"
+    if not state.exists():
+        with contextlib.suppress(TimeIsUpError):
+            ghn_init.train(images, out, ghn=start, architectures=pool, objective=objective, on_step=stop, **RECIPE)
+    with safe_open(state, "pt") as file:
         names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
         start.load_state_dict({name.removeprefix("average."): file.get_tensor(name) for name in names})
-    return start.eval(), steps
+        return start.eval(), int(file.metadata()["step"])
 
 
 def subset(images: Images, classes: list[int], size: int) -> Images:
@@ -133,6 +131,7 @@ def main() -> None:
         inits[name] = comparison.predicted(ghn)
     finals: dict[str, list[float]] = {name: [] for name in inits}
     train, val = loader(new, slice(0, options.images), True), loader(new, slice(-2000, None), False)
+    tuning = (train, loader(new, slice(-4000, -2000), False))
     for own in small("val", options.networks):
         make = partial(deepnets.DeepNet, own, 4, options.size)
         found = ghn_init.compare(
@@ -143,6 +142,7 @@ def main() -> None:
             steps=100,
             seeds=options.seeds,
             rates=(0.01, 0.03, 0.1),
+            tuning=tuning,
             checks=1,
             on_run=partial(print, flush=True),
         )

@@ -16,6 +16,7 @@ from ghn_init.checkpoint import bundled, load
 from ghn_init.conditioning import Kind
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.selection import Head
 from ghn_init.tracing.trace import trace
 
 Init = Callable[[nn.Module, int], None]
@@ -131,11 +132,11 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
     embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
-def predicted(ghn: GHN, condition: str = "none") -> Init:
-    """Predicted parameters; a head of another number of classes keeps its own."""
+def predicted(ghn: GHN, condition: str = "none", head: Head = "auto") -> Init:
+    """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
 
     def write(model: nn.Module, seed: int) -> None:
-        initialize(model, ghn, seed=seed, condition=condition)  # type: ignore[arg-type]
+        initialize(model, ghn, head=head, seed=seed, condition=condition)  # type: ignore[arg-type]
 
     return write
 
