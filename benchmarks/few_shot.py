@@ -31,7 +31,7 @@ import ghn_init
 from ghn_init import comparison
 from ghn_init.training.data import Images, load_images
 
-RATES, DECAYS, BATCH = (0.01, 0.03, 0.1), (1e-4, 1e-2), 64
+RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
 
 
 def resnet18(classes: int) -> nn.Module:
