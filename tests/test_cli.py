@@ -225,6 +225,12 @@ def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
     assert [(r["index"], r["steps"], r["accuracy"] % 20) for r in results["sgd"]] == [(1, 2, 0)]  # the cheaper one
     assert "test, 2 steps" in text
     assert Path("results.png").stat().st_size > 5000
+    ghn = ghn_init.load("run")
+    with torch.no_grad():
+        next(ghn.parameters()).add_(1)
+    ghn.save_pretrained("run")  # other weights by the same name
+    with pytest.raises(ghn_init.TrainingError, match="name another file"):
+        run("evaluate", str(trained), *options, "--networks", "2")
 
 
 def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 import ghn_init
 from ghn_init import GHN, ArchitectureError, TrainingError, deepnets
-from ghn_init.training.evaluate import Accuracies, Result, accuracy, evaluate
+from ghn_init.training.evaluate import Accuracies, Result, accuracy, evaluate, top1
+from ghn_init.training.networks import Network
 from ghn_init.training.results import Evaluation, SGDResult, picture
 from ghn_init.training.sgd import sgd_accuracy
 from test_training import SMALL, Tiny, colours
@@ -73,6 +74,14 @@ def test_sgd_learns_the_colours() -> None:
     untrained = sgd_accuracy(Tiny(2, 8), images, images, steps=1, batch_size=16, lr=1e-9)
     torch.manual_seed(0)
     assert sgd_accuracy(Tiny(2, 8), images, images, steps=60, batch_size=16) > max(untrained, 80)
+
+
+def test_answers_that_are_no_numbers_are_wrong() -> None:
+    images = colours()
+    with torch.device("meta"):
+        network = Network.of(Tiny(2, 8), 3, 16)
+    nothing = {slot.name: torch.full(slot.shape, torch.nan) for slot in network.slots}
+    assert top1(network, nothing, images) == 0
 
 
 def rows() -> Evaluation:

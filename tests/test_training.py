@@ -264,6 +264,9 @@ def test_muon_updates_matrices_and_resumes(tmp_path: Path) -> None:
     parts = train(tmp_path / "parts", optimizer="muon")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], value) for name, value in train(tmp_path / "adamw").items())
+    for folder, other in (("whole", "adamw"), ("adamw", "muon")):
+        with pytest.raises(TrainingError, match="begun with another optimizer"):
+            train(tmp_path / folder, optimizer=other, steps=20)
 
 
 def test_every_parameter_of_the_hypernetwork_learns() -> None:

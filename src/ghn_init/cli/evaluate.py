@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,8 @@ def evaluate(
     if train.num_classes != hypernetwork.config.num_classes:
         raise TrainingError(f"{ghn!r} has {hypernetwork.config.num_classes} classes, {data} has {train.num_classes}.")
     test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
-    setting: dict[str, object] = {"ghn": ghn, "data": Path(data).name, "images": len(test.labels), "bf16": bf16}
+    weights = {"ghn": ghn, "weights": _fingerprint(hypernetwork)}
+    setting: dict[str, object] = {**weights, "data": Path(data).name, "images": len(test.labels), "bf16": bf16}
     found = Evaluation.resume(output, setting)
     splits = split or ["test"]
     for name in splits:
@@ -58,6 +60,14 @@ def evaluate(
     _report(found)
     if plot is not None:
         picture(found, plot)
+
+
+def _fingerprint(ghn: GHN) -> str:
+    """Tells weights apart that go by the same name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(ghn.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _count(split: str, networks: int) -> int:

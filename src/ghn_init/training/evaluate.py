@@ -93,12 +93,12 @@ def _accuracy(ghn: GHN, network: Network, images: Images, batch_size: int, bf16:
 
 
 def top1(network: Network, parameters: dict[str, Tensor], images: Images, batch_size: int = BATCH, bf16: bool = False) -> float:
-    """Top-1 accuracy in percent of a network on given parameters."""
+    """Top-1 accuracy in percent of a network on given parameters; an answer that is no number is wrong."""
     correct = 0
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
         with mixed_precision(pixels.device, bf16):
             logits = network(parameters, images.normalise(pixels))
-        correct += int((logits.argmax(1) == labels).sum())
+        correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
     return 100 * correct / len(images.labels)
 
 

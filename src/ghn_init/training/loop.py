@@ -51,7 +51,7 @@ class TrainConfig:
         cooldown: Share of the other steps in which the rate falls, as half a cosine; before, it stays at its peak.
         weight_decay: The optimiser's.
         parameter_decay: Weight of the squared norm of the predicted parameters in the loss (GHN-3 decays them with 3e-5).
-        label_smoothing: Share of the target that is spread over all classes.
+        label_smoothing: Share of the target that is spread over all classes; an `objective` of your own has its own.
         clip: Largest gradient norm.
         average: Decay of the weight average.
         bf16: Run the networks in bfloat16 where it is faster.

@@ -44,9 +44,16 @@ class Optimizers:
         }
 
     def restore(self, state: dict[str, dict[str, Any]]) -> None:
-        """Takes back what `state` gave."""
+        """Takes back what `state` gave.
+
+        Raises:
+            TrainingError: Another optimiser gave it.
+        """
         for names, part in zip(self._names, self._parts, strict=True):
             slots = {index: state[name] for index, name in enumerate(names) if name in state}
+            needed = "exp_avg_sq" if isinstance(part, AdamW) else "momentum_buffer"
+            if any(needed not in own for own in slots.values()):
+                raise TrainingError("the run was begun with another optimizer; go on with that one, or pass another folder.")
             part.load_state_dict({"state": slots, "param_groups": part.state_dict()["param_groups"]})
 
 
