@@ -17,7 +17,7 @@ import argparse
 import functools
 import itertools
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,19 @@ def _loader(images: Images, rows: Tensor, shuffle: bool = False) -> DataLoader[t
     return DataLoader(data, BATCH, shuffle, drop_last=shuffle)
 
 
+def table(found: Mapping[tuple[str, str, int], comparison.Comparison]) -> list[str]:
+    """A row for each network on each data set; in brackets the learning rate and the weight decay that were chosen."""
+    inits = list(dict.fromkeys(run.init for outcome in found.values() for run in outcome.runs))
+    lines = ["| data | network | epochs | " + " | ".join(inits) + " | ahead |", "| --- " * (len(inits) + 4) + "|"]
+    for (data, network, epochs), outcome in found.items():
+        cells = [Path(data).name, network, str(epochs)]
+        for name in inits:
+            best = outcome.of(name)[0]
+            cells.append(f"{outcome.mean(name):.1f} ± {outcome.deviation(name):.1f} ({best.lr:g}, {best.weight_decay:g})")
+        lines.append("| " + " | ".join([*cells, outcome.winner or "none"]) + " |")
+    return lines
+
+
 def main() -> None:
     """Prints or writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,22 +146,16 @@ def main() -> None:
     run = functools.partial(race, **fixed)
     with ProcessPoolExecutor(options.workers) as pool:
         found = list(pool.map(run, jobs))
-    lines = ["| data | network | epochs | init | accuracy, % | learning rate | weight decay | winner |", "| --- " * 8 + "|"]
-    for (data, network, length), outcome in zip(jobs, found, strict=True):
-        for name in outcome.inits:
-            best = outcome.of(name)[0]
-            accuracy = f"{outcome.mean(name):.1f} ± {outcome.deviation(name):.1f}"
-            won = "yes" if outcome.winner == name else ""
-            cells = (Path(data).name, network, length, name, accuracy, f"{best.lr:g}", f"{best.weight_decay:g}", won)
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines = table(dict(zip(jobs, found, strict=True)))
     names = " ".join(Path(data).name for data in options.data)
     epochs = " ".join(map(str, options.epochs))
     command = f"`python benchmarks/few_shot.py {names} --networks {' '.join(options.networks)} --epochs {epochs}`"
     setting = f"{options.per_class} images per class, {options.seeds} seeds"
     machine = f"one thread of an {platform.machine()} CPU for each race"
     versions = f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
-    winner = "A winner is ahead of every other init by two standard errors of the differences"
-    note = f"{setting} (mean ± standard deviation), {machine}, {versions}. {winner}."
+    chosen = "In brackets the learning rate and the weight decay that were chosen"
+    ahead = "ahead is who leads every other init by two standard errors of the differences"
+    note = f"{setting} (accuracy in percent, mean ± standard deviation), {machine}, {versions}. {chosen}; {ahead}."
     text = f"{command}: {note}\n\n" + "\n".join(lines) + "\n"
     print(text)
     if options.output:
