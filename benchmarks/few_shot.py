@@ -89,6 +89,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
     ghn = ghn_init.load()
     inits = {
         "default": comparison.named("default"),
+        "orthogonal": comparison.named("orthogonal"),
         "predicted": comparison.predicted(ghn, head=False),
         "predicted, conditioned": comparison.predicted(ghn, "orthogonal+noise", head=False),
     }

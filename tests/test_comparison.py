@@ -54,6 +54,14 @@ def test_orthogonal_weights() -> None:
     torch.testing.assert_close(weight @ weight.T, torch.eye(3), atol=1e-5, rtol=0)
 
 
+def test_orthogonal_weights_keep_the_memory_format() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3)).to(memory_format=torch.channels_last)
+    comparison.orthogonal(model, 0)
+    weight = model[0].weight.detach()
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(weight.flatten(1) @ weight.flatten(1).T, torch.eye(8), atol=1e-5, rtol=0)
+
+
 def test_mimetic_products_look_like_identities() -> None:
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1)

@@ -31,7 +31,9 @@ def orthogonal(model: nn.Module, seed: int) -> None:
     """Orthogonal weights for all convolutions and linear layers (Saxe et al., ICLR 2014, arXiv 1312.6120)."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            nn.init.orthogonal_(module.weight)
+            drawn = nn.init.orthogonal_(torch.empty(module.weight.shape, device=module.weight.device))
+            with torch.no_grad():
+                module.weight.copy_(drawn)  # which has its own dtype and memory format
 
 
 def zero_gamma(model: nn.Module, seed: int) -> None:
