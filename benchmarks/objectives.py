@@ -128,7 +128,7 @@ def main() -> None:
             ghn, count = trained(old, options.out / f"{name}-{k}", objective, ghn, minutes, pool)
             counts.append(f"{count:,}")
         steps[name] = " + ".join(counts)
-        inits[name] = comparison.predicted(ghn)
+        inits[name] = comparison.predicted(ghn, example_inputs=torch.zeros(2, 3, options.size, options.size))
     finals: dict[str, list[float]] = {name: [] for name in inits}
     train, val = loader(new, slice(0, options.images), True), loader(new, slice(-2000, None), False)
     tuning = (train, loader(new, slice(-4000, -2000), False))

@@ -119,6 +119,21 @@ def test_what_suits_a_model() -> None:
         assert "zero-gamma" in comparison.applicable(torchvision.models.resnet18())
 
 
+def test_models_for_one_size_are_traced_on_the_images_they_are_trained_on() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position = nn.Parameter(torch.zeros(1, 3, 18, 14))
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head((x + self.position).mean((2, 3)))
+
+    data = [(torch.randn(4, 3, 18, 14), torch.tensor([0, 1, 2, 0]))]
+    found = ghn_init.compare(Odd, data, data, steps=1, seeds=1, rates=(0.1,))
+    assert ghn_init.DEFAULT in found.inits
+
+
 def test_names_with_conditions() -> None:
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Conv2d(3, 128, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 3)) for _ in range(2)]

@@ -54,7 +54,7 @@ def compare(
 
     rates, decays = lr or list(comparison.race.RATES), weight_decay or list(comparison.race.WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
-    names = init or comparison.applicable(make())
+    names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
     with progress_bar() as bar:
         task = bar.add_task("", total=len(names) * (seeds + (settings if settings > 1 else 0)))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -36,13 +37,18 @@ def orthogonal(model: nn.Module, seed: int) -> None:
                 module.weight.copy_(drawn)  # which has its own dtype and memory format
 
 
-def zero_gamma(model: nn.Module, seed: int) -> None:
+def zero_gamma(model: nn.Module, seed: int, example_inputs: Any = None) -> None:
     """Zero weights for the last norm of each residual branch (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
+
+    Args:
+        model: Which is written to.
+        seed: Not used.
+        example_inputs: As `ghn_init.trace` takes them.
 
     Raises:
         ComparisonError: There are no such norms.
     """
-    names = residual_norms(model)
+    names = residual_norms(model, example_inputs)
     if not names:
         raise ComparisonError(f"{type(model).__name__} has no residual branch that ends in a norm.")
     parameters = dict(model.named_parameters())
@@ -51,9 +57,9 @@ def zero_gamma(model: nn.Module, seed: int) -> None:
             parameters[name].zero_()
 
 
-def residual_norms(model: nn.Module) -> list[str]:
+def residual_norms(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Dotted names of the norm weights that end the longest way into a sum, as the architecture graph shows them."""
-    graph = trace(model)
+    graph = trace(model, example_inputs)
     depth = [0] * graph.num_nodes
     for i, j in sorted(graph.edges, key=lambda edge: edge[1]):
         depth[j] = max(depth[j], depth[i] + 1)
@@ -134,11 +140,11 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
     embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
-def predicted(ghn: GHN, condition: str = "none", head: Head = "auto") -> Init:
+def predicted(ghn: GHN, condition: str = "none", head: Head = "auto", example_inputs: Any = None) -> Init:
     """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
 
     def write(model: nn.Module, seed: int) -> None:
-        initialize(model, ghn, head=head, seed=seed, condition=condition)  # type: ignore[arg-type]
+        initialize(model, ghn, example_inputs, head, seed=seed, condition=condition)  # type: ignore[arg-type]
 
     return write
 
@@ -146,25 +152,31 @@ def predicted(ghn: GHN, condition: str = "none", head: Head = "auto") -> Init:
 CLASSICAL: Mapping[str, Init] = {"default": default, "zero-gamma": zero_gamma, "orthogonal": orthogonal, "mimetic": mimetic}
 
 
-def named(name: str) -> Init:
+def named(name: str, example_inputs: Any = None) -> Init:
     """An init by name: a classical one, or a hypernetwork as `ghn_init.load` takes it, `NAME` or `NAME+CONDITION`.
+
+    Args:
+        name: Of the init.
+        example_inputs: As `ghn_init.trace` takes them, for inits that trace.
 
     Raises:
         CheckpointError: Neither.
         ComparisonError: No such condition.
     """
+    if name == "zero-gamma":
+        return partial(zero_gamma, example_inputs=example_inputs)
     if name in CLASSICAL:
         return CLASSICAL[name]
     checkpoint, plus, condition = name.partition("+")
     if plus and condition not in get_args(Kind):
         raise ComparisonError(f"{name!r} has the condition {condition!r}; expected one of {', '.join(get_args(Kind))}.")
-    return predicted(load(checkpoint), condition or "none")
+    return predicted(load(checkpoint), condition or "none", example_inputs=example_inputs)
 
 
-def applicable(model: nn.Module) -> list[str]:
+def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning."""
     names = ["default"]
-    if residual_norms(model):
+    if residual_norms(model, example_inputs):
         names.append("zero-gamma")
     names.append("orthogonal")
     if _plain_attention(model):

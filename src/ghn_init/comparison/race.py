@@ -154,7 +154,7 @@ def compare(
         >>> len(ghn_init.compare(make, data, data, ["default", "orthogonal"], steps=2, seeds=1).runs)
         2
     """
-    chosen = _inits(make_model, inits)
+    chosen = dict(inits) if isinstance(inits, Mapping) else _named(make_model, inits, train_loader)
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(
@@ -200,11 +200,11 @@ def compare(
     return Comparison(tuple(counting), tuple(tried))
 
 
-def _inits(make_model: Callable[[], nn.Module], inits: Sequence[str] | Mapping[str, Init] | None) -> dict[str, Init]:
-    if isinstance(inits, Mapping):
-        return dict(inits)
-    names = applicable(make_model()) if inits is None else inits
-    return {name: named(name) for name in names}
+def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:
+    """Inits by name, or all that suit, which see the model's graph on images as it will be trained on."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
+        images = next((images[:2] for images, _ in loader), None)
+    return {name: named(name, images) for name in (applicable(make_model(), images) if names is None else names)}
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
