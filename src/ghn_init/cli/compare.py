@@ -36,7 +36,8 @@ def compare(
 ) -> None:
     """Races inits on your own data: equal steps, several seeds, the learning rate tuned the same way for each.
 
-    It is tuned on a fifth of the training images, which training then leaves out; validation images decide the race alone.
+    It is chosen on a fifth of the training images after training on the rest; the race then trains on all of them, and the
+    validation images decide it alone.
     """
     check_picture(plot)
     with err.status("reading images"):

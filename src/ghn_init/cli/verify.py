@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import ghn_init
-from ghn_init.cli.console import app, err, out
+from ghn_init.cli.console import app, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.verify import TOLERANCE, NormCheck, norms_table, read_table
 from ghn_init.verify import verify as compare
@@ -27,7 +26,7 @@ def verify(
         ghn = ghn_init.load(name)
     shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
     wrong: list[NormCheck] = []
-    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(rows))
         for row, found in zip(rows, compare(ghn, rows), strict=True):
             bar.update(task, advance=1, description=row.model)
