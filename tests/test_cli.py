@@ -220,7 +220,7 @@ def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
     assert all(value % 20 == 0 for value in found.values())
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert lines["test"][0] == f"{(found['test', 0] + found['test', 1]) / 2:.1f}"
-    assert lines["test"][4:] == ["51.4", "66.9", "69.2"]
+    assert lines["test"][4:] == []  # the published figures are of other data
     assert lines["resnet50"][0] == f"{found['predefined', 0]:.1f}"
     assert [(r["index"], r["steps"], r["accuracy"] % 20) for r in results["sgd"]] == [(1, 2, 0)]  # the cheaper one
     assert "test, 2 steps" in text
@@ -231,6 +231,17 @@ def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
     ghn.save_pretrained("run")  # other weights by the same name
     with pytest.raises(ghn_init.TrainingError, match="name another file"):
         run("evaluate", str(trained), *options, "--networks", "2")
+
+
+def test_evaluate_shows_published_figures_of_the_same_data(own: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    columns = {"img": [np.full((32, 32, 3), k, dtype=np.uint8) for k in range(4)], "label": [0, 1, 2, 3]}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(columns, features).to_parquet(own / "data" / f"{split}.parquet")
+    text = run("evaluate", "data", "--networks", "1")
+    assert next(line for line in text.splitlines() if line.startswith("test")).split()[-3:] == ["51.4", "66.9", "69.2"]
 
 
 def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:

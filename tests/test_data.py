@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -73,6 +74,44 @@ def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
     assert loaded.num_classes == 3
     with pytest.raises(TrainingError, match=r"has neither test.parquet nor a folder test; it has \['train.parquet'\]"):
         load_images(tmp_path, "test")
+
+
+def parquet(path: Path, labels: list[int | None], names: list[str]) -> None:
+    """Writes grey images, each as bright as its class's name is long."""
+    datasets = pytest.importorskip("datasets")
+    values = [0 if label is None else len(names[label]) for label in labels]
+    columns = {"img": [np.full((4, 4, 3), value, dtype=np.uint8) for value in values], "label": labels}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    datasets.Dataset.from_dict(columns, features).to_parquet(path)
+
+
+def test_classes_go_by_their_names(tmp_path: Path) -> None:
+    """A test split may lack a class or number them in another way."""
+    parquet(tmp_path / "train.parquet", [1, 0, 2, 0], ["a", "bb", "ccc", "dddd"])
+    parquet(tmp_path / "test.parquet", [0, 1, 0], ["ccc", "a"])
+    train = load_images(tmp_path, "train")
+    test = load_images(tmp_path, "test", like=train)
+    assert (train.classes, train.num_classes) == (("a", "bb", "ccc", "dddd"), 4)
+    assert (test.classes, test.num_classes) == (train.classes, 4)
+    for images in (train, test):
+        assert [len(images.classes[label]) for label in images.labels] == images.pixels[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([0, 1], ["a", "z"], r"images of classes \['z'\], which its training split lacks"),
+        ([0, None], ["a", "bb"], "images without a label"),
+    ],
+)
+def test_labels_that_nothing_is_known_of_are_refused(
+    tmp_path: Path, labels: list[int | None], names: list[str], words: str
+) -> None:
+    parquet(tmp_path / "train.parquet", [1, 0], ["a", "bb"])
+    parquet(tmp_path / "test.parquet", labels, names)
+    train = load_images(tmp_path, "train")
+    with pytest.raises(TrainingError, match=words):
+        load_images(tmp_path, "test", like=train)
 
 
 def test_images_that_come_class_by_class_are_shuffled(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from ghn_init.training.data import Images, load_images
 from ghn_init.training.evaluate import Accuracies
 from ghn_init.training.evaluate import evaluate as evaluate_split
 from ghn_init.training.networks import Network
-from ghn_init.training.results import PUBLISHED, Evaluation, SGDResult, picture
+from ghn_init.training.results import CIFAR10, PUBLISHED, Evaluation, SGDResult, picture
 from ghn_init.training.sgd import sgd_accuracy
 
 
@@ -57,7 +58,7 @@ def evaluate(
     if sgd:
         chosen = _cheapest(splits[0], _count(splits[0], networks), test)[:sgd]
         _trained(found, train, test, splits[0], chosen, sgd_steps or [500, 2500], output)
-    _report(found)
+    _report(found, PUBLISHED if train.classes == CIFAR10 else {})
     if plot is not None:
         picture(found, plot)
 
@@ -108,18 +109,18 @@ def _trained(
             found.save(output)
 
 
-def _report(found: Evaluation) -> None:
-    """Prints a table of all splits beside the published means, and one of the networks that were trained as well."""
-    own = new_table("split", "mean accuracy, %", "standard error", "best", "networks", *(f"published {k}" for k in PUBLISHED))
+def _report(found: Evaluation, published: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints a table of all splits beside published means, and one of the networks that were trained as well."""
+    own = new_table("split", "mean accuracy, %", "standard error", "best", "networks", *(f"published {k}" for k in published))
     for split in found.splits:
         rows = [r for r in found.results if r.split == split]
         groups = {split: None} if split != "predefined" else {deepnets.PREDEFINED[r.index]: [r.index] for r in rows}
         for name, indices in groups.items():
             values = found.accuracies(split, indices)
-            published = [f"{row[name]:.1f}" if name in row else "" for row in PUBLISHED.values()]
+            beside = [f"{row[name]:.1f}" if name in row else "" for row in published.values()]
             single = len(values.values) == 1
             error, best = ("", "") if single else (f"{values.standard_error:.1f}", f"{values.best:.1f}")
-            own.add_row(name, f"{values.mean:.1f}", error, best, str(len(values.values)), *published)
+            own.add_row(name, f"{values.mean:.1f}", error, best, str(len(values.values)), *beside)
     out.print(own)
     if not found.sgd:
         return

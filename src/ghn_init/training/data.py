@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Images:
         num_classes: Labels are below it.
         mean: (3,) of the pixels scaled to [0, 1].
         std: (3,) likewise.
+        classes: Their names, where the data set has them.
     """
 
     pixels: Tensor
@@ -38,9 +39,10 @@ class Images:
     num_classes: int
     mean: Tensor
     std: Tensor
+    classes: tuple[str, ...] = ()
 
     @classmethod
-    def from_tensors(cls, pixels: Tensor, labels: Tensor, like: Images | None = None) -> Images:
+    def from_tensors(cls, pixels: Tensor, labels: Tensor, like: Images | None = None, classes: tuple[str, ...] = ()) -> Images:
         """Takes (n, 3, H, W) uint8 pixels and (n,) labels; normalised like another data set where one is given.
 
         Raises:
@@ -53,10 +55,10 @@ class Images:
                 f"labels are {tuple(labels.shape)} for {len(pixels)} images; expected one per image, at least one."
             )
         if like is not None:
-            return cls(pixels, labels, like.num_classes, like.mean, like.std)
+            return replace(like, pixels=pixels, labels=labels)
         sample = pixels[:: max(len(pixels) // 10_000, 1)].float().div(255)
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
-        return cls(pixels, labels.long(), int(labels.max()) + 1, mean, std)
+        return cls(pixels, labels.long(), len(classes) or int(labels.max()) + 1, mean, std, classes)
 
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, count: int | None = None
@@ -110,11 +112,12 @@ def load_images(source: str | Path, split: str, like: Images | None = None, imag
         source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema (an
             image column and a class label column), or with a folder per class in `train` and `test`.
         split: `train` or `test`.
-        like: Takes classes, normalisation and size from this data set.
+        like: Takes classes (by their names), normalisation and size from this data set.
         image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
 
     Raises:
-        TrainingError: No such folder, file or data set, no image and label columns, or images of several sizes.
+        TrainingError: No such folder, file or data set, no image and label columns, images without a label or of a class that
+            `like` lacks, or images of several sizes.
     """
     try:
         import datasets
@@ -131,9 +134,22 @@ def load_images(source: str | Path, split: str, like: Images | None = None, imag
     sizes = {tuple(image.shape[1:]) for image in pixels}
     if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
         raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
-    chosen = torch.tensor(data[labels[0]])
+    names = tuple(data.features[labels[0]].names)
+    classes = like.classes if like is not None and like.classes else names
+    chosen = _numbered(data[labels[0]], names, classes, source)
     order = _mixed(chosen)
-    return Images.from_tensors(torch.stack(pixels)[order], chosen[order], like)
+    return Images.from_tensors(torch.stack(pixels)[order], chosen[order], like, classes)
+
+
+def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str, ...], source: str | Path) -> Tensor:
+    """(n,) labels as places in `classes`; a split that lacks a class numbers them otherwise."""
+    present = set(labels)
+    if strange := present - set(range(len(names))):
+        raise TrainingError(f"{source} has images without a label ({strange}); leave them out.")
+    if unknown := sorted({names[label] for label in present} - set(classes)):
+        raise TrainingError(f"{source} has images of classes {unknown[:3]}, which its training split lacks; leave them out.")
+    places = {name: place for place, name in enumerate(classes)}
+    return torch.tensor([places[names[label]] for label in labels])
 
 
 def _mixed(labels: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ PUBLISHED = {
 }
 """Mean accuracies in percent on CIFAR-10 (arXiv 2110.13100, section 5; the release's README)."""
 
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes of the data set that the published figures are of."""
+
 
 @dataclass(frozen=True)
 class SGDResult:
