@@ -71,6 +71,12 @@ def read(data: str) -> tuple[Images, Images]:
     return train, load_images(data, "test", like=train)
 
 
+def weights_alone(model: nn.Module, seed: int) -> None:
+    """Predicted and conditioned weights of two and more axes; biases and norms keep what the model gave them."""
+    vectors = [name for name, parameter in model.named_parameters() if parameter.dim() < 2]
+    ghn_init.initialize(model, head=False, exclude=vectors, seed=seed, condition="orthogonal+noise")
+
+
 def _split(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
     """Rows of so many of each class, in random order, and the others."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -92,6 +98,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
         "orthogonal": comparison.named("orthogonal"),
         "predicted": comparison.predicted(ghn, head=False),
         "predicted, conditioned": comparison.predicted(ghn, "orthogonal+noise", head=False),
+        "weights alone, conditioned": weights_alone,
     }
     tuning = (_loader(train, rows[fifth:], shuffle=True), _loader(train, rows[:fifth]))
     found = ghn_init.compare(
