@@ -31,11 +31,20 @@ def headless() -> nn.Module:
         headless,
         lambda: timm.create_model("resnet10t", num_classes=0),
         lambda: timm.create_model("resnet10t", num_classes=0, global_pool=""),
+        lambda: timm.create_model("mobilenetv3_small_050", num_classes=0),
         lambda: timm.create_model("resnet10t", features_only=True, out_indices=(1, 4)),
         lambda: AutoBackbone.from_config(TINY),
         lambda: AutoModel.from_config(TINY),
     ],
-    ids=["torchvision", "timm, pooled", "timm, maps", "timm, features", "transformers, maps", "transformers"],
+    ids=[
+        "torchvision",
+        "timm, pooled",
+        "timm, maps",
+        "timm, convolution",
+        "timm, features",
+        "transformers, maps",
+        "transformers",
+    ],
 )
 def test_all_of_a_backbone_is_predicted(ghn: GHN, build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)

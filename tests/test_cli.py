@@ -148,6 +148,7 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["export", "timm:resnet18", "-o", "own_models.py"], 2, "own_models.py is a file"),
         (["export", "timm:resnet18", "-o", "own_models.py/x"], 2, "can't be written"),
         (["export", "timm:resnet18", "-o", "x", "--condition", "twice"], 2, "--condition"),
+        (["convert", "own_models.py", "-o", "own_models.py"], 2, "own_models.py is a file"),
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),
@@ -267,3 +268,7 @@ def test_convert_writes_a_folder_that_loads(own: Path) -> None:
     torch.save({"config": ghn.config.to_dict(), "state_dict": ghn.state_dict()}, "published.pt")
     assert "1,620,764 parameters, 10 classes, written to converted" in run("convert", "published.pt", "-o", "converted")
     assert torch.equal(ghn_init.load("converted").embed.weight, ghn.embed.weight)
+    assert sorted(file.name for file in Path("converted").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]  # no licence of ours

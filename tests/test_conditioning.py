@@ -171,6 +171,23 @@ def test_half_precision_is_conditioned_in_single(ghn: GHN) -> None:
     assert torch.equal(half[3].weight, single.bfloat16())
 
 
+def test_a_failure_leaves_the_model_as_it_was(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decompositions take time and memory: they may be interrupted, or find none."""
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    calls = iter(range(9))
+
+    def interrupted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if next(calls):
+            raise KeyboardInterrupt
+        return conditioned(*args, **kwargs)
+
+    monkeypatch.setattr("ghn_init.prediction.conditioned", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ghn_init.initialize(model, ghn, images(), condition="orthogonal")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 def test_nothing_is_done_where_nothing_is_asked_for(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = ghn_init.initialize(network(), ghn, images())
     monkeypatch.setattr(ghn_init.prediction, "conditioned", None)  # calling it would fail

@@ -55,6 +55,14 @@ def test_running_statistics_are_reset_where_weights_were_predicted(ghn: GHN) -> 
     assert untouched.abs().max() > 0
 
 
+def test_statistics_of_instance_norms_stay(ghn: GHN) -> None:
+    """`recalibrate_batchnorm` could not bring them back."""
+    model = nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8, affine=True, track_running_stats=True), conv(8, 4))
+    model[1].running_mean.fill_(5)
+    ghn_init.initialize(model, ghn, images())
+    assert model[1].running_mean.eq(5).all()
+
+
 def test_running_statistics_are_reset_of_tied_and_parametrised_norms_too(ghn: GHN) -> None:
     model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8), conv(8), nn.BatchNorm2d(8))
     model[3].weight, model[3].bias = model[1].weight, model[1].bias

@@ -82,6 +82,16 @@ def test_dtype_and_modes_stay() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_the_new_convolution_is_of_the_old_ones_kind_under_all_its_names() -> None:
+    stem = nn.Conv2d(4, 8, 7, 2, 3, groups=2, padding_mode="reflect", bias=False).requires_grad_(False)
+    model = Fn(lambda m, x: m.alias(x), stem=stem)
+    model.alias = model.stem
+    adapt_stem_(model)
+    assert model.alias is model.stem
+    assert (model.stem.stride, model.stem.groups, model.stem.padding_mode) == ((1, 1), 2, "reflect")
+    assert not model.stem.weight.requires_grad
+
+
 def test_pools_of_shortcuts_stay() -> None:
     model = Fn(
         lambda m, x: m.pool(m.stem(x)) + m.halve(m.stem(x)), stem=conv(stride=2), pool=nn.AvgPool2d(2), halve=conv(8, stride=2)
@@ -94,6 +104,12 @@ def test_pools_of_shortcuts_stay() -> None:
 class Odd(nn.Conv2d):
     def __init__(self, width: int) -> None:
         super().__init__(3, width, 7, 2)
+
+
+class Picky(nn.Conv2d):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert self.stride == (2, 2), "no other stride"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +125,7 @@ class Odd(nn.Conv2d):
         (lambda: nn.Sequential(nn.AvgPool2d(2), conv()), "begins with a AvgPool2d, '0', not with its first convolution, '1'"),
         (lambda: nn.Sequential(nn.Linear(3, 3)), "Sequential has no 2-D convolution inside"),
         (lambda: nn.Sequential(Odd(8)), "the first convolution of Sequential is a Odd, which can't be made anew"),
+        (lambda: nn.Sequential(Picky(3, 8, 7, 2)), r"a Picky, which can't be made anew \(no other stride"),
         (lambda: Fn(lambda m, x: x, conv=conv()), "Fn begins with no layer of image maps, not with .* 'conv'"),
     ],
 )

@@ -12,6 +12,7 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -192,6 +193,11 @@ def test_what_timm_could_not_load_is_not_exported(ghn: GHN, tmp_path: Path) -> N
         match=r"timm would make \(64, 3, 7, 7\) of its configuration for 'conv1.weight', which is \(64, 3, 3, 3\) in the model",
     ):
         ghn_init.timm.export(changed, tmp_path)
+    slower = ghn_init.small_images.adapt_stem_(create("regnetx_002", num_classes=10, ghn=ghn))  # shows in no tensor
+    with pytest.raises(
+        ModelSpecError, match=r"timm would make Conv2d\(3, 32, .*stride=\(2, 2\).* for 'stem.conv', which is Conv2d"
+    ):
+        ghn_init.timm.export(slower, tmp_path)
     beheaded = create(num_classes=10, ghn=ghn)
     beheaded.fc = nn.Identity()
     with pytest.raises(ModelSpecError, match=r"timm would make \(10, 512\) .* 'fc.weight', which is nothing in the model"):
@@ -199,6 +205,15 @@ def test_what_timm_could_not_load_is_not_exported(ghn: GHN, tmp_path: Path) -> N
     with pytest.raises(ModelSpecError, match="can't write the configuration of ResNet .*serializable.*pass model_args="):
         ghn_init.timm.export(create(ghn=ghn, act_layer=nn.ReLU), tmp_path, model_args={"act_layer": nn.ReLU})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_of_the_system(ghn: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(timm.models, "save_for_hf", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        ghn_init.timm.export(create(ghn=ghn), tmp_path)
 
 
 def test_registered_names_make_initialised_models(ghn: GHN) -> None:

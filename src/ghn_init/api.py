@@ -45,7 +45,7 @@ def initialize(
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: What one forward pass takes, see `trace`.
         head: `auto` predicts the classification head when it has the hypernetwork's number of classes and else keeps the
-            model's own; True predicts it always, False never.
+            model's own; True predicts it always, False never. A model whose `num_classes` is 0 has none.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
         seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
             deterministic.
@@ -102,6 +102,9 @@ def predict(
     parameters = dict(model.named_parameters())
     by_id = {id(parameter): name for name, parameter in parameters.items()}
     names = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    outputs = getattr(model, "num_classes", None)
+    if head == "auto" and isinstance(outputs, int) and outputs == 0:
+        head = True  # timm's mark of a model without a head, whose last layer is one like the others
     chosen = left_out(names, graph, head, only, exclude)
     hypernetwork = _on_device(ghn, parameters, device)
     classes = hypernetwork.config.num_classes

@@ -76,7 +76,8 @@ class Prediction:
         """Writes all predicted tensors into the model's parameters, or none.
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
-        were predicted get their running statistics reset.
+        were predicted get their running statistics reset. Conditioned weights are all made before anything is written, which
+        takes their memory once more.
 
         Returns:
             The model.
@@ -87,8 +88,12 @@ class Prediction:
         parameters = dict(self.model.named_parameters())
         self._check(parameters)
         with torch.no_grad():
+            ready = {name: self.tensors[name] for name in self.slots if name in self.conditioned}  # may run out of memory
             for name in self.slots:
-                self._fill_(parameters[name], name)
+                if name in ready:
+                    parameters[name].copy_(ready.pop(name))
+                else:
+                    self._fill_(parameters[name], name)
         self._reset_running_statistics()
         return self.model
 
@@ -129,7 +134,7 @@ class Prediction:
     def _reset_running_statistics(self) -> None:
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and any(
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and any(
                 names[id(p)] in self.slots for p in module.parameters()
             ):
                 module.reset_running_stats()

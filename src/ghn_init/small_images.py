@@ -8,6 +8,7 @@ Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100), ResNet-50 on CIFAR-10.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,23 +105,26 @@ def _keeps_resolution(convolution: nn.Conv2d) -> bool:
 
 
 def _small(old: nn.Conv2d, model: nn.Module) -> nn.Conv2d:
-    """A 3×3 convolution of stride 1 of the same class, with the class's default settings."""
+    """A 3×3 convolution of stride 1 of the same class; a class of its own gets its default settings."""
     kind = type(old)
+    settings: dict[str, Any] = {"groups": old.groups, "padding_mode": old.padding_mode} if kind is nn.Conv2d else {}
     try:
-        new = kind(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None)
-    except TypeError as error:
+        new = kind(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None, **settings)
+    except Exception as error:  # whatever the class's constructor raises
         raise UnsupportedModelError(
             f"the first convolution of {_named(model)} is a {kind.__name__}, which can't be made anew ({error}); replace it by "
             f"hand."
         ) from error
+    new.weight.requires_grad_(old.weight.requires_grad)
     return new.to(old.weight.device, old.weight.dtype).train(old.training)
 
 
 def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, image_size: int) -> None:
-    """Puts modules into the model, and the old ones back if it then fails."""
-    before = {name: model.get_submodule(name) for name in modules}
-    for name, module in modules.items():
-        model.set_submodule(name, module)
+    """Puts modules into the model, under each name that the old ones have, and these back if it then fails."""
+    new = {model.get_submodule(name): module for name, module in modules.items()}
+    before = {name: module for name, module in model.named_modules(remove_duplicate=False) if module in new}
+    for name, module in before.items():
+        model.set_submodule(name, new[module])
     try:
         _run(model, channels, image_size)
     except UnsupportedModelError:

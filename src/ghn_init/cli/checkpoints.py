@@ -10,9 +10,10 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.checkpoint import bundled
-from ghn_init.cli.console import app, out
+from ghn_init.cli.console import app, check_folder, out, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.storage import write_folder
 from ghn_init.published.cache import is_cached
 from ghn_init.published.convert import convert as published
 from ghn_init.published.registry import PUBLISHED
@@ -45,7 +46,10 @@ def convert(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write")],
 ) -> None:
     """Converts a published hypernetwork to a folder of safetensors; no code of the file is run."""
+    check_folder(output)
     ghn = published(file)
-    ghn.save_pretrained(output)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        write_folder(output, ghn.config, ghn.state_dict())
     numel = sum(p.numel() for p in ghn.parameters())
     out.print(f"{numel:,} parameters, {ghn.config.num_classes} classes, written to {escape(str(output))}", soft_wrap=True)

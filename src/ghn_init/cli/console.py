@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+
+from safetensors import SafetensorError
 
 try:
     import typer
@@ -47,6 +51,21 @@ def check_file(path: Path | None, option: str) -> None:
         raise typer.BadParameter(f"{path} is a folder", param_hint=option)
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=option)
+
+
+def check_folder(path: Path) -> None:
+    """Likewise a folder, which may be there."""
+    if path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"{path} is a file", param_hint="--output")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says which option named a path that can't be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise typer.BadParameter(f"{path} can't be written ({error})", param_hint="--output") from error
 
 
 def check_picture(path: Path | None) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, err, out
+from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
 from ghn_init.cli.predicting import Classes, Head, whether
 from ghn_init.model_spec import build_timm
 
@@ -35,8 +35,7 @@ def export(
     library, _, name = model.partition(":")
     if library != "timm" or not name:
         raise typer.BadParameter(f"{model!r} is not timm:NAME; only timm's models become timm's folders", param_hint="MODEL")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"{output} is a file", param_hint="--output")
+    check_folder(output)
     given = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size}
     options = {key: value for key, value in given.items() if value is not None}
     torch.manual_seed(seed)
@@ -46,10 +45,8 @@ def export(
     with err.status("predicting"):
         prediction = ghn_init.predict(built, hypernetwork, head=whether(head), seed=seed, strict=strict, condition=condition)
     origin = {"model": model, "ghn": ghn, "seed": seed, "condition": condition, "version": ghn_init.__version__}
-    try:
+    with writing(output):
         ghn_init.timm.export(prediction.apply_(), output, model_args=options, origin=origin)
-    except OSError as error:
-        raise typer.BadParameter(f"{output} can't be written ({error})", param_hint="--output") from error
     out.print(prediction.report.summary, soft_wrap=True)
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)

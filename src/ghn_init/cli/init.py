@@ -9,11 +9,10 @@ from typing import Annotated
 import torch
 import typer
 from rich.markup import escape
-from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, out
+from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
 from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
 
 
@@ -36,11 +35,11 @@ def init(
     prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
     temporary = output.with_name(output.name + ".tmp")
     metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
-    try:
-        save_model(prediction.apply_(), str(temporary), metadata)
-        os.replace(temporary, output)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise typer.BadParameter(f"{output} can't be written ({error})", param_hint="--output") from error
+    with writing(output):
+        try:
+            save_model(prediction.apply_(), str(temporary), metadata)
+            os.replace(temporary, output)
+        finally:
+            temporary.unlink(missing_ok=True)
     out.print(prediction.report.summary, soft_wrap=True)
     out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)

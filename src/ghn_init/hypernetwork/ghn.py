@@ -31,7 +31,6 @@ _CHUNK = 256
 class GHN(
     nn.Module,
     huggingface_hub.PyTorchModelHubMixin,
-    license="apache-2.0",
     library_name="ghn_init",
     tags=["hypernetwork"],
 ):

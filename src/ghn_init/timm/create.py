@@ -78,19 +78,13 @@ def create_model(
         "no_jit": no_jit,
     }
     if not options.get("features_only"):
-        return _initialized(build_timm(model_name, options), ghn, ghn_kwargs or {})
+        return initialize(build_timm(model_name, options), ghn, **(ghn_kwargs or {}))
     features = build_timm(model_name, options)
     for name in _OF_FEATURES:
         options.pop(name, None)
-    classifier = _initialized(build_timm(model_name, options), ghn, ghn_kwargs or {})
+    classifier = initialize(build_timm(model_name, options), ghn, **(ghn_kwargs or {}))
     _carry_over(classifier.state_dict(), features)
     return features
-
-
-def _initialized(model: nn.Module, ghn: GHN | str | os.PathLike[str] | None, options: Mapping[str, Any]) -> nn.Module:
-    """Without classes there is no head, and the last layer, which a graph shows in its place, is one like the others."""
-    headless = {"head": True} if getattr(model, "num_classes", None) == 0 else {}
-    return initialize(model, ghn, **{**headless, **options})
 
 
 def _carry_over(tensors: Mapping[str, Tensor], features: nn.Module) -> None:

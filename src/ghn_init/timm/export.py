@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
@@ -69,6 +70,8 @@ def export(
             _check(temporary, model)
             for file in ("model.safetensors", "config.json"):
                 os.replace(Path(temporary) / file, target / file)
+    except SafetensorError as error:
+        raise OSError(f"{target}: {error}") from error
     except (TypeError, ValueError) as error:
         raise ModelSpecError(
             f"timm can't write the configuration of {type(model).__name__} ({error}); pass model_args= that JSON can hold."
@@ -89,16 +92,22 @@ def _sign(config: Path, origin: Mapping[str, Any] | None) -> None:
 def _check(folder: str, model: nn.Module) -> None:
     """Refuses a folder from which timm would make another model: a timm that doesn't write arguments down, a changed model."""
     with torch.device("meta"):
-        again = build_timm(f"local-dir:{folder}", {}).state_dict()
-    own = model.state_dict()
+        again = _description(build_timm(f"local-dir:{folder}", {}))
+    own = _description(model)
     for name in own | again:
-        made, there = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (again, own))
+        made, there = again.get(name, "nothing"), own.get(name, "nothing")
         if made != there:
             raise ModelSpecError(
                 f"timm would make {made} of its configuration for '{name}', which is {there} in the model; pass the arguments "
                 f"that the model was made with: model_args={{'in_chans': …, 'img_size': …}}. A model that was changed after "
                 f"timm made it can't be exported."
             )
+
+
+def _description(model: nn.Module) -> dict[str, str]:
+    """Shapes of all tensors, and settings of all that slides over maps: a stride or a pool shows in no tensor."""
+    tensors = {name: str(tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    return tensors | {name: repr(module) for name, module in model.named_modules() if hasattr(module, "kernel_size")}
 
 
 def _unshare(_: nn.Module, state_dict: dict[str, Tensor], prefix: str, __: Any) -> None:
