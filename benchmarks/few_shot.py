@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
-from ghn_init import comparison
+from ghn_init import Conditioning, comparison
 from ghn_init.training.data import Images, load_images
 
 RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
@@ -71,12 +71,6 @@ def read(data: str) -> tuple[Images, Images]:
     return train, load_images(data, "test", like=train)
 
 
-def weights_alone(model: nn.Module, seed: int) -> None:
-    """Predicted and conditioned weights of two and more axes; biases and norms keep what the model gave them."""
-    vectors = [name for name, parameter in model.named_parameters() if parameter.dim() < 2]
-    ghn_init.initialize(model, head=False, exclude=vectors, seed=seed, condition="orthogonal+noise")
-
-
 def _split(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
     """Rows of so many of each class, in random order, and the others."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -98,7 +92,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
         "orthogonal": comparison.named("orthogonal"),
         "predicted": comparison.predicted(ghn, head=False),
         "predicted, conditioned": comparison.predicted(ghn, "orthogonal+noise", head=False),
-        "weights alone, conditioned": weights_alone,
+        "weights alone, conditioned": comparison.predicted(ghn, Conditioning("orthogonal+noise", vectors=False), head=False),
     }
     tuning = (_loader(train, rows[fifth:], shuffle=True), _loader(train, rows[:fifth]))
     found = ghn_init.compare(

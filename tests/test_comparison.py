@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 import ghn_init
-from ghn_init import ComparisonError, comparison
+from ghn_init import ComparisonError, Conditioning, comparison
 from ghn_init.comparison import Comparison, Run
 from test_training import Tiny, colours
 
@@ -115,8 +115,22 @@ def test_what_suits_a_model() -> None:
     own = [ghn_init.DEFAULT, f"{ghn_init.DEFAULT}+noise", f"{ghn_init.DEFAULT}+orthogonal+noise"]
     assert comparison.applicable(tiny()) == ["default", "orthogonal", *own]
     with torch.device("meta"):
-        assert "mimetic" in comparison.applicable(timm.create_model("vit_tiny_patch16_224"))
+        suits = comparison.applicable(timm.create_model("vit_tiny_patch16_224"))
+        assert suits == ["default", "orthogonal", "mimetic", *own, f"{own[-1]}+weights"]
         assert "zero-gamma" in comparison.applicable(torchvision.models.resnet18())
+
+
+def test_predicted_inits_go_by_name() -> None:
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
+
+    conditions = {"": "none", "+noise": "noise", "+orthogonal+weights": Conditioning("orthogonal", vectors=False)}
+    for text, condition in conditions.items():
+        model = network()
+        comparison.named(ghn_init.DEFAULT + text)(model, 3)
+        expected = ghn_init.initialize(network(), seed=3, condition=condition)
+        assert all(torch.equal(p, expected.get_parameter(name)) for name, p in model.named_parameters()), text
 
 
 def test_models_for_one_size_are_traced_on_the_images_they_are_trained_on() -> None:
@@ -142,7 +156,9 @@ def test_names_with_conditions() -> None:
     raw, noisy = (model[0].weight.detach() for model in models)
     assert torch.equal(raw[:64], raw[64:])  # tiled
     assert not torch.equal(noisy[:64], noisy[64:])
-    with pytest.raises(ComparisonError, match="has the condition 'twice'; expected one of orthogonal, noise, orth"):
+    with pytest.raises(
+        ComparisonError, match="has the condition 'twice'; expected orthogonal, noise, orth"
+    ):
         comparison.named(f"{ghn_init.DEFAULT}+twice")
 
 

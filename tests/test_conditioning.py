@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,16 @@ def test_nothing_is_done_where_nothing_is_asked_for(ghn: GHN, monkeypatch: pytes
     found = ghn_init.initialize(network(), ghn, images(), condition="none")
     for name, p in expected.named_parameters():
         assert torch.equal(found.get_parameter(name), p)
+
+
+def test_biases_and_norms_keep_the_models_own_values_on_request(ghn: GHN) -> None:
+    condition, model = Conditioning("orthogonal+noise", vectors=False), network()
+    both = ghn_init.initialize(copy.deepcopy(model), ghn, images(), condition="orthogonal+noise")
+    alone = ghn_init.initialize(copy.deepcopy(model), ghn, images(), condition=condition, strict=True)
+    for name, p in alone.named_parameters():
+        assert torch.equal(p, (both if p.dim() > 1 else model).get_parameter(name)), name
+    kept = ghn_init.predict(model, ghn, images(), condition=condition).kept
+    assert kept == dict.fromkeys(["0.bias", "1.weight", "1.bias", "3.bias", "5.bias"], "left out by vectors=False")
 
 
 def test_the_report_notes_it_and_strict_does_not_mind(ghn: GHN) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.checkpoint import DEFAULT, load
-from ghn_init.conditioning import Condition, Conditioning
+from ghn_init.conditioning import Condition, Conditioning, own_vectors
 from ghn_init.conditioning import chosen as chosen_weights
 from ghn_init.errors import CheckpointError, StrictError
 from ghn_init.graph import Graph, Node
@@ -105,7 +105,7 @@ def predict(
     outputs = getattr(model, "num_classes", None)
     if head == "auto" and isinstance(outputs, int) and outputs == 0:
         head = True  # timm's mark of a model without a head, whose last layer is one like the others
-    chosen = left_out(names, graph, head, only, exclude)
+    chosen = {**own_vectors(conditioning, parameters), **left_out(names, graph, head, only, exclude)}
     hypernetwork = _on_device(ghn, parameters, device)
     classes = hypernetwork.config.num_classes
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}

@@ -8,7 +8,7 @@ Source: Knyazev, "Pretraining a neural network before knowing its architecture",
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -43,12 +43,16 @@ class Conditioning:
         beta: Standard deviation of the noise, as a multiple of that of the correlations between a weight's rows.
         first_layer: Number of the first weight to condition, in the model's order, counted from 1.
         keep_scale: Orthogonal matrices get the Frobenius norm that was predicted; not published.
+        vectors: Biases and norms are predicted too, as published; without, they keep the model's own values. Predicted ones go
+            with the scale of predicted weights, which `orthogonal` takes away. Plain vision transformers do far better without
+            (`docs/few_shot.md` of the repository).
     """
 
     kind: Kind
     beta: float = 3e-5
     first_layer: int = 1
     keep_scale: bool = False
+    vectors: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -100,6 +104,13 @@ def chosen(
             f"first_layer is {conditioning.first_layer}, but the model has {len(layers)} weights of two axes or more."
         )
     return frozenset(name for name in layers[conditioning.first_layer - 1 :] if name in predicted and not weights[name])
+
+
+def own_vectors(conditioning: Conditioning | None, parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Dotted names of the biases and norms that keep the model's own values → the reason."""
+    if conditioning is None or conditioning.vectors:
+        return {}
+    return {name: "left out by vectors=False" for name, parameter in parameters.items() if parameter.dim() < 2}
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from ghn_init import comparison, model_spec
 from ghn_init.cli.console import app, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
+from ghn_init.comparison.inits import NAMES
 from ghn_init.training.data import Images, load_images
 
 
@@ -22,7 +23,7 @@ from ghn_init.training.data import Images, load_images
 def compare(
     model: Model,
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
-    init: Annotated[list[str] | None, typer.Option(help="default, zero-gamma, orthogonal, mimetic, GHN, GHN+CONDITION")] = None,
+    init: Annotated[list[str] | None, typer.Option(help=", ".join(NAMES))] = None,
     images: Annotated[int, typer.Option(min=2, help="Training images")] = 1000,
     val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,

@@ -7,14 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ghn_init.api import initialize
 from ghn_init.checkpoint import bundled, load
-from ghn_init.conditioning import Kind
+from ghn_init.conditioning import Condition, Conditioning, Kind
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.selection import Head
@@ -140,23 +140,28 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
     embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
-def predicted(ghn: GHN, condition: str = "none", head: Head = "auto", example_inputs: Any = None) -> Init:
+def predicted(ghn: GHN, condition: Condition | Conditioning = "none", head: Head = "auto", example_inputs: Any = None) -> Init:
     """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
 
     def write(model: nn.Module, seed: int) -> None:
-        initialize(model, ghn, example_inputs, head, seed=seed, condition=condition)  # type: ignore[arg-type]
+        initialize(model, ghn, example_inputs, head, seed=seed, condition=condition)
 
     return write
 
 
+_WEIGHTS = "+weights"
+
 CLASSICAL: Mapping[str, Init] = {"default": default, "zero-gamma": zero_gamma, "orthogonal": orthogonal, "mimetic": mimetic}
+NAMES = (*CLASSICAL, "GHN", "GHN+CONDITION", f"GHN+CONDITION{_WEIGHTS}")
+"""What `named` takes."""
 
 
 def named(name: str, example_inputs: Any = None) -> Init:
-    """An init by name: a classical one, or a hypernetwork as `ghn_init.load` takes it, `NAME` or `NAME+CONDITION`.
+    """An init by name: a classical one, or a hypernetwork as `ghn_init.load` takes it.
 
     Args:
-        name: Of the init.
+        name: Of the init; of a hypernetwork `NAME`, `NAME+CONDITION`, or `NAME+CONDITION+weights`, where biases and norms keep
+            the model's own values.
         example_inputs: As `ghn_init.trace` takes them, for inits that trace.
 
     Raises:
@@ -168,19 +173,31 @@ def named(name: str, example_inputs: Any = None) -> Init:
     if name in CLASSICAL:
         return CLASSICAL[name]
     checkpoint, plus, condition = name.partition("+")
-    if plus and condition not in get_args(Kind):
-        raise ComparisonError(f"{name!r} has the condition {condition!r}; expected one of {', '.join(get_args(Kind))}.")
-    return predicted(load(checkpoint), condition or "none", example_inputs=example_inputs)
+    if not plus:
+        return predicted(load(checkpoint), example_inputs=example_inputs)
+    kind = condition.removesuffix(_WEIGHTS)
+    if kind not in get_args(Kind):
+        raise ComparisonError(
+            f"{name!r} has the condition {condition!r}; expected {', '.join(get_args(Kind))}, or one with {_WEIGHTS}."
+        )
+    conditioning = Conditioning(cast(Kind, kind), vectors=kind == condition)
+    return predicted(load(checkpoint), conditioning, example_inputs=example_inputs)
 
 
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
-    """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning."""
+    """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning.
+
+    For plain attention its weights alone as well.
+    """
     names = ["default"]
     if residual_norms(model, example_inputs):
         names.append("zero-gamma")
     names.append("orthogonal")
-    if _plain_attention(model):
+    attention = bool(_plain_attention(model))
+    if attention:
         names.append("mimetic")
     for checkpoint in bundled():
         names += [checkpoint, f"{checkpoint}+noise", f"{checkpoint}+orthogonal+noise"]
+        if attention:
+            names.append(f"{checkpoint}+orthogonal+noise{_WEIGHTS}")
     return names
