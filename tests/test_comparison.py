@@ -156,9 +156,7 @@ def test_names_with_conditions() -> None:
     raw, noisy = (model[0].weight.detach() for model in models)
     assert torch.equal(raw[:64], raw[64:])  # tiled
     assert not torch.equal(noisy[:64], noisy[64:])
-    with pytest.raises(
-        ComparisonError, match="has the condition 'twice'; expected orthogonal, noise, orth"
-    ):
+    with pytest.raises(ComparisonError, match="has the condition 'twice'; expected orthogonal, noise, orth"):
         comparison.named(f"{ghn_init.DEFAULT}+twice")
 
 
