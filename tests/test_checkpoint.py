@@ -114,6 +114,15 @@ def damage(folder: Path, how: str) -> None:
         config.write_text(json.dumps(values | {"layers": 10**9, "heads": 8}))
     elif how == "no classes":
         config.write_text(json.dumps({k: v for k, v in values.items() if k != "num_classes"}))
+    elif how == "many keys":
+        config.write_text(json.dumps({f"key{number}": 1 for number in range(2000)}))
+    elif how == "huge number":
+        config.write_text(json.dumps(values | {"hid": 4 * 10**3000}))
+    elif how == "evil type":
+        header = json.dumps({"x": {"dtype": "evil\n\x1b[2J" * 100, "shape": [1], "data_offsets": [0, 4]}}).encode()
+        model.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    elif how == "evil name":
+        save_file(tensors | {"evil\n\x1b[2Jerror: all good" + "!" * 1000: torch.zeros(1)}, model)
     elif how == "wrong type":
         config.write_text(json.dumps(values | {"hid": "8"}))
     elif how == "other width":
@@ -144,6 +153,10 @@ def damage(folder: Path, how: str) -> None:
         ("huge decoder", r"needs [\d,]+ parameters at least, the file has"),
         ("endless layers", r"needs [\d,]+ parameters at least, the file has"),
         ("no classes", r"config.json can't be used: the configuration has no 'num_classes'"),
+        ("many keys", r"no 'num_classes'; it has \['key0', .*\.\.\.\]\.$"),
+        ("huge number", r"needs more than 2⁶³ parameters at least, the file has"),
+        ("evil type", r"unknown variant .*evil"),
+        ("evil name", r"unexpected tensor 'evil\\n"),
         ("wrong type", r"hid is '8'; expected int"),
         ("other width", r"'embed.weight' is \(15, 8\), expected \(15, 4\)"),
         ("missing tensor", r"no tensor 'ln.weight'"),
@@ -157,6 +170,8 @@ def test_damaged_folders_are_one_clear_error(folder: Path, how: str, words: str)
     with pytest.raises(CheckpointError, match=words) as caught:
         ghn_init.load(folder)
     assert str(folder) in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
 def test_random_corruptions_load_or_are_one_clear_error(ghn: GHN, tmp_path: Path) -> None:

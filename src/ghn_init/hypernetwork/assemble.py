@@ -13,7 +13,7 @@ from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.storage import check_size, fitted
 
 
-def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> GHN:
+def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | str) -> GHN:
     """The hypernetwork of a configuration and tensors that were read from `path`, in float32, in eval mode.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from reprlib import repr as short  # values are a file's, of any length
 from typing import Any
 
 from ghn_init.errors import CheckpointError
@@ -40,17 +41,17 @@ class GHNConfig:
     def __post_init__(self) -> None:
         sizes = self.max_shape
         if len(sizes) != 4 or min(sizes) < 1 or sizes[2] != sizes[3]:
-            raise CheckpointError(f"max_shape is {sizes}; expected four positive sizes (M0, M1, S, S).")
+            raise CheckpointError(f"max_shape is {short(sizes)}; expected four positive sizes (M0, M1, S, S).")
         if self.hid < 4 or self.hid % 4:
-            raise CheckpointError(f"hid is {self.hid}; expected a positive multiple of 4.")
+            raise CheckpointError(f"hid is {short(self.hid)}; expected a positive multiple of 4.")
         if self.num_classes < 1:
-            raise CheckpointError(f"num_classes is {self.num_classes}; expected at least 1.")
+            raise CheckpointError(f"num_classes is {short(self.num_classes)}; expected at least 1.")
         if self.layers < 0:
-            raise CheckpointError(f"layers is {self.layers}; expected 0 (no GHN-3) or more.")
+            raise CheckpointError(f"layers is {short(self.layers)}; expected 0 (no GHN-3) or more.")
         if self.layers and (self.heads < 1 or self.hid % self.heads):
-            raise CheckpointError(f"heads is {self.heads}; expected a divisor of hid, {self.hid}.")
+            raise CheckpointError(f"heads is {short(self.heads)}; expected a divisor of hid, {short(self.hid)}.")
         if self.hypernet not in HYPERNETS:
-            raise CheckpointError(f"hypernet is {self.hypernet!r}; expected one of {HYPERNETS}.")
+            raise CheckpointError(f"hypernet is {short(self.hypernet)}; expected one of {HYPERNETS}.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GHNConfig:
@@ -60,19 +61,19 @@ class GHNConfig:
             CheckpointError: A value is missing, of the wrong type or out of range.
         """
         if values.get("decoder", "conv") != "conv":
-            raise CheckpointError(f"decoder is {values['decoder']!r}; this version reads 'conv'.")
+            raise CheckpointError(f"decoder is {short(values['decoder'])}; this version reads 'conv'.")
         if "num_classes" not in values:
-            raise CheckpointError(f"the configuration has no 'num_classes'; it has {sorted(values)}.")
+            raise CheckpointError(f"the configuration has no 'num_classes'; it has {short(sorted(values))}.")
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         kinds = {"int": int, "str": str, "bool": bool}
         for name, field in cls.__dataclass_fields__.items():
             kind = kinds.get(str(field.type))
             if name in known and kind is not None and type(known[name]) is not kind:
-                raise CheckpointError(f"{name} is {known[name]!r}; expected {kind.__name__}.")
+                raise CheckpointError(f"{name} is {short(known[name])}; expected {kind.__name__}.")
         if "max_shape" in known:
             sizes = known["max_shape"]
             if not isinstance(sizes, list | tuple) or not all(type(size) is int for size in sizes):
-                raise CheckpointError(f"max_shape is {sizes!r}; expected four integers.")
+                raise CheckpointError(f"max_shape is {short(sizes)}; expected four integers.")
             known["max_shape"] = tuple(sizes)
         return cls(**known)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from ghn_init.hypernetwork.config import GHNConfig
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 EXPECTED = f"expected a folder with {CONFIG} and {MODEL}, or a .safetensors file with the configuration in its metadata"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with its user's home in place of `~`.
+
+    Raises:
+        CheckpointError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} begins with a home folder that is not known; write the path out."
+        ) from error
 
 
 def write_folder(folder: Path, config: GHNConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -74,7 +89,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); {EXPECTED}.") from error
+        raise CheckpointError(f"{path} is not a readable safetensors file ({str(error)!r:.200}); {EXPECTED}.") from error
 
 
 def parse_config(text: str, path: Path) -> GHNConfig:
@@ -95,7 +110,7 @@ def parse_config(text: str, path: Path) -> GHNConfig:
         raise CheckpointError(f"the configuration of {path} can't be used: {error}") from error
 
 
-def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | str) -> None:
     """Refuses a configuration whose network is larger than the tensors that came with it, before anything is built from it.
 
     Raises:
@@ -107,20 +122,21 @@ def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path) -> 
     )
     held = sum(tensor.numel() for tensor in tensors.values())
     if claimed > held:
+        shown = f"{claimed:,}" if claimed < 2**63 else "more than 2⁶³"
         raise CheckpointError(
-            f"the configuration of {path} needs {claimed:,} parameters at least, the file has {held:,}; it is damaged "
+            f"the configuration of {path} needs {shown} parameters at least, the file has {held:,}; it is damaged "
             f"or belongs to another file."
         )
 
 
-def fitted(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def fitted(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
     """The file's tensors as the model takes them: float32; published 1×1 convolution kernels become matrices.
 
     Raises:
         CheckpointError: Names, shapes or types differ, or values are not finite; all that is wrong in one error.
     """
     problems = [f"no tensor '{name}'" for name in expected if name not in tensors]
-    problems += [f"unexpected tensor '{name}'" for name in tensors if name not in expected]
+    problems += [f"unexpected tensor {name!r:.100}" for name in tensors if name not in expected]
     result = {}
     for name, like in expected.items():
         if name not in tensors:
@@ -129,7 +145,7 @@ def fitted(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: 
         if tensor.dim() == 4 and like.dim() == 2 and tensor.shape[2:] == (1, 1):
             tensor = tensor[..., 0, 0]
         if tensor.shape != like.shape:
-            problems.append(f"'{name}' is {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+            problems.append(f"'{name}' is {reprlib.repr(tuple(tensor.shape))}, expected {tuple(like.shape)}")
         elif tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             problems.append(f"'{name}' is {tensor.dtype}, expected a floating type")
         elif not torch.isfinite(tensor).all():
