@@ -6,7 +6,6 @@ import os
 import reprlib
 from collections.abc import Mapping
 from math import isqrt
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -15,17 +14,19 @@ from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.storage import expanded
 from ghn_init.published.files import FAILURES, read
 
 _AT_THE_TOP = ("centrality_embed_in.", "centrality_embed_out.", "input_dist_embed.")
 """A GHN-3's embeddings that some files hold outside of the first layer."""
 
 
-def convert(path: str | os.PathLike[str]) -> GHN:
+def convert(path: str | os.PathLike[str], *, called: str | None = None) -> GHN:
     """Reads a published hypernetwork; no code of the file is run.
 
     Args:
         path: What `torch.save` wrote (a dict with `config` and `state_dict`), or what `joblib.dump` wrote (a state dict).
+        called: What errors call the file; by default its path.
 
     Returns:
         The hypernetwork in float32, in eval mode; `save_pretrained` writes it as a folder that `load` reads.
@@ -33,16 +34,18 @@ def convert(path: str | os.PathLike[str]) -> GHN:
     Raises:
         CheckpointError: Missing, damaged, or not a hypernetwork's file.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
+    called = called or str(file)
     try:
         value = read(file)
         config, tensors = _parts(value)
-    except FAILURES as error:
+    except (*FAILURES, CheckpointError) as error:
         raise CheckpointError(
-            f"{file} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what torch.save "
-            f"wrote, a dict with 'config' and 'state_dict', or what joblib.dump wrote, a state dict. Nothing in it was run."
+            f"{called} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what "
+            f"torch.save wrote, a dict with 'config' and 'state_dict', or what joblib.dump wrote, a state dict. "
+            f"Nothing in it was run."
         ) from error
-    return assemble(config, tensors, file)
+    return assemble(config, tensors, called)
 
 
 def _parts(value: Any) -> tuple[GHNConfig, dict[str, Tensor]]:
@@ -58,12 +61,14 @@ def _parts(value: Any) -> tuple[GHNConfig, dict[str, Tensor]]:
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that configurations have: numbers, strings, and lists of numbers."""
+    """The entries that our configurations have: numbers, strings, and lists of numbers."""
+    known = {*GHNConfig.__dataclass_fields__, "decoder"}
     scalars = (bool, int, float, str)
     return {
         key: value
         for key, value in config.items()
-        if type(value) in scalars or (type(value) in (list, tuple) and all(type(item) is int for item in value))
+        if key in known
+        and (type(value) in scalars or (type(value) in (list, tuple) and all(type(item) is int for item in value)))
     }
 
 

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, cast
 
 LONGEST = 2_000_000
 """Operations in one pickle; the published files need a few thousand."""
+MOST_ARGUMENTS = 8
+"""Of one call; PyTorch's tensors have up to seven."""
 
 
 class PickleError(ValueError):
@@ -39,7 +41,6 @@ class Name:
 
 Calls = Mapping[str, Callable[..., Any]]
 
-_MARK = object()
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
     "SHORT_BINBYTES", "BINBYTES8",
@@ -61,11 +62,24 @@ def evaluate(stream: io.BytesIO | mmap.mmap, calls: Calls, persistent: Callable[
         ValueError: The bytes are no pickle.
     """
     stack: list[Any] = []
+    marks: list[int] = []  # the stack's heights at the marks
     memo: dict[int, Any] = {}
 
+    def top() -> Any:
+        if len(stack) <= (marks[-1] if marks else 0):
+            raise PickleError("an operation without its values")
+        return stack[-1]
+
+    def pop() -> Any:
+        value = top()
+        del stack[-1]
+        return value
+
     def since_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[at + 1 :]
+        if not marks:
+            raise PickleError("an operation without its mark")
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -79,14 +93,14 @@ def evaluate(stream: io.BytesIO | mmap.mmap, calls: Calls, persistent: Callable[
         elif kind in _CONSTANTS:
             stack.append(_CONSTANTS[kind])
         elif kind in _TUPLES:
-            items = [stack.pop() for _ in range(_TUPLES[kind])]
+            items = [pop() for _ in range(_TUPLES[kind])]
             stack.append(tuple(reversed(items)))
         elif kind in ("PROTO", "FRAME"):
             continue
         elif kind == "STOP":
-            return stack.pop()
+            return pop()
         elif kind == "MARK":
-            stack.append(_MARK)
+            marks.append(len(stack))
         elif kind == "EMPTY_TUPLE":
             stack.append(())
         elif kind == "EMPTY_LIST":
@@ -96,35 +110,35 @@ def evaluate(stream: io.BytesIO | mmap.mmap, calls: Calls, persistent: Callable[
         elif kind == "TUPLE":
             stack.append(tuple(since_mark()))
         elif kind == "APPEND":
-            item = stack.pop()
-            _extend(stack[-1], [item])
+            item = pop()
+            _extend(top(), [item])
         elif kind == "APPENDS":
             items = since_mark()
-            _extend(stack[-1], items)
+            _extend(top(), items)
         elif kind == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            _update(stack[-1], [key, value])
+            value, key = pop(), pop()
+            _update(top(), [key, value])
         elif kind == "SETITEMS":
             items = since_mark()
-            _update(stack[-1], items)
+            _update(top(), items)
         elif kind == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+            memo[len(memo)] = top()
         elif kind in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
+            memo[argument] = top()
         elif kind in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif kind == "GLOBAL":
             stack.append(Name(*argument.split(" ")))
         elif kind == "STACK_GLOBAL":
-            name, module = stack.pop(), stack.pop()
+            name, module = pop(), pop()
             stack.append(Name(module, name))
         elif kind == "BINPERSID" and persistent is not None:
-            stack.append(persistent(stack.pop()))
+            stack.append(persistent(pop()))
         elif kind == "REDUCE":
-            arguments, name = stack.pop(), stack.pop()
+            arguments, name = pop(), pop()
             stack.append(_called(calls, name, arguments))
         elif kind == "BUILD":
-            _ignore_attributes(stack.pop(), stack[-1])
+            _ignore_attributes(pop(), top())
         else:
             raise PickleError(f"operation {kind}, which no published file has")
     raise PickleError("no end")
@@ -132,8 +146,10 @@ def evaluate(stream: io.BytesIO | mmap.mmap, calls: Calls, persistent: Callable[
 
 def _called(calls: Calls, name: Any, arguments: Any) -> Any:
     if not isinstance(name, Name) or str(name) not in calls:
-        shown = str(name)[:80] if isinstance(name, Name) else reprlib.repr(name)
+        shown = f"{str(name)!r:.80}" if isinstance(name, Name) else reprlib.repr(name)
         raise PickleError(f"it calls {shown}; allowed are {', '.join(calls)}")
+    if type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
+        raise PickleError(f"{name} with the arguments {reprlib.repr(arguments)}")
     return calls[str(name)](*arguments)
 
 
