@@ -92,6 +92,22 @@ def test_a_server_that_is_gone_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp
         ghn_init.load("someone/tiny", cache_dir=tmp_path)
 
 
+def test_a_download_that_ends_early_is_one_error(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    hub.cut = 10
+    with pytest.raises(CheckpointError, match=r"'someone/tiny' from the hub \(RemoteProtocolError: .*check name, revision"):
+        ghn_init.load("someone/tiny", cache_dir=tmp_path)
+
+
+def test_errors_without_text_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(CheckpointError, match=r"'someone/tiny' from the hub \(TimeoutError\)"):
+        ghn_init.load("someone/tiny", cache_dir=tmp_path)
+
+
 def test_from_pretrained_is_load(hub: Hub, ghn: GHN, tmp_path: Path) -> None:
     assert same(GHN.from_pretrained("someone/tiny", cache_dir=tmp_path), ghn)
 

@@ -188,6 +188,44 @@ def test_damaged_files_are_refused_and_leave_nothing(server: Hub, name: str) -> 
     assert list(folder_of(PUBLISHED[name]).parent.iterdir()) == []
 
 
+def test_a_damaged_file_in_the_hub_s_cache_is_fetched_again_once_it_is_deleted(server: Hub, ghn3: GHN) -> None:
+    whole = content_of(server, "ghn3-s")
+    change(server, "ghn3-s", whole[:-100])
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"is not a published .* Delete /.* to have it fetched again\.$") as caught:
+            ghn_init.load("ghn3-s")
+        change(server, "ghn3-s", whole)
+    Path(str(caught.value).rpartition("Delete ")[2].partition(" to have it")[0]).unlink()
+    assert same(ghn_init.load("ghn3-s"), ghn3)
+
+
+def test_a_damaged_file_of_github_is_named_by_its_address(server: Hub, ghn2: GHN) -> None:
+    whole = content_of(server, "ghn2-imagenet")
+    change(server, "ghn2-imagenet", whole[:-100])
+    url = f"{server.url}/facebookresearch/ppuda/raw/{PUBLISHED['ghn2-imagenet'].revision}/checkpoints/ghn2_imagenet.pt"
+    with pytest.raises(
+        CheckpointError, match=rf"^what was fetched from {url} is not a published .*the next load fetches it again"
+    ):
+        ghn_init.load("ghn2-imagenet")
+    change(server, "ghn2-imagenet", whole)
+    assert same(ghn_init.load("ghn2-imagenet"), ghn2)
+
+
+def test_an_unfinished_folder_gives_way(server: Hub, ghn2: GHN) -> None:
+    ghn_init.load("ghn2-imagenet")
+    folder = folder_of(PUBLISHED["ghn2-imagenet"])
+    (folder / SOURCE).unlink()
+    assert same(ghn_init.load("ghn2-imagenet"), ghn2)
+    assert is_cached(PUBLISHED["ghn2-imagenet"])
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_cache_folder_of_no_user_is_one_error(server: Hub) -> None:
+    with pytest.raises(CheckpointError, match=r"'~nosuchuser/x' begins with a home folder that is not known"):
+        ghn_init.load("ghn3-s", cache_dir="~nosuchuser/x")
+    assert server.requests == []
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("ghn2-imagenet", r"HTTPError: HTTP Error 404"), ("ghn3-s", r"EntryNotFoundError: 404")]
 )
@@ -205,6 +243,22 @@ def test_a_connection_that_ends_early_is_one_error(server: Hub) -> None:
     server.cut = 1000
     with pytest.raises(CheckpointError, match=rf"could not get 'ghn2-imagenet'.*ended after 1,000 of {size:,} bytes"):
         ghn_init.load("ghn2-imagenet")
+
+
+def test_a_hub_download_that_ends_early_is_one_error(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's retries
+    server.cut = 1000
+    with pytest.raises(CheckpointError, match=r"could not get 'ghn3-s'.*\(RemoteProtocolError: .*; check the connection"):
+        ghn_init.load("ghn3-s")
+
+
+def test_errors_without_text_are_named(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(CheckpointError, match=r"could not get 'ghn3-s'.*\(TimeoutError\); check the connection"):
+        ghn_init.load("ghn3-s")
 
 
 def test_a_server_that_is_gone_is_one_error(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +291,9 @@ def test_of_two_processes_at_once_the_faster_one_s_copy_stays(
     finished = folder_of(PUBLISHED["ghn2-imagenet"])
     folder = folder_of(PUBLISHED["ghn2-imagenet"], None, tmp_path / "other")
 
-    def meanwhile(file: Path) -> GHN:
+    def meanwhile(file: Path, called: str) -> GHN:
         (shutil.copytree(finished, folder) / "faster").touch()
-        return convert(file)
+        return convert(file, called=called)
 
     monkeypatch.setattr("ghn_init.published.cache.convert", meanwhile)
     assert same(ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "other"), ghn2)

@@ -10,14 +10,13 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, read_file, read_folder
+from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, expanded, read_file, read_folder
 from ghn_init.published.cache import converted
-from ghn_init.published.fetch import Access
+from ghn_init.published.fetch import DOWNLOAD_FAILURES, Access, reason
 from ghn_init.published.registry import PUBLISHED, Published
 
 DEFAULT = "ghn2-cifar10-small"
@@ -64,7 +63,7 @@ def load(
     name = os.fspath(name_or_path)
     own = bundled()
     if name not in own and name in PUBLISHED:
-        access = Access(None if cache_dir is None else Path(cache_dir).expanduser(), local_files_only, token)
+        access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
         return _published(PUBLISHED[name], revision, access).to(device)
     path = own.get(name) or _local(name)
     if path is not None and revision is not None:
@@ -96,9 +95,9 @@ def _published(entry: Published, revision: str | None, access: Access) -> GHN:
 def _local(name: str) -> Path | None:
     """The file or folder of that name, if there is one."""
     try:
-        path = Path(name).expanduser()
+        path = expanded(name)
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+    except (OSError, CheckpointError, ValueError):  # too long, no such user, a null byte
         return None
 
 
@@ -113,10 +112,9 @@ def _download(repository: str, revision: str | None, options: Mapping[str, Any])
     where = f"{repository}@{revision}" if revision else repository
     try:
         files = [huggingface_hub.hf_hub_download(repository, file, revision=revision, **options) for file in (CONFIG, MODEL)]
-    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except DOWNLOAD_FAILURES as error:
         raise CheckpointError(
-            f"could not get {CONFIG} and {MODEL} of {where!r} from the hub ({type(error).__name__}: {reason}); "
+            f"could not get {CONFIG} and {MODEL} of {where!r} from the hub ({reason(error)}); "
             f"check name, revision, token and connection, or pass a local folder."
         ) from error
     return Path(files[1]).parent

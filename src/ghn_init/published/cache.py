@@ -16,7 +16,7 @@ from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.storage import write_folder
 from ghn_init.published.convert import convert
-from ghn_init.published.fetch import Access, fetch
+from ghn_init.published.fetch import Access, fetch, github_url
 from ghn_init.published.registry import Published
 
 SOURCE = "source.json"
@@ -57,8 +57,16 @@ def converted(entry: Published, revision: str | None, access: Access) -> Path:
 
 def _convert(entry: Published, revision: str | None, made: Path, temporary: Path, access: Access) -> None:
     file = fetch(entry, revision, temporary, access)
-    digest = _checked(entry, revision, file)
-    ghn = convert(file)
+    kept = entry.release.host == "hub"  # by the hub's client, whose paths are links to the bytes
+    called = str(file) if kept else f"what was fetched from {github_url(entry, revision)}"
+    advice = (
+        f"Delete {file.resolve()} to have it fetched again." if kept else "It was not kept; the next load fetches it again."
+    )
+    try:
+        digest = _checked(entry, revision, file, called)
+        ghn = convert(file, called=called)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} {advice}") from error
     if ghn.config != entry.config:
         raise CheckpointError(
             f"{entry.file} of {entry.release.page} is not the hypernetwork {entry.name!r}: {_difference(ghn.config, entry)}."
@@ -73,16 +81,16 @@ def _convert(entry: Published, revision: str | None, made: Path, temporary: Path
     (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
 
 
-def _checked(entry: Published, revision: str | None, file: Path) -> str:
+def _checked(entry: Published, revision: str | None, file: Path, called: str) -> str:
     """The file's digest, compared with what is known of it."""
     size = file.stat().st_size
     if size > entry.largest:
-        raise CheckpointError(f"{file} has {size:,} bytes, too many for the {entry.numel:,} parameters of {entry.name!r}.")
+        raise CheckpointError(f"{called} has {size:,} bytes, too many for the {entry.numel:,} parameters of {entry.name!r}.")
     digest = _sha256(file)
     if entry.sha256 is not None and revision == entry.revision and digest != entry.sha256:
         raise CheckpointError(
-            f"{file} has the SHA-256 {digest} and {size:,} bytes, the published {entry.name!r} has {entry.sha256} and "
-            f"{entry.size or 0:,}; delete it to have it fetched again."
+            f"{called} has the SHA-256 {digest} and {size:,} bytes, the published {entry.name!r} has {entry.sha256} and "
+            f"{entry.size or 0:,}."
         )
     return digest
 
@@ -102,9 +110,11 @@ def _difference(found: GHNConfig, entry: Published) -> str:
 
 
 def _put(made: Path, folder: Path) -> None:
-    """Moves the finished folder to its place; where another process was faster, its own stays."""
+    """Moves the finished folder to its place; a finished one of a faster process stays, an unfinished one gives way."""
     try:
         os.replace(made, folder)
     except OSError:
-        if not (folder / SOURCE).is_file():
-            raise
+        if (folder / SOURCE).is_file():
+            return
+        os.replace(folder, made.parent / "unfinished")
+        os.replace(made, folder)

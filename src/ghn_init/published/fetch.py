@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from ghn_init.errors import CheckpointError
@@ -18,6 +19,10 @@ GITHUB = "https://github.com"
 TIMEOUT = 30
 """Seconds without an answer from GitHub."""
 _PIECE = 2**20
+DOWNLOAD_FAILURES: tuple[type[Exception], ...] = (
+    OSError, ValueError, http.client.HTTPException, EntryNotFoundError, HfHubHTTPError.__bases__[0],
+)  # fmt: skip
+"""What a download can raise: urllib's errors, the hub client's, and (the last) those of the HTTP library below it, httpx."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,23 @@ def fetch(entry: Published, revision: str | None, folder: Path, access: Access) 
     """
     try:
         return (_from_hub if entry.release.host == "hub" else _from_github)(entry, revision, folder, access)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # the hub's and urllib's own are OSErrors or ValueErrors
-        reason = (str(error).strip().splitlines() or [""])[0]
+    except DOWNLOAD_FAILURES as error:
         raise CheckpointError(
             f"could not get {entry.name!r}, {entry.file} of {entry.release.page} at {revision or 'main'} "
-            f"({type(error).__name__}: {reason}); check the connection, or get that file elsewhere and run ghn-init convert."
+            f"({reason(error)}); check the connection, or get that file elsewhere and run ghn-init convert."
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """Kind and first line of an error, which may have no text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def github_url(entry: Published, revision: str | None) -> str:
+    """Where GitHub has the file."""
+    parts = (entry.release.repository, "raw", revision or "main", entry.file)
+    return "/".join([GITHUB, *map(urllib.parse.quote, parts)])
 
 
 def _from_hub(entry: Published, revision: str | None, folder: Path, access: Access) -> Path:
@@ -71,10 +87,8 @@ def _from_hub(entry: Published, revision: str | None, folder: Path, access: Acce
 def _from_github(entry: Published, revision: str | None, folder: Path, access: Access) -> Path:
     if access.offline:
         raise OSError("it is not in the cache, and offline mode is on")
-    parts = (entry.release.repository, "raw", revision or "main", entry.file)
-    url = "/".join([GITHUB, *map(urllib.parse.quote, parts)])
     path = folder / Path(entry.file).name
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
+    with urllib.request.urlopen(github_url(entry, revision), timeout=TIMEOUT) as answer, path.open("wb") as file:
         expected = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=expected or None, unit="B", unit_scale=True, desc=path.name) as bar:
             while piece := answer.read(_PIECE):
