@@ -115,7 +115,7 @@ def _row(path: Path, row: Mapping[str, str | None], column: str) -> Expected:
 
 
 def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[NormCheck]:
-    """Predicts each model of the table and compares. Of a model's parameters one is held at a time.
+    """Predicts each model of the table and compares. Of a model's predicted parameters one is held at a time.
 
     Args:
         ghn: The hypernetwork; models are built with its number of classes.
