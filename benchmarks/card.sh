@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All figures of the bundled checkpoint's card, from the repository's root: about an hour on two cores.
+# All figures of the bundled checkpoint's card, from the repository's root: about an hour and a half on two cores.
 #
 #     bash benchmarks/card.sh DATA [FOLDER]
 #

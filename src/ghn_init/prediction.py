@@ -88,7 +88,8 @@ class Prediction:
         parameters = dict(self.model.named_parameters())
         self._check(parameters)
         with torch.no_grad():
-            ready = {name: self.tensors[name] for name in self.slots if name in self.conditioned}  # may run out of memory
+            tensors = self.tensors
+            ready = {name: tensors[name] for name in self.slots if name in self.conditioned}  # may run out of memory
             for name in self.slots:
                 if name in ready:
                     parameters[name].copy_(ready.pop(name))

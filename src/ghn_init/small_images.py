@@ -115,8 +115,7 @@ def _small(old: nn.Conv2d, model: nn.Module) -> nn.Conv2d:
             f"the first convolution of {_named(model)} is a {kind.__name__}, which can't be made anew ({error}); replace it by "
             f"hand."
         ) from error
-    new.weight.requires_grad_(old.weight.requires_grad)
-    return new.to(old.weight.device, old.weight.dtype).train(old.training)
+    return new.to(old.weight.device, old.weight.dtype).train(old.training).requires_grad_(old.weight.requires_grad)
 
 
 def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, image_size: int) -> None:
