@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import Conditioning, comparison
-from ghn_init.training.data import Images, load_images
+from ghn_init.tasks.images import Images, load_images
 
 RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
 
@@ -37,7 +37,7 @@ RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
 def resnet18(classes: int) -> nn.Module:
     """timm's ResNet-18 with a quarter of the channels, and 3 × 3 in steps of two for a stem."""
     model = timm.create_model("resnet18", num_classes=classes, channels=(16, 32, 64, 128))
-    stem: Any = ghn_init.small_images.adapt_stem_(model).conv1
+    stem: Any = ghn_init.models.stem.adapt_stem_(model).conv1
     stem.stride = (2, 2)
     return model.to(memory_format=torch.channels_last)
 

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ghn_init.checkpoints.published.registry import PUBLISHED
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.transformer import Attention, GraphTransformer
-from ghn_init.published.registry import PUBLISHED
 from memory import MIB, LiveTensors
 
 HEADER = ["GHN-3", "nodes", "former, s", "now, s", "ratio", "former peak, MiB", "now peak, MiB", "all biases at once, MiB"]

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, comparison, deepnets
-from ghn_init.training.data import Images, load_images
+from ghn_init.tasks.images import Images, load_images
 from ghn_init.training.objectives import FineTune, Objective, ZeroShot
 
 RECIPE: dict[str, Any] = {

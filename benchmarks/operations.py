@@ -2,7 +2,7 @@
 
     python benchmarks/operations.py [-o docs/operations.md]
 
-`ghn_init.training.precision` runs in float32 what is slower in bfloat16 here. Median of `--repeats` runs, 64 images,
+`ghn_init.prediction.precision` runs in float32 what is slower in bfloat16 here. Median of `--repeats` runs, 64 images,
 channels-last; both precisions are timed in turn within one process.
 """
 

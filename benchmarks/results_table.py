@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ghn_init import deepnets
-from ghn_init.training.results import PUBLISHED, Evaluation, picture
+from ghn_init.evaluation.results import PUBLISHED, Evaluation, picture
 
 MEANINGS = {
     "test": "DeepNets-1M `test`, in distribution",

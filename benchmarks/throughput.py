@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ghn_init import GHN, GHNConfig, deepnets
+from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
 from ghn_init.training.networks import Network
-from ghn_init.training.precision import mixed_precision
 
 META_BATCH = 4
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import deepnets
-from ghn_init.training.data import Images
-from ghn_init.training.evaluate import accuracy
+from ghn_init.evaluation.accuracy import accuracy
+from ghn_init.tasks.images import Images
 
 
 def digits() -> tuple[Images, Images]:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import ghn_init
 from ghn_init import GHN, CheckpointError, GHNConfig
-from ghn_init.checkpoint import bundled
+from ghn_init.checkpoints.load import bundled
 
 CONFIG = json.dumps(GHNConfig(num_classes=10, max_shape=(16, 16, 7, 7), hid=8).to_dict())
 

@@ -12,8 +12,8 @@ from torch import nn
 
 import ghn_init
 from ghn_init import GHN, Conditioning
-from ghn_init import conditioning as module
-from ghn_init.conditioning import conditioned, correlation_spread
+from ghn_init.prediction import conditioning as module
+from ghn_init.prediction.conditioning import conditioned, correlation_spread
 from zoo import Fn, conv, images, param
 
 
@@ -191,7 +191,7 @@ def test_a_failure_leaves_the_model_as_it_was(ghn: GHN, monkeypatch: pytest.Monk
 
 def test_nothing_is_done_where_nothing_is_asked_for(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = ghn_init.initialize(network(), ghn, images())
-    monkeypatch.setattr(ghn_init.prediction, "conditioned", None)  # calling it would fail
+    monkeypatch.setattr(ghn_init.prediction.prediction, "conditioned", None)  # calling it would fail
     found = ghn_init.initialize(network(), ghn, images(), condition="none")
     for name, p in expected.named_parameters():
         assert torch.equal(found.get_parameter(name), p)

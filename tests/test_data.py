@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ghn_init import TrainingError
-from ghn_init.training.data import Images, load_images
+from ghn_init.tasks.images import Images, load_images
 from test_training import colours
 
 

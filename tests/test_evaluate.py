@@ -11,10 +11,10 @@ from torch import nn
 
 import ghn_init
 from ghn_init import GHN, ArchitectureError, TrainingError, deepnets
-from ghn_init.training.evaluate import Accuracies, Result, accuracy, evaluate, top1
+from ghn_init.evaluation.accuracy import Accuracies, Result, accuracy, evaluate, top1
+from ghn_init.evaluation.results import Evaluation, SGDResult, picture
+from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.training.networks import Network
-from ghn_init.training.results import Evaluation, SGDResult, picture
-from ghn_init.training.sgd import sgd_accuracy
 from test_training import SMALL, Tiny, colours
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
 from ghn_init.training import cost
-from ghn_init.training.precision import mixed_precision
 
 CPU = torch.device("cpu")
 

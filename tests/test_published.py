@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import ghn_init
 from ghn_init import GHN, CheckpointError, GHNConfig
-from ghn_init.published.convert import convert
-from ghn_init.published.files import read
+from ghn_init.checkpoints.published.convert import convert
+from ghn_init.checkpoints.published.formats import read
 
 EXAMPLES = int(os.environ.get("GHN_INIT_EXAMPLES", "300"))
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 import ghn_init
 from ghn_init import GHN, CheckpointError, GHNConfig, cli
-from ghn_init.published import fetch
-from ghn_init.published.cache import SOURCE, folder_of, is_cached
-from ghn_init.published.convert import convert
-from ghn_init.published.registry import PUBLISHED, Published
+from ghn_init.checkpoints.published import fetch
+from ghn_init.checkpoints.published.cache import SOURCE, folder_of, is_cached
+from ghn_init.checkpoints.published.convert import convert
+from ghn_init.checkpoints.published.registry import PUBLISHED, Published
 from hub_server import COMMIT, Hub, serving
 from test_published import hub as write_hub
 from test_published import release as write_release
@@ -295,7 +295,7 @@ def test_of_two_processes_at_once_the_faster_one_s_copy_stays(
         (shutil.copytree(finished, folder) / "faster").touch()
         return convert(file, called=called)
 
-    monkeypatch.setattr("ghn_init.published.cache.convert", meanwhile)
+    monkeypatch.setattr("ghn_init.checkpoints.published.cache.convert", meanwhile)
     assert same(ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "other"), ghn2)
     assert (folder / "faster").exists()
     assert list(folder.parent.iterdir()) == [folder]

@@ -12,7 +12,7 @@ from torch import nn
 
 import ghn_init
 from ghn_init import GHN, UnsupportedModelError
-from ghn_init.small_images import adapt_stem_
+from ghn_init.models.stem import adapt_stem_
 from zoo import Fn, conv
 
 

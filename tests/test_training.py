@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, TrainingError
+from ghn_init.tasks.images import Images
 from ghn_init.training import loop
 from ghn_init.training.curve import Progress
-from ghn_init.training.data import Images
 from ghn_init.training.loop import Job, TrainConfig, meta_step, tempered
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import ZeroShot

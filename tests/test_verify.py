@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import ghn_init
 from ghn_init import ModelSpecError, VerificationError, cli
-from ghn_init.published.registry import PUBLISHED
-from ghn_init.verify import TOLERANCE, Expected, NormCheck, norms_table, read_table, verify
+from ghn_init.checkpoints.published.registry import PUBLISHED
+from ghn_init.evaluation.norms import TOLERANCE, Expected, NormCheck, norms_table, read_table, verify
 
 DATA = Path(__file__).parent / "data" / "parity"
 UNPREDICTED = {

@@ -4,12 +4,10 @@
 graph hypernetwork, in one forward pass.
 """
 
-from ghn_init import small_images as small_images
 from ghn_init import timm as timm
 from ghn_init.api import initialize, predict
-from ghn_init.checkpoint import DEFAULT, load
+from ghn_init.checkpoints.load import DEFAULT, load
 from ghn_init.comparison import Comparison, compare
-from ghn_init.conditioning import Conditioning
 from ghn_init.errors import (
     ArchitectureError,
     CheckpointError,
@@ -27,9 +25,11 @@ from ghn_init.errors import (
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.prediction import Prediction
-from ghn_init.recalibration import recalibrate_batchnorm
-from ghn_init.report import Report
+from ghn_init.models import stem as small_images
+from ghn_init.models.batch_norm import recalibrate_batchnorm
+from ghn_init.prediction.conditioning import Conditioning
+from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.report import Report
 from ghn_init.tracing.trace import trace
 from ghn_init.training.curve import Progress
 from ghn_init.training.loop import TrainConfig, train

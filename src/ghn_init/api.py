@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghn_init.checkpoint import DEFAULT, load
-from ghn_init.conditioning import Condition, Conditioning, own_vectors
-from ghn_init.conditioning import chosen as chosen_weights
+from ghn_init.checkpoints.load import DEFAULT, load
 from ghn_init.errors import CheckpointError, StrictError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.slots import Slot, slots_of
-from ghn_init.prediction import Prediction
-from ghn_init.report import Report, Row
-from ghn_init.selection import Head, Patterns, left_out, other_head, unwritable
+from ghn_init.prediction.conditioning import Condition, Conditioning, own_vectors
+from ghn_init.prediction.conditioning import chosen as chosen_weights
+from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.report import Report, Row
+from ghn_init.prediction.selection import Head, Patterns, left_out, other_head, unwritable
 from ghn_init.tracing.trace import trace
 
 log = logging.getLogger(__name__)

@@ -9,14 +9,14 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.checkpoint import bundled
+from ghn_init.checkpoints.folder import write_folder
+from ghn_init.checkpoints.load import bundled
+from ghn_init.checkpoints.published.cache import is_cached
+from ghn_init.checkpoints.published.convert import convert as published
+from ghn_init.checkpoints.published.registry import PUBLISHED
 from ghn_init.cli.console import app, check_folder, out, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.storage import write_folder
-from ghn_init.published.cache import is_cached
-from ghn_init.published.convert import convert as published
-from ghn_init.published.registry import PUBLISHED
 
 
 @app.command("list")

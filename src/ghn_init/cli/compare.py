@@ -11,12 +11,13 @@ from rich.markup import escape
 from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import comparison, model_spec
+from ghn_init import comparison
 from ghn_init.cli.console import app, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
 from ghn_init.comparison.inits import NAMES
-from ghn_init.training.data import Images, load_images
+from ghn_init.models import spec as model_spec
+from ghn_init.tasks.images import Images, load_images
 
 
 @app.command()
@@ -52,7 +53,7 @@ def compare(
 
     def make() -> nn.Module:
         built = model_spec.build(model, whole.num_classes)
-        return ghn_init.small_images.adapt_stem_(built, whole.pixels.shape[2]) if small else built
+        return ghn_init.models.stem.adapt_stem_(built, whole.pixels.shape[2]) if small else built
 
     rates, decays = lr or list(comparison.race.RATES), weight_decay or list(comparison.race.WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)

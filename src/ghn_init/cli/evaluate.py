@@ -16,13 +16,13 @@ from ghn_init import deepnets
 from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.errors import TrainingError
+from ghn_init.evaluation.accuracy import Accuracies
+from ghn_init.evaluation.accuracy import evaluate as evaluate_split
+from ghn_init.evaluation.results import CIFAR10, PUBLISHED, Evaluation, SGDResult, picture
+from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.training.data import Images, load_images
-from ghn_init.training.evaluate import Accuracies
-from ghn_init.training.evaluate import evaluate as evaluate_split
+from ghn_init.tasks.images import Images, load_images
 from ghn_init.training.networks import Network
-from ghn_init.training.results import CIFAR10, PUBLISHED, Evaluation, SGDResult, picture
-from ghn_init.training.sgd import sgd_accuracy
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
 from ghn_init.cli.predicting import Classes, Head, whether
-from ghn_init.model_spec import build_timm
+from ghn_init.models.spec import build_timm
 
 
 @app.command()

@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init import model_spec
 from ghn_init.cli.console import err
-from ghn_init.prediction import Prediction
+from ghn_init.models import spec as model_spec
+from ghn_init.prediction.prediction import Prediction
 
 Model = Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or module:callable")]
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]

@@ -13,8 +13,8 @@ import ghn_init
 from ghn_init.cli.console import app, out, progress_bar
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.tasks.images import load_images
 from ghn_init.training import curve, loop
-from ghn_init.training.data import load_images
 from ghn_init.training.objectives import FineTune, Objective
 
 DEFAULTS = loop.TrainConfig()

@@ -10,8 +10,8 @@ import typer
 import ghn_init
 from ghn_init.cli.console import app, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
-from ghn_init.verify import TOLERANCE, NormCheck, norms_table, read_table
-from ghn_init.verify import verify as compare
+from ghn_init.evaluation.norms import TOLERANCE, NormCheck, norms_table, read_table
+from ghn_init.evaluation.norms import verify as compare
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Which init is best for your model on your data: a short, fair race."""
 
 from ghn_init.comparison.inits import Init, applicable, mimetic, named, orthogonal, predicted, residual_norms, zero_gamma
-from ghn_init.comparison.picture import draw
 from ghn_init.comparison.race import Comparison, Run, compare
+from ghn_init.viz.race import draw
 
 __all__ = [
     "Comparison",

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.api import initialize
-from ghn_init.checkpoint import bundled, load
-from ghn_init.conditioning import Condition, Conditioning, Kind
+from ghn_init.checkpoints.load import bundled, load
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.selection import Head
+from ghn_init.prediction.conditioning import Condition, Conditioning, Kind
+from ghn_init.prediction.selection import Head
 from ghn_init.tracing.trace import trace
 
 Init = Callable[[nn.Module, int], None]

@@ -8,7 +8,7 @@ from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.genotype import VIT
 from ghn_init.deepnets.network import DeepNet
 from ghn_init.errors import ArchitectureError
-from ghn_init.small_images import adapt_stem_
+from ghn_init.models.stem import adapt_stem_
 
 PREDEFINED = ("resnet50", "vit")
 

@@ -14,13 +14,13 @@ import huggingface_hub
 import torch
 from torch import Tensor, nn
 
+from ghn_init.checkpoints.folder import write_folder
 from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
 from ghn_init.hypernetwork.shape_encoding import ShapeEncoder
 from ghn_init.hypernetwork.slots import Slot
-from ghn_init.hypernetwork.storage import write_folder
 from ghn_init.hypernetwork.transformer import GraphTransformer
 
 _PRIMITIVE_INDEX = {name: index for index, name in enumerate(PRIMITIVES)}
@@ -60,7 +60,7 @@ class GHN(
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
         """Loads from a folder, a file or the hub; arguments and errors as in `ghn_init.load`."""
-        from ghn_init.checkpoint import load
+        from ghn_init.checkpoints.load import load
 
         return load(pretrained_model_name_or_path, **kwargs)
 

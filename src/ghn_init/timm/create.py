@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ghn_init.api import initialize
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.model_spec import build_timm
+from ghn_init.models.spec import build_timm
 
 _OF_FEATURES = ("features_only", "out_indices", "feature_cls")
 """Arguments that choose features of a model; the classifier that they come from knows nothing of them."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
-from ghn_init.model_spec import build_timm, library
+from ghn_init.models.spec import build_timm, library
 
 _NOT_OURS = frozenset({"tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"})
 """What timm's configuration says about trained weights, which these are not."""

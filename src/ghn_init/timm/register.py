@@ -12,7 +12,7 @@ from torch import nn
 
 from ghn_init.errors import ModelSpecError
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.model_spec import check_timm_name
+from ghn_init.models.spec import check_timm_name
 from ghn_init.timm import ghn_models
 from ghn_init.timm.create import create_model
 

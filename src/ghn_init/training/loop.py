@@ -19,13 +19,13 @@ from torch import Tensor
 from ghn_init.errors import TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.prediction.precision import mixed_precision
+from ghn_init.tasks.images import Images, Transform, load_images
 from ghn_init.training.curve import CurveLog, Progress, draw
-from ghn_init.training.data import Images, Transform, load_images
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.pool import Architectures, Pool, Task
-from ghn_init.training.precision import mixed_precision
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state
 from ghn_init.training.workers import Workers

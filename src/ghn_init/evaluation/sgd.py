@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ghn_init.training.data import Images
-from ghn_init.training.evaluate import top1
+from ghn_init.evaluation.accuracy import top1
+from ghn_init.prediction.precision import mixed_precision
+from ghn_init.tasks.images import Images
 from ghn_init.training.networks import Network
-from ghn_init.training.precision import mixed_precision
 
 
 def sgd_accuracy(

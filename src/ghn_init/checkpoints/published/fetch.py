@@ -12,8 +12,8 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
+from ghn_init.checkpoints.published.registry import Published
 from ghn_init.errors import CheckpointError
-from ghn_init.published.registry import Published
 
 GITHUB = "https://github.com"
 TIMEOUT = 30

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ghn_init import deepnets
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.training.data import Images
+from ghn_init.prediction.precision import mixed_precision
+from ghn_init.tasks.images import Images
 from ghn_init.training.networks import Network
-from ghn_init.training.precision import mixed_precision
 
 BATCH = 64
 """Images whose statistics a batch norm uses."""

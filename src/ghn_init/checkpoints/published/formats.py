@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ghn_init.published.pickled import Calls, Name, PickleError, evaluate
+from ghn_init.checkpoints.published.pickled import Calls, Name, PickleError, evaluate
 
 LARGEST = 4 * 2**30
 """Bytes of the largest file that is read; the largest published one has 2.6 GB."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ghn_init.checkpoints.assemble import assemble
+from ghn_init.checkpoints.folder import expanded
+from ghn_init.checkpoints.published.formats import FAILURES, read
 from ghn_init.errors import CheckpointError
-from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import expanded
-from ghn_init.published.files import FAILURES, read
 
 _AT_THE_TOP = ("centrality_embed_in.", "centrality_embed_out.", "input_dist_embed.")
 """A GHN-3's embeddings that some files hold outside of the first layer."""

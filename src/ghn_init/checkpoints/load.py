@@ -11,13 +11,13 @@ from typing import Any
 import huggingface_hub
 import torch
 
+from ghn_init.checkpoints.assemble import assemble
+from ghn_init.checkpoints.folder import CONFIG, EXPECTED, MODEL, expanded, read_file, read_folder
+from ghn_init.checkpoints.published.cache import converted
+from ghn_init.checkpoints.published.fetch import DOWNLOAD_FAILURES, Access, reason
+from ghn_init.checkpoints.published.registry import PUBLISHED, Published
 from ghn_init.errors import CheckpointError
-from ghn_init.hypernetwork.assemble import assemble
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import CONFIG, EXPECTED, MODEL, expanded, read_file, read_folder
-from ghn_init.published.cache import converted
-from ghn_init.published.fetch import DOWNLOAD_FAILURES, Access, reason
-from ghn_init.published.registry import PUBLISHED, Published
 
 DEFAULT = "ghn2-cifar10-small"
 """Name of the bundled checkpoint that is used where none is asked for."""
@@ -27,7 +27,7 @@ _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
 
 def bundled() -> dict[str, Path]:
     """Names and folders of the checkpoints that come with the package."""
-    root = Path(str(resources.files("ghn_init"))) / "checkpoints"
+    root = Path(str(resources.files("ghn_init"))) / "checkpoints" / "bundled"
     return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / CONFIG).is_file()}
 
 

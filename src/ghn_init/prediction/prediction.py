@@ -10,11 +10,11 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ghn_init.conditioning import Conditioning, conditioned
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
-from ghn_init.report import Report
+from ghn_init.prediction.conditioning import Conditioning, conditioned
+from ghn_init.prediction.report import Report
 
 
 class PredictedTensors(Mapping[str, Tensor]):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ghn_init.checkpoints.folder import check_size, fitted
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.hypernetwork.storage import check_size, fitted
 
 
 def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | str) -> GHN:

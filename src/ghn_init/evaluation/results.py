@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ghn_init.errors import TrainingError
-from ghn_init.training.evaluate import Accuracies, Result
+from ghn_init.evaluation.accuracy import Accuracies, Result
 
 PUBLISHED = {
     "GHN-1": {"test": 51.4, "resnet50": 19.2},

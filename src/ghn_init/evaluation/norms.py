@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ghn_init import model_spec
 from ghn_init.api import predict
 from ghn_init.errors import ModelSpecError, VerificationError
 from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.models import spec as model_spec
 from ghn_init.tracing.inputs import BATCH
 
 TOLERANCE = 0.01
@@ -81,7 +81,7 @@ class NormCheck:
 
 def norms_table() -> Path:
     """The package's table."""
-    return Path(str(resources.files("ghn_init"))) / "published" / "norms.csv"
+    return Path(str(resources.files("ghn_init"))) / "checkpoints" / "published" / "norms.csv"
 
 
 def read_table(path: Path, column: str) -> list[Expected]:

@@ -12,12 +12,12 @@ from pathlib import Path
 import huggingface_hub
 from safetensors import SafetensorError
 
+from ghn_init.checkpoints.folder import write_folder
+from ghn_init.checkpoints.published.convert import convert
+from ghn_init.checkpoints.published.fetch import Access, fetch, github_url
+from ghn_init.checkpoints.published.registry import Published
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.storage import write_folder
-from ghn_init.published.convert import convert
-from ghn_init.published.fetch import Access, fetch, github_url
-from ghn_init.published.registry import Published
 
 SOURCE = "source.json"
 """What a converted folder came from: repository, revision, file, bytes, digest, licence, citation."""

@@ -1,0 +1,1 @@
+"""What a hypernetwork is trained for."""

@@ -1,0 +1,1 @@
+"""Pictures, in one style. Needs the extra `viz`."""
