@@ -2,69 +2,86 @@
 
 `initialize(model)` reads the computational graph of any `torch.nn.Module` and predicts all its parameters with a pretrained
 graph hypernetwork, in one forward pass.
+
+What stands here is loaded when it is first used (PEP 562): `import ghn_init` costs no more than this file.
 """
 
-from ghn_init import timm as timm
-from ghn_init.api import initialize, predict
-from ghn_init.checkpoints.load import DEFAULT, load
-from ghn_init.comparison import Comparison, compare
-from ghn_init.errors import (
-    ArchitectureError,
-    CheckpointError,
-    ComparisonError,
-    GHNInitError,
-    ModelSpecError,
-    RecalibrationError,
-    ShapeMismatchError,
-    StrictError,
-    TraceError,
-    TrainingError,
-    UnsupportedModelError,
-    VerificationError,
-)
-from ghn_init.graph import Graph, Node
-from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.models import stem as small_images
-from ghn_init.models.batch_norm import recalibrate_batchnorm
-from ghn_init.prediction.conditioning import Conditioning
-from ghn_init.prediction.prediction import Prediction
-from ghn_init.prediction.report import Report
-from ghn_init.tracing.trace import trace
-from ghn_init.training.curve import Progress
-from ghn_init.training.loop import TrainConfig, train
+from __future__ import annotations
 
-__all__ = [
-    "DEFAULT",
-    "GHN",
-    "ArchitectureError",
-    "CheckpointError",
-    "Comparison",
-    "ComparisonError",
-    "Conditioning",
-    "GHNConfig",
-    "GHNInitError",
-    "Graph",
-    "ModelSpecError",
-    "Node",
-    "Prediction",
-    "Progress",
-    "RecalibrationError",
-    "Report",
-    "ShapeMismatchError",
-    "StrictError",
-    "TraceError",
-    "TrainConfig",
-    "TrainingError",
-    "UnsupportedModelError",
-    "VerificationError",
-    "compare",
-    "initialize",
-    "load",
-    "predict",
-    "recalibrate_batchnorm",
-    "trace",
-    "train",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
+
+if TYPE_CHECKING:
+    from ghn_init import deepnets as deepnets
+    from ghn_init import errors as errors
+    from ghn_init import timm as timm
+    from ghn_init.api import initialize as initialize
+    from ghn_init.api import predict as predict
+    from ghn_init.checkpoints.pretrained import DEFAULT as DEFAULT
+    from ghn_init.checkpoints.pretrained import GHN as GHN
+    from ghn_init.checkpoints.pretrained import load as load
+    from ghn_init.comparison.race import Comparison as Comparison
+    from ghn_init.comparison.race import compare as compare
+    from ghn_init.evaluation.evaluate import evaluate as evaluate
+    from ghn_init.evaluation.results import Evaluation as Evaluation
+    from ghn_init.graph import Graph as Graph
+    from ghn_init.graph import Node as Node
+    from ghn_init.hypernetwork.config import GHNConfig as GHNConfig
+    from ghn_init.models.batch_norm import recalibrate_batchnorm as recalibrate_batchnorm
+    from ghn_init.models.stem import adapt_stem_ as adapt_stem_
+    from ghn_init.prediction.conditioning import Conditioning as Conditioning
+    from ghn_init.prediction.prediction import Prediction as Prediction
+    from ghn_init.prediction.report import Report as Report
+    from ghn_init.tasks import Images as Images
+    from ghn_init.tasks import ImageTask as ImageTask
+    from ghn_init.tasks import Task as Task
+    from ghn_init.tracing.trace import trace as trace
+    from ghn_init.training.curve import Progress as Progress
+    from ghn_init.training.loop import train as train
+    from ghn_init.training.objectives import FineTune as FineTune
+    from ghn_init.training.objectives import ZeroShot as ZeroShot
+    from ghn_init.training.recipe import TrainConfig as TrainConfig
+
+_HOMES = {
+    "api": ("initialize", "predict"),
+    "checkpoints.pretrained": ("DEFAULT", "GHN", "load"),
+    "comparison.race": ("Comparison", "compare"),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.results": ("Evaluation",),
+    "graph": ("Graph", "Node"),
+    "hypernetwork.config": ("GHNConfig",),
+    "models.batch_norm": ("recalibrate_batchnorm",),
+    "models.stem": ("adapt_stem_",),
+    "prediction.conditioning": ("Conditioning",),
+    "prediction.prediction": ("Prediction",),
+    "prediction.report": ("Report",),
+    "tasks": ("ImageTask", "Images", "Task"),
+    "tracing.trace": ("trace",),
+    "training.curve": ("Progress",),
+    "training.loop": ("train",),
+    "training.objectives": ("FineTune", "ZeroShot"),
+    "training.recipe": ("TrainConfig",),
+}
+"""Module → the public names that it defines; the imports above tell type checkers the same, and a test holds both together."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ROOMS = ("comparison", "deepnets", "errors", "tasks", "timm")
+
+__all__ = ["__version__", *sorted(_HOME_OF), *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in _ROOMS:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # the next time it is found without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

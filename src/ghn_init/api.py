@@ -1,35 +1,39 @@
-"""The user's verbs: trace → embed → decode → apply."""
+"""The user's verbs: trace → select → embed → decode → apply."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ghn_init.checkpoints.load import DEFAULT, load
-from ghn_init.errors import CheckpointError, StrictError
-from ghn_init.graph import Graph, Node
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.errors import CheckpointError
+from ghn_init.graph import Graph
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
-from ghn_init.prediction.conditioning import Condition, Conditioning, own_vectors
-from ghn_init.prediction.conditioning import chosen as chosen_weights
+from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
 from ghn_init.prediction.prediction import Prediction
-from ghn_init.prediction.report import Report, Row
-from ghn_init.prediction.selection import Head, Patterns, left_out, other_head, unwritable
+from ghn_init.prediction.report import Report
+from ghn_init.prediction.selection import Head, Patterns, select
 from ghn_init.tracing.trace import trace
 
 log = logging.getLogger(__name__)
 
+Model = TypeVar("Model", bound=nn.Module)
+Hypernetwork = GraphHyperNetwork | str | os.PathLike[str] | None
+"""A hypernetwork, or what `load` takes; None: the bundled one."""
+
 
 def initialize(
-    model: nn.Module,
-    ghn: GHN | str | os.PathLike[str] | None = None,
+    model: Model,
+    ghn: Hypernetwork = None,
     example_inputs: Any = None,
+    *,
     head: Head = "auto",
     device: torch.device | str = "auto",
     seed: int = 0,
@@ -37,15 +41,16 @@ def initialize(
     only: Patterns | None = None,
     exclude: Patterns = (),
     condition: Condition | Conditioning = "none",
-) -> nn.Module:
+) -> Model:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
 
     Args:
         model: Any `torch.nn.Module`.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: What one forward pass takes, see `trace`.
-        head: `auto` predicts the classification head when it has the hypernetwork's number of classes and else keeps the
-            model's own; True predicts it always, False never. A model whose `num_classes` is 0 has none.
+        head: The classification head. `auto` predicts it where exactly one of the hypernetwork's tasks has as many outputs
+            and else keeps the model's own; the name of a task predicts that task's; True predicts it always, where no task
+            has as many outputs like other layers; False never. A model whose `num_classes` is 0 has none.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
         seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
             deterministic.
@@ -64,7 +69,8 @@ def initialize(
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
-        ValueError: `head`, `seed` or `condition` is something else, or a pattern matches no parameter.
+        ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
+            model, or a pattern matches no parameter.
 
     Example:
         >>> import ghn_init, torch
@@ -72,13 +78,26 @@ def initialize(
         >>> ghn_init.initialize(model) is model
         True
     """
-    return predict(model, ghn, example_inputs, head, device, seed, strict, only, exclude, condition).apply_()
+    predict(
+        model,
+        ghn,
+        example_inputs,
+        head=head,
+        device=device,
+        seed=seed,
+        strict=strict,
+        only=only,
+        exclude=exclude,
+        condition=condition,
+    ).apply_()
+    return model
 
 
 def predict(
     model: nn.Module,
-    ghn: GHN | str | os.PathLike[str] | None = None,
+    ghn: Hypernetwork = None,
     example_inputs: Any = None,
+    *,
     head: Head = "auto",
     device: torch.device | str = "auto",
     seed: int = 0,
@@ -100,36 +119,27 @@ def predict(
     conditioning = Conditioning.of(condition)
     graph = trace(model, example_inputs)
     parameters = dict(model.named_parameters())
-    by_id = {id(parameter): name for name, parameter in parameters.items()}
-    names = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
-    outputs = getattr(model, "num_classes", None)
-    if head == "auto" and isinstance(outputs, int) and outputs == 0:
-        head = True  # timm's mark of a model without a head, whose last layer is one like the others
-    chosen = {**own_vectors(conditioning, parameters), **left_out(names, graph, head, only, exclude)}
     hypernetwork = _on_device(ghn, parameters, device)
-    classes = hypernetwork.config.num_classes
+    selection = select(model, graph, hypernetwork.config, head=head, only=only, exclude=exclude, conditioning=conditioning)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    kept = {**graph.kept, **other_head(graph, classes, head), **unwritable(parameters), **chosen}
-    slots = [slot for slot in slots_of(graph, shapes, classes) if slot.name not in kept]
-    by_name = {slot.name: slot for slot in slots}
-    weights = chosen_weights(conditioning, graph, parameters, by_name)
-    report = _report(graph, parameters, slots, kept, hypernetwork)
+    slots = {slot.name: slot for slot in slots_of(graph, shapes, selection.kept)}
+    conditioned = chosen(conditioning, graph, parameters, slots)
+    report = Report.of(graph, parameters, slots.values(), selection.kept, hypernetwork, selection.task)
     if conditioning is not None:
-        report = report.with_conditioning(weights, conditioning.note)
+        report = report.with_conditioning(conditioned, conditioning.note)
     if strict:
-        _refuse(report, chosen)
+        report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
-    with torch.autocast(hypernetwork.embed.weight.device.type, enabled=False):
-        cores = _decode(hypernetwork, graph, slots)
-    return Prediction(model, graph, kept, report, by_name, cores, seed, conditioning, weights)
+    cores = _decode(hypernetwork, graph, list(slots.values()), selection.task)
+    return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned)
 
 
-def _on_device(ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str, Tensor], device: torch.device | str) -> GHN:
+def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:
     """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
     where = torch.device(device) if device != "auto" else next(iter(parameters.values())).device
     if where.type == "meta":
         where = torch.device("cpu")
-    if not isinstance(ghn, GHN):
+    if not isinstance(ghn, GraphHyperNetwork):
         return load(DEFAULT if ghn is None else ghn).to(where)
     weight = ghn.embed.weight
     if weight.device == where and weight.dtype == torch.float32:
@@ -138,65 +148,13 @@ def _on_device(ghn: GHN | str | os.PathLike[str] | None, parameters: Mapping[str
 
 
 @torch.no_grad()
-def _decode(ghn: GHN, graph: Graph, slots: list[Slot]) -> dict[str, Tensor]:
+def _decode(ghn: GraphHyperNetwork, graph: Graph, slots: Sequence[Slot], task: str | None) -> dict[str, Tensor]:
     """Decoded cores by name, in topological order."""
-    (h,) = ghn.embed_nodes([graph])
-    cores = dict.fromkeys((slot.name for slot in slots), h)
-    broken = []
-    for slot, core in ghn.decode(slots, h):
-        cores[slot.name] = core.clone()  # not a view of everything that was decoded with it
-        if not torch.isfinite(core).all():
-            broken.append(slot.name)
+    with torch.autocast(ghn.embed.weight.device.type, enabled=False):
+        (cores,) = ghn([graph], [slots], [task])
+    broken = [name for name, core in cores.items() if not torch.isfinite(core).all()]
     if broken:
         raise CheckpointError(
             f"the hypernetwork predicts values that are not finite for {broken[:3]}; its tensors are damaged."
         )
     return cores
-
-
-def _report(graph: Graph, parameters: Mapping[str, Tensor], slots: list[Slot], kept: Mapping[str, str], ghn: GHN) -> Report:
-    by_name = {slot.name: slot for slot in slots}
-    rows = []
-    for name, parameter in parameters.items():
-        slot = by_name.get(name)
-        if slot is None:
-            rows.append(Row(name, tuple(parameter.shape), None, None, kept[name]))
-            continue
-        node = graph.nodes[slot.node]
-        rows.append(Row(name, tuple(parameter.shape), node.primitive, _core_shape(slot, ghn), _unusual(node, slot, ghn)))
-    counts = {
-        "parameters that keep their values": sum(row.primitive is None for row in rows),
-        "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
-    }
-    warnings = [f"{what}: {count}" for what, count in counts.items() if count]
-    return Report(tuple(rows), tuple(warnings))
-
-
-def _core_shape(slot: Slot, ghn: GHN) -> tuple[int, ...]:
-    M0, M1 = ghn.config.max_shape[:2]
-    if slot.kind == "classifier_weight":
-        return (slot.sizes[0], min(slot.sizes[1], M1))
-    if slot.kind in ("weight", "position"):
-        return (min(slot.sizes[0], M0), min(slot.sizes[1], M1), *slot.sizes[2:])
-    return (min(slot.sizes[0], ghn.config.num_classes if slot.kind == "classifier_bias" else max(M0, M1)),)
-
-
-def _unusual(node: Node, slot: Slot, ghn: GHN) -> str:
-    """What the hypernetwork can only approximate about a parameter."""
-    notes = []
-    S, largest = ghn.config.max_shape[2], ghn.shape_enc.channels[-1]
-    if slot.kind in ("weight", "position") and max(slot.sizes[2:]) > S:
-        notes.append(f"kernel {slot.sizes[2]}×{slot.sizes[3]} interpolated from {S}×{S}")
-    if len(slot.layout) > 4:
-        notes.append("one kernel repeated along the depth")
-    widest = max((node.shape or (0,))[:2])
-    if widest > largest:
-        notes.append(f"width {widest} read as {largest}")
-    return "; ".join(notes)
-
-
-def _refuse(report: Report, chosen: Mapping[str, str]) -> None:
-    problems = [f"'{row.name}': {row.note}" for row in report.rows if row.note and row.name not in chosen]
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise StrictError(f"{'; '.join(problems[:5])}{more}. Pass strict=False to accept; predict(model).report shows all.")

@@ -37,6 +37,10 @@ class ComparisonError(GHNInitError):
     """A race between inits can't be run with what it was given."""
 
 
+class EvaluationError(GHNInitError):
+    """Accuracies of predicted parameters can't be measured with what was given."""
+
+
 class VerificationError(GHNInitError):
     """A table of published norms can't be used."""
 

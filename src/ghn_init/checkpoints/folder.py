@@ -118,7 +118,10 @@ def check_size(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | st
     """
     M0, M1, S, _ = config.max_shape
     claimed = (
-        12 * config.layers * config.hid**2 + 4 * config.hid**2 * S**2 + 8 * config.hid * M0 * M1 + config.num_classes * (M0 + 1)
+        12 * config.layers * config.hid**2
+        + 4 * config.hid**2 * S**2
+        + 8 * config.hid * M0 * M1
+        + sum(config.tasks.values()) * (M0 + 1)
     )
     held = sum(tensor.numel() for tensor in tensors.values())
     if claimed > held:

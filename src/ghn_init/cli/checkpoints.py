@@ -10,10 +10,10 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.checkpoints.folder import write_folder
-from ghn_init.checkpoints.load import bundled
-from ghn_init.checkpoints.published.cache import is_cached
-from ghn_init.checkpoints.published.convert import convert as published
-from ghn_init.checkpoints.published.registry import PUBLISHED
+from ghn_init.checkpoints.pretrained import bundled
+from ghn_init.checkpoints.pretrained import convert as published
+from ghn_init.checkpoints.published.cache import folder_of, is_kept
+from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.cli.console import app, check_folder, out, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.hypernetwork.config import GHNConfig
@@ -22,14 +22,14 @@ from ghn_init.hypernetwork.config import GHNConfig
 @app.command("list")
 def list_checkpoints() -> None:
     """Lists the hypernetworks that come with the package or are published; nothing is downloaded."""
-    table = new_table("checkpoint", "classes", "hidden width", "largest kernel", "parameters", "MB", "where")
+    table = new_table("checkpoint", "tasks (outputs)", "hidden width", "largest kernel", "parameters", "MB", "where")
     for name, folder in bundled().items():
         ghn = ghn_init.load(name)
         size = sum(file.stat().st_size for file in folder.iterdir())
         shown = f"{name} (default)" if name == ghn_init.DEFAULT else name
         table.add_row(shown, *_figures(ghn.config, sum(p.numel() for p in ghn.parameters()), size), "bundled")
-    for entry in PUBLISHED.values():
-        where = "cached" if is_cached(entry) else entry.release.page
+    for entry in CHECKPOINTS.values():
+        where = "cached" if is_kept(folder_of(entry)) else entry.release.page
         table.add_row(entry.name, *_figures(entry.config, entry.numel, 4 * entry.numel), where)
     out.print(table)
     out.print("Others: a folder, a .safetensors file, or a hub id owner/repo[@revision].", markup=False)
@@ -37,7 +37,7 @@ def list_checkpoints() -> None:
 
 def _figures(config: GHNConfig, numel: int, size: int) -> tuple[str, ...]:
     kernel = "×".join(map(str, config.max_shape))
-    return str(config.num_classes), str(config.hid), kernel, f"{numel:,}", f"{size / 1e6:,.1f}"
+    return config.described_tasks, str(config.hid), kernel, f"{numel:,}", f"{size / 1e6:,.1f}"
 
 
 @app.command()
@@ -52,4 +52,4 @@ def convert(
         output.mkdir(parents=True, exist_ok=True)
         write_folder(output, ghn.config, ghn.state_dict())
     numel = sum(p.numel() for p in ghn.parameters())
-    out.print(f"{numel:,} parameters, {ghn.config.num_classes} classes, written to {escape(str(output))}", soft_wrap=True)
+    out.print(f"{numel:,} parameters, tasks: {ghn.config.described_tasks}, written to {escape(str(output))}", soft_wrap=True)

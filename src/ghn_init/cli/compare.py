@@ -16,8 +16,10 @@ from ghn_init.cli.console import app, check_picture, err, out, progress_bar
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
 from ghn_init.comparison.inits import NAMES
+from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
 from ghn_init.models import spec as model_spec
-from ghn_init.tasks.images import Images, load_images
+from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.viz import race
 
 
 @app.command()
@@ -53,9 +55,9 @@ def compare(
 
     def make() -> nn.Module:
         built = model_spec.build(model, whole.num_classes)
-        return ghn_init.models.stem.adapt_stem_(built, whole.pixels.shape[2]) if small else built
+        return ghn_init.adapt_stem_(built, whole.pixels.shape[2]) if small else built
 
-    rates, decays = lr or list(comparison.race.RATES), weight_decay or list(comparison.race.WEIGHT_DECAYS)
+    rates, decays = lr or list(RATES), weight_decay or list(WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
     names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
     with progress_bar() as bar:
@@ -84,7 +86,7 @@ def compare(
     out.print(table)
     out.print(found.verdict)
     if plot is not None:
-        comparison.draw(found, plot)
+        race.draw(found, plot)
 
 
 def _loader(images: Images, rows: Tensor, batch_size: int, shuffle: bool) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:

@@ -57,7 +57,7 @@ def stats(
     shares = new_table("share of nodes, %", *rows)
     found = {name: deepnets.Summary.of(values) for name, values in rows.items()}
     for name, own in found.items():
-        known = deepnets.PUBLISHED.get(name)
+        known = deepnets.PUBLISHED_STATISTICS.get(name)
         table.add_row(
             name,
             f"{own.networks:,}",

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, whether
+from ghn_init.cli.predicting import Classes, Head, predicted
 from ghn_init.models.spec import build_timm
 
 
@@ -43,7 +43,7 @@ def export(
     with err.status(f"building {escape(model)}"):
         built = build_timm(name, options)
     with err.status("predicting"):
-        prediction = ghn_init.predict(built, hypernetwork, head=whether(head), seed=seed, strict=strict, condition=condition)
+        prediction = predicted(built, hypernetwork, head=head, seed=seed, strict=strict, condition=condition)
     origin = {"model": model, "ghn": ghn, "seed": seed, "condition": condition, "version": ghn_init.__version__}
     with writing(output):
         ghn_init.timm.export(prediction.apply_(), output, model_args=options, origin=origin)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.markup import escape
+from torch import nn
 
 import ghn_init
+from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.cli.console import err
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.prediction import Prediction
@@ -18,14 +20,17 @@ Model = Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or modul
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
 Head = Annotated[
-    Literal["auto", "yes", "no"],
-    typer.Option(help="Predict the classification head; auto: where it has the hypernetwork's classes"),
+    str,
+    typer.Option(
+        metavar="auto|yes|no|TASK",
+        help="Predict the classification head; auto: where one task has as many outputs; or the task's name",
+    ),
 ]
 
 
-def whether(head: str) -> Literal["auto"] | bool:
+def which(head: str) -> str | bool:
     """The option as `ghn_init.predict` takes it."""
-    return "auto" if head == "auto" else head == "yes"
+    return {"yes": True, "no": False}.get(head, head)
 
 
 def predict(
@@ -38,8 +43,16 @@ def predict(
         model = model_spec.build(spec, num_classes)
     started = time.perf_counter()
     with err.status("predicting"):
-        prediction = ghn_init.predict(model, hypernetwork, inputs, whether(head), seed=seed, strict=strict)
+        prediction = predicted(model, hypernetwork, inputs, head=head, seed=seed, strict=strict)
     return prediction, time.perf_counter() - started
+
+
+def predicted(model: nn.Module, ghn: GHN, inputs: Any = None, *, head: str, **options: Any) -> Prediction:
+    """`ghn_init.predict`; a head that doesn't fit is the option's fault."""
+    try:
+        return ghn_init.predict(model, ghn, inputs, head=which(head), **options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--head") from error
 
 
 def _sizes(text: str) -> list[int]:

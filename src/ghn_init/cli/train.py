@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,23 +13,28 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import app, out, progress_bar
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
-from ghn_init.tasks.images import load_images
-from ghn_init.training import curve, loop
-from ghn_init.training.objectives import FineTune, Objective
+from ghn_init.tasks.images import tasks_of
+from ghn_init.training.curve import Progress
+from ghn_init.training.objectives import FineTune, Objective, ZeroShot
+from ghn_init.training.recipe import TrainConfig
 
-DEFAULTS = loop.TrainConfig()
-VARIANTS = {
-    "ghn-1": {"ve": False, "layernorm": False, "weight_norm": False},
-    "ghn-2": {},
-    "mlp": {"hypernet": "mlp"},
+DEFAULTS = TrainConfig()
+VARIANTS: dict[str, Callable[[dict[str, int]], GHNConfig]] = {
+    "ghn-1": GHNConfig.ghn1,
+    "ghn-2": GHNConfig.ghn2,
+    "mlp": GHNConfig.mlp,
 }
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
+    data: Annotated[
+        list[str], typer.Argument(help="Folders with train.parquet or train/CLASS/…, or hub data sets; NAME=DATA names a task")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run's folder; a run that is there goes on")],
+    share: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER: a task's part of the networks; by default equal")
+    ] = None,
     architectures: Annotated[Path | None, typer.Option(help="A file of ghn-init deepnets write; by default generated")] = None,
     variant: Annotated[Literal["ghn-1", "ghn-2", "mlp"], typer.Option(help="The hypernetwork, untrained")] = "ghn-2",
     start: Annotated[str | None, typer.Option(help="Go on from this one: bundled name, folder, file or hub id")] = None,
@@ -38,9 +44,10 @@ def train(
     meta_batch: Annotated[int, typer.Option(min=1, help="Networks per step")] = DEFAULTS.meta_batch,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per network")] = DEFAULTS.batch_size,
     budget: Annotated[float | None, typer.Option(help="Core-seconds per network: costlier ones get fewer images")] = None,
-    pool: Annotated[int, typer.Option(min=1, help="Different training networks")] = DEFAULTS.pool,
+    pool: Annotated[int, typer.Option(min=1, help="Different training networks of each task")] = DEFAULTS.pool,
     optimizer: Annotated[Literal["adamw", "muon"], typer.Option()] = "adamw",
     lr: Annotated[float, typer.Option(help="Peak learning rate")] = DEFAULTS.lr,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps in which it rises")] = DEFAULTS.warmup,
     cooldown: Annotated[float, typer.Option(min=0, max=1, help="Share of the run in which it falls")] = DEFAULTS.cooldown,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.9)] = 0.0,
     parameter_decay: Annotated[float, typer.Option(min=0, help="Weight of the predicted parameters' squared norm")] = 0.0,
@@ -50,43 +57,62 @@ def train(
 ) -> None:
     """Trains a hypernetwork on the networks of DeepNets-1M; interrupted runs go on where they were.
 
-    Several processes, started by `accelerate launch` or `torchrun`, share the networks of a step.
+    Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
+    `torchrun`, share the networks of a step.
     """
     leads = os.environ.get("RANK", "0") == "0"
-    recipe = loop.TrainConfig(
-        steps=steps,
-        meta_batch=meta_batch,
-        batch_size=batch_size,
-        budget=budget,
-        pool=pool,
-        optimizer=optimizer,
-        lr=lr,
-        cooldown=cooldown,
-        label_smoothing=label_smoothing,
-        parameter_decay=parameter_decay,
-        bf16=bf16,
-        seed=seed,
-    )
+    shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     with progress_bar(show=leads) as bar:
-        task = bar.add_task("reading images", total=steps)
-        images = load_images(data, "train", image_size=image_size)
-        config: GHNConfig | GHN = GHNConfig(num_classes=images.num_classes, **VARIANTS[variant])  # type: ignore[arg-type]
-        judge: Objective | None = FineTune(label_smoothing=label_smoothing) if objective == "fine-tune" else None
+        shown = bar.add_task("reading images", total=steps)
+        named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
+        tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size)
+        untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
+        judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
 
-        def show(progress: curve.Progress) -> None:
+        def show(progress: Progress) -> None:
             loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"
             speed = f"{progress.networks_per_second:.1f} networks/s"
-            bar.update(task, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
+            bar.update(shown, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
 
         ghn_init.train(
-            images,
+            tasks,
             output,
+            shares=shares,
             architectures=architectures,
-            ghn=config if start is None else ghn_init.load(start),
+            ghn=untrained if start is None else ghn_init.load(start),
             objective=judge,
-            config=recipe,
             tensorboard=tensorboard,
             on_step=show,
+            steps=steps,
+            meta_batch=meta_batch,
+            batch_size=batch_size,
+            budget=budget,
+            pool=pool,
+            optimizer=optimizer,
+            lr=lr,
+            warmup=warmup,
+            cooldown=cooldown,
+            parameter_decay=parameter_decay,
+            bf16=bf16,
+            seed=seed,
         )
     if leads:
         out.print(f"written to {escape(str(output))}", soft_wrap=True)
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """`NAME=VALUE` texts."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value or name in pairs:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE with a name of its own", param_hint=option)
+        pairs[name] = value
+    return pairs
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number", param_hint="--share") from None

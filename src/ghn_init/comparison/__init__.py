@@ -2,7 +2,6 @@
 
 from ghn_init.comparison.inits import Init, applicable, mimetic, named, orthogonal, predicted, residual_norms, zero_gamma
 from ghn_init.comparison.race import Comparison, Run, compare
-from ghn_init.viz.race import draw
 
 __all__ = [
     "Comparison",
@@ -10,7 +9,6 @@ __all__ = [
     "Run",
     "applicable",
     "compare",
-    "draw",
     "mimetic",
     "named",
     "orthogonal",

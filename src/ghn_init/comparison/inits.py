@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.api import initialize
-from ghn_init.checkpoints.load import bundled, load
+from ghn_init.checkpoints.pretrained import bundled, load
 from ghn_init.errors import ComparisonError
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.conditioning import Condition, Conditioning, Kind
 from ghn_init.prediction.selection import Head
 from ghn_init.tracing.trace import trace
@@ -140,11 +140,13 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
     embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
-def predicted(ghn: GHN, condition: Condition | Conditioning = "none", head: Head = "auto", example_inputs: Any = None) -> Init:
+def predicted(
+    ghn: GraphHyperNetwork, condition: Condition | Conditioning = "none", head: Head = "auto", example_inputs: Any = None
+) -> Init:
     """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
 
     def write(model: nn.Module, seed: int) -> None:
-        initialize(model, ghn, example_inputs, head, seed=seed, condition=condition)
+        initialize(model, ghn, example_inputs, head=head, seed=seed, condition=condition)
 
     return write
 

@@ -16,12 +16,12 @@ from ghn_init.deepnets.network import DeepNet
 from ghn_init.deepnets.predefined import PREDEFINED, predefined
 from ghn_init.deepnets.release import SUFFIXES, Release
 from ghn_init.deepnets.splits import SPLITS, Split, arguments
-from ghn_init.deepnets.statistics import PUBLISHED, GraphStatistics, Summary
+from ghn_init.deepnets.statistics import PUBLISHED_STATISTICS, GraphStatistics, Summary
 from ghn_init.deepnets.store import Entry, Stored, write
 
 __all__ = [
     "PREDEFINED",
-    "PUBLISHED",
+    "PUBLISHED_STATISTICS",
     "SPLITS",
     "Arguments",
     "DeepNet",

@@ -101,7 +101,7 @@ class Published:
     path: tuple[float, float]
 
 
-PUBLISHED = {
+PUBLISHED_STATISTICS = {
     "train": Published(1000, (192.3, 94.9), 2.3, (14.5, 4.8)),
     "val": Published(500, (190.5, 94.4), 2.3, (14.5, 5.0)),
     "test": Published(500, (185.5, 91.2), 2.3, (14.3, 4.8)),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ghn_init.api import predict
 from ghn_init.errors import ModelSpecError, VerificationError
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.models import spec as model_spec
 from ghn_init.tracing.inputs import BATCH
 
@@ -114,7 +114,7 @@ def _row(path: Path, row: Mapping[str, str | None], column: str) -> Expected:
         raise VerificationError(f"{path}: the row {dict(row)} can't be read ({error}); expected numbers.") from error
 
 
-def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[NormCheck]:
+def verify(ghn: GraphHyperNetwork, table: Iterable[Expected]) -> Iterator[NormCheck]:
     """Predicts each model of the table and compares. Of a model's predicted parameters one is held at a time.
 
     Args:
@@ -128,8 +128,9 @@ def verify(ghn: GHN, table: Iterable[Expected]) -> Iterator[NormCheck]:
         yield _compared(ghn, expected)
 
 
-def _compared(ghn: GHN, expected: Expected) -> NormCheck:
-    model = _build(expected.model, ghn.config.num_classes)
+def _compared(ghn: GraphHyperNetwork, expected: Expected) -> NormCheck:
+    (outputs,) = set(ghn.config.tasks.values())
+    model = _build(expected.model, outputs)
     size = _IMAGE_SIZES.get(expected.model, 224)
     prediction = predict(model, ghn, torch.empty(BATCH, 3, size, size, device="meta"), head=True)
     squares = single_squares = 0.0

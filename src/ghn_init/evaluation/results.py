@@ -1,17 +1,19 @@
-"""Figures of an evaluation: a JSON file that a run writes and goes on with, a picture, and published figures beside them."""
+"""Figures of an evaluation: a JSON file that a run writes and goes on with, tables, and published figures beside them."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ghn_init.errors import TrainingError
-from ghn_init.evaluation.accuracy import Accuracies, Result
+from ghn_init.deepnets.predefined import PREDEFINED
+from ghn_init.errors import EvaluationError
 
-PUBLISHED = {
+PUBLISHED_ACCURACIES = {
     "GHN-1": {"test": 51.4, "resnet50": 19.2},
     "GHN-2": {"test": 66.9, "resnet50": 58.6},
     "SGD, 2,500 steps": {"test": 69.2},
@@ -20,6 +22,28 @@ PUBLISHED = {
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The classes of the data set that the published figures are of."""
+
+OWN = "own"
+"""The split of modules that the caller passed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one network.
+
+    Attributes:
+        split: Its split.
+        index: In the split.
+        accuracy: Top-1, in percent.
+        params: Number of its parameters' elements.
+        nodes: Of its graph.
+    """
+
+    split: str
+    index: int
+    accuracy: float
+    params: int
+    nodes: int
 
 
 @dataclass(frozen=True)
@@ -32,45 +56,93 @@ class SGDResult:
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Accuracies:
+    """Top-1 accuracies, in percent, of several networks."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the networks."""
+        return statistics.fmean(self.values)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean; 0 for one network."""
+        return statistics.stdev(self.values) / math.sqrt(len(self.values)) if len(self.values) > 1 else 0.0
+
+    @property
+    def best(self) -> float:
+        """The best network's."""
+        return max(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.standard_error:.1f} (best {self.best:.1f}, {len(self.values)} networks)"
+
+
 @dataclass
 class Evaluation:
-    """All results of a hypernetwork.
+    """All results of a hypernetwork. Printed, it is a table.
 
     Attributes:
-        setting: What they depend on: hypernetwork, data, images, precision.
+        setting: What they depend on: hypernetwork, task, data, images, precision.
         results: With predicted parameters.
         sgd: With trained ones.
+        path: The file that they are saved in, or None.
+        class_names: Of the data, where they are known.
     """
 
     setting: dict[str, object]
     results: list[Result] = field(default_factory=list)
     sgd: list[SGDResult] = field(default_factory=list)
+    path: Path | None = None
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def resume(cls, path: Path | None, setting: dict[str, object]) -> Evaluation:
         """What an earlier run of the same setting left in `path`, or nothing yet.
 
         Raises:
-            TrainingError: The file is damaged or of another setting.
+            EvaluationError: The file is damaged or of another setting.
         """
         if path is None or not path.exists():
-            return cls(setting)
-        try:
-            found = json.loads(path.read_text())
-            earlier = cls(found["setting"], [Result(**r) for r in found["results"]], [SGDResult(**r) for r in found["sgd"]])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path} holds no evaluation ({error!r}); name another file.") from error
+            return cls(setting, path=path)
+        earlier = cls.read(path)
         if earlier.setting != setting:
-            raise TrainingError(f"{path} holds an evaluation of {earlier.setting}, not of {setting}; name another file.")
+            raise EvaluationError(f"{path} holds an evaluation of {earlier.setting}, not of {setting}; name another file.")
         return earlier
 
-    def save(self, path: Path | None) -> None:
-        """Writes all of it at once."""
-        if path is None:
+    @classmethod
+    def read(cls, path: Path) -> Evaluation:
+        """What is in a file.
+
+        Raises:
+            EvaluationError: It is damaged.
+        """
+        try:
+            found = json.loads(path.read_text())
+            rows = [Result(**r) for r in found["results"]], [SGDResult(**r) for r in found["sgd"]]
+            return cls(found["setting"], *rows, path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EvaluationError(f"{path} holds no evaluation ({error!r}); name another file.") from error
+
+    def add(self, row: Result | SGDResult) -> None:
+        """Takes a result in, and saves all."""
+        if isinstance(row, Result):
+            self.results.append(row)
+        else:
+            self.sgd.append(row)
+        self.save()
+
+    def save(self) -> None:
+        """Writes the file at once, where there is to be one."""
+        if self.path is None:
             return
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(temporary, path)
+        contents = {"setting": self.setting, "results": [*map(asdict, self.results)], "sgd": [*map(asdict, self.sgd)]}
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text(json.dumps(contents, indent=1) + "\n")
+        os.replace(temporary, self.path)
 
     def done(self, split: str) -> set[int]:
         """Indices of a split that have a result."""
@@ -86,28 +158,41 @@ class Evaluation:
         """Those with results, in the order in which they came."""
         return list(dict.fromkeys(r.split for r in self.results))
 
+    @property
+    def groups(self) -> dict[str, Accuracies]:
+        """Accuracies by split; predefined networks each by its own name."""
+        found: dict[str, Accuracies] = {}
+        for split in self.splits:
+            if split == "predefined":
+                found |= {PREDEFINED[index]: self.accuracies(split, [index]) for index in sorted(self.done(split))}
+            else:
+                found[split] = self.accuracies(split)
+        return found
 
-def picture(evaluation: Evaluation, path: Path) -> None:
-    """Accuracy against network size, a panel for networks in and one for those out of distribution. Needs the extra `viz`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    @property
+    def trained(self) -> dict[tuple[str, int], tuple[Accuracies, Accuracies]]:
+        """Split and steps of SGD → accuracies of the networks trained so, and of the same with predicted parameters."""
+        found = {}
+        for split, steps in dict.fromkeys((r.split, r.steps) for r in self.sgd):
+            rows = [r for r in self.sgd if (r.split, r.steps) == (split, steps)]
+            same = self.accuracies(split, [r.index for r in rows])
+            found[split, steps] = (Accuracies(tuple(r.accuracy for r in rows)), same)
+        return found
 
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
-    inside = [split for split in evaluation.splits if split in ("train", "val", "test")]
-    outside = [split for split in evaluation.splits if split not in inside]
-    colours = ("#1f6f8b", "#d95f02", "#7570b3", "#66a61e", "#a6761d", "#666666")
-    for axes, splits, title in zip(panels, (inside, outside), ("in distribution", "out of distribution"), strict=True):
-        for split, colour in zip(splits, colours, strict=False):
-            rows = [r for r in evaluation.results if r.split == split]
-            points = ([r.params / 1e6 for r in rows], [r.accuracy for r in rows])
-            axes.scatter(*points, s=14, alpha=0.75, color=colour, linewidths=0, label=f"{split} ({len(rows)})")
-        axes.set(xscale="log", xlabel="parameters, millions", title=title)
-        axes.axhline(10, color="#999999", linewidth=0.8, linestyle=":")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.2)
-        if splits:
-            axes.legend(frameon=False, fontsize="small")
-    panels[0].set_ylabel("accuracy without training, %")
-    figure.savefig(path, dpi=150)
+    @property
+    def classes(self) -> int:
+        """How many the data have; 10 where a file does not say."""
+        return int(str(self.setting.get("classes", 10)))
+
+    @property
+    def published(self) -> Mapping[str, Mapping[str, float]]:
+        """Published means by hypernetwork and group; none for data that they are not of."""
+        return PUBLISHED_ACCURACIES if self.class_names == CIFAR10 else {}
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {values}" for name, values in self.groups.items()]
+        for (split, steps), (values, same) in self.trained.items():
+            lines.append(
+                f"{split}, trained by SGD for {steps:,} steps: {values}; the same networks, predicted: {same.mean:.1f}"
+            )
+        return "\n".join(lines)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ghn_init.evaluation.accuracy import top1
+from ghn_init.evaluation.accuracy import image_inputs, top1
+from ghn_init.prediction.functional import functional
 from ghn_init.prediction.precision import mixed_precision
-from ghn_init.tasks.images import Images
-from ghn_init.training.networks import Network
+from ghn_init.tasks.image_data import Images
 
 
 def sgd_accuracy(
@@ -52,6 +52,6 @@ def sgd_accuracy(
         nn.utils.clip_grad_norm_(module.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-    network = Network.of(module, test.num_classes, test.pixels.shape[2])
+    form, _ = functional(module, image_inputs(test))
     with torch.inference_mode():
-        return top1(network, {name: p.detach() for name, p in module.named_parameters()}, test, bf16=bf16)
+        return top1(form, {name: p.detach() for name, p in module.named_parameters()}, test, bf16=bf16)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from reprlib import repr as short  # values are a file's, of any length
 from typing import Any
 
 from ghn_init.errors import CheckpointError
 
 HYPERNETS = ("gatedgnn", "mlp")
+UNNAMED = "classes"
+"""The task of a file that knows of one alone and doesn't say which."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
 class GHNConfig:
     """Configuration of a GHN-1, a GHN-2, a GHN-3 or the MLP ablation, under the published names.
 
+    `GHNConfig.ghn1`, `ghn2`, `ghn3` and `mlp` name the published variants.
+
     Attributes:
-        num_classes: Classes of the data set that it was trained for.
+        tasks: Name of each task that it knows → number of outputs of the networks that solve it; each has a head of its own.
         max_shape: Largest kernel that the decoder produces: output channels, input channels, height, width.
         hid: Width D of the node embeddings; a multiple of 4.
         hypernet: `gatedgnn`, or `mlp` for the ablation without message passing; a GHN-3 has neither.
@@ -26,9 +33,11 @@ class GHNConfig:
         weight_norm: Predicted tensors are scaled by their fan-in (GHN-2, GHN-3).
         layers: Transformer layers (GHN-3); 0 for the others.
         heads: Attention heads (GHN-3).
+        class_width: Channel count that the shape vocabulary has besides the fixed ones. Published hypernetworks have that of
+            their data set's classes there; None, the fixed vocabulary alone, is right for all others.
     """
 
-    num_classes: int
+    tasks: Mapping[str, int] = field(hash=False)
     max_shape: tuple[int, int, int, int] = (64, 64, 11, 11)
     hid: int = 32
     hypernet: str = "gatedgnn"
@@ -37,39 +46,79 @@ class GHNConfig:
     weight_norm: bool = True
     layers: int = 0
     heads: int = 8
+    class_width: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_tasks()
         sizes = self.max_shape
         if len(sizes) != 4 or min(sizes) < 1 or sizes[2] != sizes[3]:
             raise CheckpointError(f"max_shape is {short(sizes)}; expected four positive sizes (M0, M1, S, S).")
         if self.hid < 4 or self.hid % 4:
             raise CheckpointError(f"hid is {short(self.hid)}; expected a positive multiple of 4.")
-        if self.num_classes < 1:
-            raise CheckpointError(f"num_classes is {short(self.num_classes)}; expected at least 1.")
         if self.layers < 0:
             raise CheckpointError(f"layers is {short(self.layers)}; expected 0 (no GHN-3) or more.")
         if self.layers and (self.heads < 1 or self.hid % self.heads):
             raise CheckpointError(f"heads is {short(self.heads)}; expected a divisor of hid, {short(self.hid)}.")
         if self.hypernet not in HYPERNETS:
             raise CheckpointError(f"hypernet is {short(self.hypernet)}; expected one of {HYPERNETS}.")
+        if self.class_width is not None and self.class_width < 1:
+            raise CheckpointError(f"class_width is {short(self.class_width)}; expected at least 1, or None.")
+
+    def _check_tasks(self) -> None:
+        if not isinstance(self.tasks, Mapping) or not self.tasks:
+            raise CheckpointError(
+                f"tasks is {short(self.tasks)}; expected names with their numbers of outputs, such as {{'cifar10': 10}}."
+            )
+        object.__setattr__(self, "tasks", dict(self.tasks))
+        for name, outputs in self.tasks.items():
+            check_task_name(name)
+            if type(outputs) is not int or outputs < 1:
+                raise CheckpointError(f"the task {name!r} has {short(outputs)} outputs; expected a number of at least 1.")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GHNConfig:
+    def ghn1(cls, tasks: Mapping[str, int], **changes: Any) -> GHNConfig:
+        """No virtual edges, layer norm or fan-in scaling (arXiv 1810.05749)."""
+        return cls(tasks, **{"ve": False, "layernorm": False, "weight_norm": False, **changes})
+
+    @classmethod
+    def ghn2(cls, tasks: Mapping[str, int], **changes: Any) -> GHNConfig:
+        """With all three (arXiv 2110.13100)."""
+        return cls(tasks, **changes)
+
+    @classmethod
+    def ghn3(cls, tasks: Mapping[str, int], hid: int, layers: int, heads: int, **changes: Any) -> GHNConfig:
+        """A graph transformer; the decoder is as wide as the embeddings (arXiv 2303.04143)."""
+        sizes = {"max_shape": (hid, hid, 16, 16), "hid": hid, "layers": layers, "heads": heads}
+        return cls(tasks, **{**sizes, **changes})
+
+    @classmethod
+    def mlp(cls, tasks: Mapping[str, int], **changes: Any) -> GHNConfig:
+        """The ablation that looks at no graph (arXiv 2110.13100)."""
+        return cls(tasks, **{"hypernet": "mlp", **changes})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], task: str = UNNAMED) -> GHNConfig:
         """Reads a configuration; keys that don't describe the architecture are ignored.
+
+        Args:
+            values: As `to_dict` gives them, or as published files have them: `num_classes` in the place of `tasks`.
+            task: What the one task of a published file is called.
 
         Raises:
             CheckpointError: A value is missing, of the wrong type or out of range.
         """
         if values.get("decoder", "conv") != "conv":
             raise CheckpointError(f"decoder is {short(values['decoder'])}; this version reads 'conv'.")
-        if "num_classes" not in values:
-            raise CheckpointError(f"the configuration has no 'num_classes'; it has {short(sorted(values))}.")
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        kinds = {"int": int, "str": str, "bool": bool}
-        for name, field in cls.__dataclass_fields__.items():
-            kind = kinds.get(str(field.type))
-            if name in known and kind is not None and type(known[name]) is not kind:
-                raise CheckpointError(f"{name} is {short(known[name])}; expected {kind.__name__}.")
+        if "tasks" not in known:
+            known |= _single(values, task)
+        kinds: dict[str, tuple[type, ...]] = {
+            "int": (int,), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
+        }  # fmt: skip
+        for name, described in cls.__dataclass_fields__.items():
+            kind = kinds.get(str(described.type))
+            if name in known and kind is not None and type(known[name]) not in kind:
+                raise CheckpointError(f"{name} is {short(known[name])}; expected {kind[0].__name__}.")
         if "max_shape" in known:
             sizes = known["max_shape"]
             if not isinstance(sizes, list | tuple) or not all(type(size) is int for size in sizes):
@@ -83,4 +132,50 @@ class GHNConfig:
         values["max_shape"] = list(self.max_shape)
         if not self.layers:
             del values["layers"], values["heads"]
+        if self.class_width is None:
+            del values["class_width"]
         return values
+
+    def with_tasks(self, tasks: Mapping[str, int]) -> GHNConfig:
+        """The same with more tasks.
+
+        Raises:
+            CheckpointError: One of them is known with another number of outputs.
+        """
+        for name, outputs in tasks.items():
+            if self.tasks.get(name, outputs) != outputs:
+                raise CheckpointError(
+                    f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; name it otherwise."
+                )
+        return replace(self, tasks={**self.tasks, **tasks})
+
+    def tasks_with(self, outputs: int) -> list[str]:
+        """Names of the tasks that have so many outputs."""
+        return [name for name, own in self.tasks.items() if own == outputs]
+
+    @property
+    def described_tasks(self) -> str:
+        """`cifar10 (10), food (101)`: names and numbers of outputs, for errors."""
+        return ", ".join(f"{name} ({outputs})" for name, outputs in self.tasks.items())
+
+
+def check_task_name(name: Any) -> None:
+    """Refuses what can't name a task's head.
+
+    Raises:
+        CheckpointError: Not lower-case letters, digits, `-` and `_`, or a word that stands for something else.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "auto":
+        raise CheckpointError(
+            f"{short(name)} names no task; expected lower-case letters, digits, '-' and '_', at most 64 of them, and not 'auto'."
+        )
+
+
+def _single(values: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The one task of a published configuration; its number of classes is a word of the vocabulary as well."""
+    if "num_classes" not in values:
+        raise CheckpointError(f"the configuration has neither 'tasks' nor 'num_classes'; it has {short(sorted(values))}.")
+    classes = values["num_classes"]
+    if type(classes) is not int or classes < 1:
+        raise CheckpointError(f"num_classes is {short(classes)}; expected a number of at least 1.")
+    return {"tasks": {task: classes}, "class_width": classes}

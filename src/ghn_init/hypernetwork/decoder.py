@@ -25,7 +25,6 @@ class ConvDecoder(nn.Module):
         self.conv = nn.Sequential(
             nn.Linear(4 * hid, 8 * hid), nn.ReLU(), nn.Linear(8 * hid, self.out_channels * self.in_channels)
         )
-        self.class_layer_predictor = nn.Sequential(nn.ReLU(), nn.Linear(self.out_channels, config.num_classes))
 
     def forward(self, h: Tensor, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> Tensor:
         """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; interpolated where the kernel exceeds S.
@@ -47,11 +46,6 @@ class ConvDecoder(nn.Module):
         if (rows, columns) != (H, W):
             kernels = F.interpolate(kernels.flatten(0, 1), size=(H, W), mode="bilinear").view(*kernels.shape[:3], H, W)
         return kernels
-
-    def classifier(self, h: Tensor, in_channels: int) -> Tensor:
-        """(n, D) → (n, classes, I): the 1×1 tensor, ReLU, then a linear map over its M0 axis."""
-        kernels = self(h, self.out_channels, in_channels, (1, 1))[..., 0, 0]
-        return self.class_layer_predictor(kernels.transpose(1, 2)).transpose(1, 2)
 
 
 class VectorDecoder(nn.Module):

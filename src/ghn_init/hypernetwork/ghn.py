@@ -4,21 +4,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
-import huggingface_hub
 import torch
 from torch import Tensor, nn
 
-from ghn_init.checkpoints.folder import write_folder
+from ghn_init.errors import CheckpointError
 from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
+from ghn_init.hypernetwork.heads import Head
 from ghn_init.hypernetwork.shape_encoding import ShapeEncoder
 from ghn_init.hypernetwork.slots import Slot
 from ghn_init.hypernetwork.transformer import GraphTransformer
@@ -27,16 +27,21 @@ _PRIMITIVE_INDEX = {name: index for index, name in enumerate(PRIMITIVES)}
 _CHUNK = 256
 """Kernel positions that are decoded at once; bounds the memory of a step to about 4 MiB at 64 × 64 channels."""
 
+_PUBLISHED_HEAD = {"decoder.class_layer_predictor.1.": "to_weight.", "bias_class.1.": "to_bias."}
+"""Published names of the one head's tensors → ours."""
 
-class GHN(
-    nn.Module,
-    huggingface_hub.PyTorchModelHubMixin,
-    library_name="ghn_init",
-    tags=["hypernetwork"],
-):
-    """A GHN-1, a GHN-2, a GHN-3 or the MLP ablation. Parameters have the published names.
 
-    `save_pretrained`, `from_pretrained` and `push_to_hub` are the hub mixin's.
+class _Wanted(NamedTuple):
+    """A slot of one of the graphs, its node's row in all graphs' embeddings together, and the task whose head decodes it."""
+
+    slot: Slot
+    graph: int
+    row: int
+    task: str | None
+
+
+class GraphHyperNetwork(nn.Module):
+    """A GHN-1, a GHN-2, a GHN-3 or the MLP ablation. Parameters have the published names, but for the heads'.
 
     Source: arXiv 1810.05749 (GHN-1), arXiv 2110.13100 (GHN-2), arXiv 2303.04143 (GHN-3).
     """
@@ -46,23 +51,19 @@ class GHN(
         self.config = config
         hid = config.hid
         self.embed = nn.Embedding(len(PRIMITIVES), hid)
-        self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[2])
+        self.shape_enc = ShapeEncoder(hid, config.max_shape[2], config.class_width)
         self.gnn = _graph_network(config)
         if config.layernorm:
             self.ln = nn.LayerNorm(hid)
         self.decoder = ConvDecoder(config)
         self.decoder_1d = VectorDecoder(config)
-        self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(self.decoder_1d.length, config.num_classes))
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        write_folder(save_directory, self.config, self.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
-        """Loads from a folder, a file or the hub; arguments and errors as in `ghn_init.load`."""
-        from ghn_init.checkpoints.load import load
-
-        return load(pretrained_model_name_or_path, **kwargs)
+        self.heads = nn.ModuleDict()
+        for name, outputs in config.tasks.items():
+            if name in dir(self.heads):
+                raise CheckpointError(
+                    f"{name!r} can't name a task, PyTorch's ModuleDict has a member of that name; choose another."
+                )
+            self.heads[name] = Head(config, outputs)
 
     def features(self, graph: Graph) -> Tensor:
         """(N, D) node features: primitive and shape."""
@@ -80,69 +81,113 @@ class GHN(
             h = self.ln(h)
         return [h[b, : graph.num_nodes] for b, graph in enumerate(graphs)]
 
-    def decode(self, slots: Sequence[Slot], h: Tensor) -> Iterator[tuple[Slot, Tensor]]:
-        """Decodes slots, those of one size together, into cores: the tensors before tiling, scaled.
+    def forward(
+        self, graphs: Sequence[Graph], slots: Sequence[Sequence[Slot]], tasks: Sequence[str | None] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Decodes all slots of all graphs, those of one size together, into cores: the tensors before tiling, scaled.
 
         Args:
-            slots: What to decode; `slot.node` is a row of `h`.
-            h: (N, D) node embeddings; for several graphs at once their concatenation.
+            graphs: What to read.
+            slots: Of each graph, in any order.
+            tasks: Whose head decodes each graph's slots that are one's, where they have as many outputs; None for none: such a
+                slot is then decoded like other layers. By default the only task of a hypernetwork that has one.
 
-        Yields:
-            Each slot with its core: (O', I', H, W) for weights, O' ≤ M0, I' ≤ M1; (L',) for vectors.
+        Returns:
+            For each graph dotted name → core, in the order of its slots: (O', I', H, W) for weights, O' ≤ M0, I' ≤ M1; (L',)
+            for vectors. Differentiable.
         """
-        groups: dict[tuple[str, int, int, int, int], list[Slot]] = defaultdict(list)
-        for slot in slots:
-            groups[self._group(slot)].append(slot)
-        for (family, o, i, height, width), members in groups.items():
-            for chunk in _chunks(members):
-                rows = h[[slot.node for slot in chunk]]
-                if family == "vector":
-                    yield from self._vectors(chunk, rows)
-                elif family == "classifier":
-                    yield from self._scaled(chunk, self.decoder.classifier(rows, i)[..., None, None])
-                else:
-                    yield from self._scaled(chunk, self.decoder(rows, o, i, (height, width)))
+        if tasks is None:
+            (*others, only) = self.config.tasks
+            tasks = [None if others else only] * len(graphs)
+        return self.decode(slots, self.embed_nodes(graphs), tasks)
 
-    def _group(self, slot: Slot) -> tuple[str, int, int, int, int]:
-        """Slots with the same key are decoded together: the decoder, and the sizes that it makes."""
+    def decode(
+        self, slots: Sequence[Sequence[Slot]], embeddings: Sequence[Tensor], tasks: Sequence[str | None]
+    ) -> list[dict[str, Tensor]]:
+        """The second half of `forward`; `embeddings` are (N, D) for each graph."""
+        groups: dict[tuple[str, int, int, int, int], list[_Wanted]] = defaultdict(list)
+        first = 0
+        for b, (own, h, task) in enumerate(zip(slots, embeddings, tasks, strict=True)):
+            for slot in own:
+                wanted = _Wanted(slot, b, first + slot.node, self.head_of(slot, task))
+                groups[self._group(wanted)].append(wanted)
+            first += len(h)
+        rows = torch.cat(list(embeddings))
+        cores: list[dict[str, Tensor]] = [dict.fromkeys((slot.name for slot in own), rows) for own in slots]
+        for key, members in groups.items():
+            for chunk in _chunks(members):
+                for wanted, core in self._decoded(key, chunk, rows[[wanted.row for wanted in chunk]]):
+                    cores[wanted.graph][wanted.slot.name] = core
+        return cores
+
+    def head_of(self, slot: Slot, task: str | None) -> str | None:
+        """The task whose head decodes a slot; None where it is decoded like other layers."""
+        return task if task is not None and slot.head and slot.sizes[0] == self.config.tasks[task] else None
+
+    def core_shape(self, slot: Slot, task: str | None) -> tuple[int, ...]:
+        """What is decoded for a slot: (O', I', H, W), (L',) for vectors, without the last two for a head's weight."""
         M0, M1 = self.config.max_shape[:2]
         o, i, height, width = slot.sizes
+        head = self.head_of(slot, task) is not None
         if slot.kind in ("weight", "position"):
-            return ("kernel", min(o, M0), min(i, M1), height, width)
-        if slot.kind == "classifier_weight":
-            return ("classifier", M0, min(i, M1), 1, 1)
-        return ("vector", 1, 1, 1, 1)
+            return (o, min(i, M1)) if head else (min(o, M0), min(i, M1), height, width)
+        return (o if head else min(o, max(M0, M1)),)
 
-    def _scaled(self, slots: Sequence[Slot], cores: Tensor) -> Iterator[tuple[Slot, Tensor]]:
-        for slot, core in zip(slots, cores, strict=True):
-            yield slot, core * slot.scale if self.config.weight_norm and slot.kind != "position" else core
+    @property
+    def fingerprint(self) -> str:
+        """Tells weights apart that go by the same name: a digest of all tensors."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
 
-    def _vectors(self, slots: Sequence[Slot], rows: Tensor) -> Iterator[tuple[Slot, Tensor]]:
-        for slot, (weight, bias) in zip(slots, self.decoder_1d(rows), strict=True):
-            if slot.kind == "norm_weight":
+    def _group(self, wanted: _Wanted) -> tuple[str, int, int, int, int]:
+        """Slots with the same key are decoded together: by which decoder, and the sizes that it makes."""
+        slot = wanted.slot
+        if slot.kind not in ("weight", "position"):
+            return ("vector", 1, 1, 1, 1)
+        if wanted.task is not None:
+            return (wanted.task, 1, min(slot.sizes[1], self.config.max_shape[1]), 1, 1)
+        _, _, height, width = slot.sizes
+        o, i = self.core_shape(slot, None)[:2]
+        return ("kernel ", o, i, height, width)  # no task has a space in its name
+
+    def _decoded(
+        self, key: tuple[str, int, int, int, int], members: Sequence[_Wanted], rows: Tensor
+    ) -> Iterator[tuple[_Wanted, Tensor]]:
+        """Each member of a group with its core; `rows` are its embeddings."""
+        decoder, o, i, height, width = key
+        if decoder == "vector":
+            yield from self._vectors(members, rows)
+            return
+        if decoder == "kernel ":
+            cores = self.decoder(rows, o, i, (height, width))
+        else:
+            cores = cast(Head, self.heads[decoder]).weight(self.decoder, rows, i)[..., None, None]
+        for wanted, core in zip(members, cores, strict=True):
+            scaled = self.config.weight_norm and wanted.slot.kind != "position"
+            yield wanted, core * wanted.slot.scale if scaled else core
+
+    def _vectors(self, members: Sequence[_Wanted], rows: Tensor) -> Iterator[tuple[_Wanted, Tensor]]:
+        for wanted, (weight, bias) in zip(members, self.decoder_1d(rows), strict=True):
+            if wanted.slot.kind == "norm_weight":
                 core = 2 * torch.sigmoid(0.5 * weight) if self.config.weight_norm else weight
             else:
-                core = self.bias_class(bias) if slot.kind == "classifier_bias" else bias
+                core = bias if wanted.task is None else cast(Head, self.heads[wanted.task]).bias(bias)
                 core = torch.tanh(0.2 * core) if self.config.weight_norm else core
-            yield slot, core[: slot.sizes[0]]
+            yield wanted, core[: wanted.slot.sizes[0]]
 
-    def forward(self, graphs: Sequence[Graph], slots: Sequence[Sequence[Slot]]) -> list[dict[str, Tensor]]:
-        """Cores of all slots of all graphs, by dotted name; differentiable, decoded over all graphs at once."""
-        embeddings = self.embed_nodes(graphs)
-        offsets = [0]
-        for graph in graphs:
-            offsets.append(offsets[-1] + graph.num_nodes)
-        owner: dict[int, int] = {}
-        shifted: list[Slot] = []
-        for b, own in enumerate(slots):
-            for slot in own:
-                moved = replace(slot, node=slot.node + offsets[b])
-                owner[id(moved)] = b
-                shifted.append(moved)
-        cores: list[dict[str, Tensor]] = [{} for _ in graphs]
-        for slot, core in self.decode(shifted, torch.cat(embeddings)):
-            cores[owner[id(slot)]][slot.name] = core
-        return cores
+
+def under_our_names(config: GHNConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published tensors, whose one head has names of its own, under ours; others as they are."""
+    (task, *others) = config.tasks
+    if others:
+        return dict(tensors)
+    pattern = re.compile("|".join(map(re.escape, _PUBLISHED_HEAD)))
+    return {
+        pattern.sub(lambda m: f"heads.{task}.{_PUBLISHED_HEAD[m[0]]}", name, count=1): tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _graph_network(config: GHNConfig) -> nn.Module:
@@ -151,7 +196,7 @@ def _graph_network(config: GHNConfig) -> nn.Module:
     return GatedGNN(config.hid, config.ve) if config.hypernet == "gatedgnn" else MLP(config.hid, config.hid)
 
 
-def _chunks(slots: list[Slot]) -> Iterable[list[Slot]]:
-    positions = max(slots[0].sizes[2] * slots[0].sizes[3], 1)
+def _chunks(members: list[_Wanted]) -> Iterable[list[_Wanted]]:
+    positions = max(members[0].slot.sizes[2] * members[0].slot.sizes[3], 1)
     size = max(_CHUNK // positions, 1)
-    return (slots[k : k + size] for k in range(0, len(slots), size))
+    return (members[k : k + size] for k in range(0, len(members), size))

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from ghn_init.graph import Node
 
 
-def channel_vocabulary(num_classes: int) -> list[int]:
-    """Channel counts that have an embedding of their own, sorted."""
-    return sorted({1, 3, num_classes, *range(8, 64, 8), *range(64, 4096, 16), *range(4096, 8193, 32)})
+def channel_vocabulary(class_width: int | None = None) -> list[int]:
+    """Channel counts that have an embedding of their own, sorted; published ones have their number of classes among them."""
+    own = () if class_width is None else (class_width,)
+    return sorted({1, 3, *own, *range(8, 64, 8), *range(64, 4096, 16), *range(4096, 8193, 32)})
 
 
 def kernel_vocabulary(largest: int) -> list[int]:
@@ -31,13 +32,24 @@ def four_sizes(node: Node) -> tuple[int, int, int, int] | None:
     if shape is None:
         return None
     if len(shape) == 3:
-        if node.primitive == "pos_enc" and shape[0] == 1 and min(shape[1:]) > 1:
-            side = isqrt(shape[1])
+        if node.primitive == "pos_enc" and is_grid(shape):
+            side, _ = grid(shape)
             return (1, shape[2], side, side)
         return (*shape, 1)  # type: ignore[return-value]
     if len(shape) > 4:
         return (shape[0], shape[1], shape[-2], shape[-1])
     return (*shape, *(1,) * (4 - len(shape)))  # type: ignore[return-value]
+
+
+def is_grid(shape: tuple[int, ...]) -> bool:
+    """Whether a positional embedding, (1, n, d), is one of places in a plane."""
+    return shape[0] == 1 and min(shape[1:]) > 1
+
+
+def grid(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Side √n of the square of places in a positional embedding, (1, n, d), and how many rows are left for class tokens."""
+    side = isqrt(shape[1])
+    return side, shape[1] - side**2
 
 
 def nearest(vocabulary: Sequence[int], size: int) -> int:
@@ -53,9 +65,9 @@ def nearest(vocabulary: Sequence[int], size: int) -> int:
 class ShapeEncoder(nn.Module):
     """Two tables of D/4 columns, for channel counts and for kernel sizes; the last row of each means 'no shape'."""
 
-    def __init__(self, hid: int, num_classes: int, largest_kernel: int) -> None:
+    def __init__(self, hid: int, largest_kernel: int, class_width: int | None = None) -> None:
         super().__init__()
-        self.channels = channel_vocabulary(num_classes)
+        self.channels = channel_vocabulary(class_width)
         self.kernels = kernel_vocabulary(largest_kernel)
         self.embed_spatial = nn.Embedding(len(self.kernels) + 1, hid // 4)
         self.embed_channel = nn.Embedding(len(self.channels) + 1, hid // 4)

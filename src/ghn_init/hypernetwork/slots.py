@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from math import isqrt, prod, sqrt
+from math import prod, sqrt
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ghn_init.graph import Graph
-from ghn_init.hypernetwork.shape_encoding import four_sizes
+from ghn_init.hypernetwork.shape_encoding import four_sizes, grid, is_grid
 
-Kind = Literal["weight", "classifier_weight", "norm_weight", "bias", "classifier_bias", "position"]
+Kind = Literal["weight", "norm_weight", "bias", "position"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Slot:
         layout: The shape in which it is used, output channels first.
         shape: The parameter's own shape.
         transposed: The parameter is stored input channels first.
+        head: It belongs to the classification head: a task's own decoder makes it, where a task is asked for.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Slot:
     layout: tuple[int, ...]
     shape: tuple[int, ...]
     transposed: bool = False
+    head: bool = False
 
     @property
     def scale(self) -> float:
@@ -46,38 +48,36 @@ class Slot:
         return sqrt(beta * out_channels / max(prod(self.shape), 1))
 
 
-def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], num_classes: int) -> list[Slot]:
+def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], without: Container[str] = ()) -> list[Slot]:
     """All parameters of `graph`, in topological order.
 
     Args:
         graph: The architecture.
         shapes: Dotted parameter name → shape.
-        num_classes: The hypernetwork's classes.
+        without: Names of those that keep their values.
     """
     slots = []
     for index, node in enumerate(graph.nodes):
         sizes = four_sizes(node)
         if sizes is None:
             continue
-        as_head = node.head and sizes[0] == num_classes and sizes[2:] == (1, 1)
+        head = node.head and sizes[2:] == (1, 1)
         for name, role in ((node.weight, "weight"), (node.bias, "bias")):
-            if name is None:
+            if name is None or name in without:
                 continue
-            kind: Kind
+            kind: Kind = "weight"
             if node.primitive == "pos_enc":
                 kind = "position"
             elif role == "bias" or node.primitive == "bias":
-                kind = "classifier_bias" if as_head else "bias"
+                kind = "bias"
             elif node.primitive in ("bn", "ln"):
                 kind = "norm_weight"
-            else:
-                kind = "classifier_weight" if as_head else "weight"
             shape = tuple(shapes[name])
-            if kind in ("norm_weight", "bias", "classifier_bias"):
-                slots.append(Slot(name, index, kind, (prod(shape), 1, 1, 1), (prod(shape),), shape))
+            if kind in ("norm_weight", "bias"):
+                slots.append(Slot(name, index, kind, (prod(shape), 1, 1, 1), (prod(shape),), shape, head=head))
             else:
                 assert node.shape is not None
-                slots.append(Slot(name, index, kind, sizes, node.shape, shape, node.transposed))
+                slots.append(Slot(name, index, kind, sizes, node.shape, shape, node.transposed, head))
     return slots
 
 
@@ -130,12 +130,12 @@ def arrange(slot: Slot, weight: Tensor, generator: torch.Generator | None = None
     return weight.transpose(0, 1) if slot.transposed else weight
 
 
-def _position(layout: tuple[int, ...], grid: Tensor, generator: torch.Generator | None) -> Tensor:
+def _position(layout: tuple[int, ...], core: Tensor, generator: torch.Generator | None) -> Tensor:
     """(1, d, √n, √n) → (1, n, d); rows for class tokens come first, from N(0, 0.02²)."""
-    if layout[0] != 1 or min(layout[1:]) == 1:
-        return grid.flatten(2)
-    extra = layout[1] - isqrt(layout[1]) ** 2
-    rows = grid.flatten(2).transpose(1, 2)
+    if not is_grid(layout):
+        return core.flatten(2)
+    _, extra = grid(layout)
+    rows = core.flatten(2).transpose(1, 2)
     if extra:
         noise = 0.02 * torch.randn(1, extra, rows.shape[2], generator=generator, device="cpu", dtype=torch.float32)
         rows = torch.cat([noise.to(rows), rows], dim=1)

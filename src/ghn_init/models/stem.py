@@ -52,7 +52,7 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
 
     Example:
         >>> import ghn_init, torchvision
-        >>> model = ghn_init.models.stem.adapt_stem_(torchvision.models.resnet18(num_classes=10))
+        >>> model = ghn_init.adapt_stem_(torchvision.models.resnet18(num_classes=10))
         >>> model.conv1.kernel_size, model.conv1.stride, type(model.maxpool).__name__
         ((3, 3), (1, 1), 'Identity')
     """

@@ -8,7 +8,7 @@ Source: Knyazev, "Pretraining a neural network before knowing its architecture",
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -104,13 +104,6 @@ def chosen(
             f"first_layer is {conditioning.first_layer}, but the model has {len(layers)} weights of two axes or more."
         )
     return frozenset(name for name in layers[conditioning.first_layer - 1 :] if name in predicted and not weights[name])
-
-
-def own_vectors(conditioning: Conditioning | None, parameters: Mapping[str, Tensor]) -> dict[str, str]:
-    """Dotted names of the biases and norms that keep the model's own values → the reason."""
-    if conditioning is None or conditioning.vectors:
-        return {}
-    return {name: "left out by vectors=False" for name, parameter in parameters.items() if parameter.dim() < 2}
 
 
 @torch.no_grad()

@@ -53,6 +53,7 @@ class Prediction:
         graph: Its architecture graph.
         kept: Dotted name of every parameter that keeps its value → the reason.
         report: Printable table.
+        task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
     """
@@ -64,6 +65,7 @@ class Prediction:
     slots: Mapping[str, Slot] = field(repr=False)
     cores: Mapping[str, Tensor] = field(repr=False)
     seed: int = 0
+    task: str | None = None
     conditioning: Conditioning | None = None
     conditioned: frozenset[str] = field(default=frozenset(), repr=False)
 

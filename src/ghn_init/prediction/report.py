@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+
+from torch import Tensor
+
+from ghn_init.errors import StrictError
+from ghn_init.graph import Graph, Node
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.hypernetwork.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,55 @@ class Report:
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        parameters: Mapping[str, Tensor],
+        slots: Iterable[Slot],
+        kept: Mapping[str, str],
+        ghn: GraphHyperNetwork,
+        task: str | None,
+    ) -> Report:
+        """Says of each parameter what becomes of it.
+
+        Args:
+            graph: The model's.
+            parameters: Dotted name → parameter, in the model's order.
+            slots: Of those that are predicted.
+            kept: Dotted names of all others → the reason.
+            ghn: What predicts them.
+            task: Whose head it predicts.
+        """
+        by_name = {slot.name: slot for slot in slots}
+        rows = []
+        for name, parameter in parameters.items():
+            shape, slot = tuple(parameter.shape), by_name.get(name)
+            if slot is None:
+                rows.append(Row(name, shape, None, None, kept[name]))
+            else:
+                node = graph.nodes[slot.node]
+                rows.append(Row(name, shape, node.primitive, ghn.core_shape(slot, task), approximations(node, slot, ghn)))
+        counts = {
+            "parameters that keep their values": sum(row.primitive is None for row in rows),
+            "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
+        }
+        return cls(tuple(rows), tuple(f"{what}: {count}" for what, count in counts.items() if count))
+
+    def refuse(self, chosen: Container[str]) -> None:
+        """What `strict` asks for.
+
+        Args:
+            chosen: Dotted names that the caller left out.
+
+        Raises:
+            StrictError: Something else is kept, or something is approximated.
+        """
+        problems = [f"'{row.name}': {row.note}" for row in self.rows if row.note and row.name not in chosen]
+        if problems:
+            more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+            raise StrictError(f"{'; '.join(problems[:5])}{more}. Pass strict=False to accept; predict(model).report shows all.")
+
     def with_conditioning(self, names: Collection[str], note: str) -> Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
         return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
@@ -80,6 +136,20 @@ class Report:
             for row in self.rows
         ]
         return "\n".join([*_aligned(lines), *(f"warning: {text}" for text in self.warnings), self.summary])
+
+
+def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:
+    """What the hypernetwork can only approximate about a parameter."""
+    notes = []
+    S, largest = ghn.config.max_shape[2], ghn.shape_enc.channels[-1]
+    if slot.kind in ("weight", "position") and max(slot.sizes[2:]) > S:
+        notes.append(f"kernel {slot.sizes[2]}×{slot.sizes[3]} interpolated from {S}×{S}")
+    if len(slot.layout) > 4:
+        notes.append("one kernel repeated along the depth")
+    widest = max((node.shape or (0,))[:2])
+    if widest > largest:
+        notes.append(f"width {widest} read as {largest}")
+    return "; ".join(notes)
 
 
 def _joined(*notes: str) -> str:

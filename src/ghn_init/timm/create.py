@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ghn_init.api import initialize
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.models.spec import build_timm
 
 _OF_FEATURES = ("features_only", "out_indices", "feature_cls")
@@ -28,7 +28,7 @@ def create_model(
     exportable: bool | None = None,
     no_jit: bool | None = None,
     *,
-    ghn: GHN | str | os.PathLike[str] | None = None,
+    ghn: GraphHyperNetwork | str | os.PathLike[str] | None = None,
     ghn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ghn_init.errors import ModelSpecError
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.models.spec import check_timm_name
 from ghn_init.timm import ghn_models
 from ghn_init.timm.create import create_model
@@ -25,7 +25,7 @@ class _Registered:
     """What a registered name makes."""
 
     model_name: str
-    ghn: GHN | str | os.PathLike[str] | None = None
+    ghn: GraphHyperNetwork | str | os.PathLike[str] | None = None
     ghn_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -33,7 +33,7 @@ _registered: dict[str, _Registered] = {}
 
 
 def register(
-    model_name: str, ghn: GHN | str | os.PathLike[str] | None = None, ghn_kwargs: Mapping[str, Any] | None = None
+    model_name: str, ghn: GraphHyperNetwork | str | os.PathLike[str] | None = None, ghn_kwargs: Mapping[str, Any] | None = None
 ) -> str:
     """Registers `ghn_NAME` with timm: `timm.create_model("ghn_resnet50")` makes an initialised ResNet-50.
 

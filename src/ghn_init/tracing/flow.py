@@ -99,6 +99,10 @@ class GraphBuilder:
             return CONSTANT
         return self._flows[value]
 
+    def holds(self, values: Iterable[Value]) -> bool:
+        """Whether all `values` were assigned."""
+        return all(value in self._flows for value in values)
+
     def assign(self, values: Iterable[Value], flow: Flow) -> None:
         """Lets all `values` hold `flow`."""
         for value in values:

@@ -7,7 +7,7 @@ an in-place operation makes a new `Value`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,7 +35,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation: the ATen name without overload, arguments with `Value`s in the place of tensors, results."""
+    """One operation of the run.
+
+    Attributes:
+        op: Its name without overload: 'linear' of PyTorch's own (ATen), with the namespace of others, 'mylib::fused_linear'.
+        args: Positional arguments, `Value`s in the place of tensors; trailing ones that have their default are left out.
+        kwargs: Keyword-only arguments, likewise.
+        outputs: Tensors that it returned, and after them those that it wrote into without returning them.
+    """
 
     op: str
     args: tuple[Any, ...]
@@ -60,10 +67,11 @@ class Record:
 class Recorder(TorchDispatchMode):
     """Records calls; `keep` names the operations that are recorded whole although they could be decomposed."""
 
-    def __init__(self, keep: frozenset[str], on_meta: bool) -> None:
+    def __init__(self, keep: Container[str], on_meta: bool) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self._keep = keep
+        self._operators: dict[Any, tuple[str, bool, tuple[int | str, ...]]] = {}
         self._on_meta = on_meta
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # ids stay unique while their tensors live
@@ -101,8 +109,8 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        if name not in self._keep and func.has_kernel_for_dispatch_key(_COMPOSITE):
+        name, apart, writes = self._operators.get(func) or self._look_up(func)
+        if apart:
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -110,14 +118,24 @@ class Recorder(TorchDispatchMode):
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
         recorded = _map(self.value_of, (tuple(args), kwargs))
-        if self._constants and (func._schema.is_mutable or name in _WRITES_STATISTICS):
+        if self._constants and (writes or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
         shape_rule = SHAPES.get(name) if self._on_meta else None
         result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
         if result is NotImplemented:
-            result = func(*args, **kwargs)
-        self._record(func, name, recorded, args, result)
+            result = _run(func, name, args, kwargs)
+        written = [args[at] if isinstance(at, int) else kwargs.get(at) for at in writes]
+        self._record(name, recorded, result, list(_leaves(written, Tensor)))
         return result
+
+    def _look_up(self, func: Any) -> tuple[str, bool, tuple[int | str, ...]]:
+        """An operator's name, whether it is taken apart, and the positions or names of arguments that it writes into."""
+        # A custom operator keeps its namespace: two libraries may have the same name, and PyTorch may have it too.
+        name = func._schema.name.removeprefix("aten::")
+        apart = name not in self._keep and func.has_kernel_for_dispatch_key(_COMPOSITE)
+        written = [(i, a) for i, a in enumerate(func._schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
+        self._operators[func] = facts = (name, apart, tuple(a.name if a.kwarg_only else i for i, a in written))
+        return facts
 
     def _back_up(self, args: Any, kwargs: Any) -> None:
         """Before the model's own plain tensors are written in place."""
@@ -132,14 +150,16 @@ class Recorder(TorchDispatchMode):
         for storage, content in self._overwritten.values():
             storage.copy_(content)
 
-    def _record(self, func: Any, name: str, recorded: Any, args: Any, result: Any) -> None:
+    def _record(self, name: str, recorded: Any, result: Any, written: Sequence[Tensor]) -> None:
         tensors = list(_leaves(result, Tensor))
+        tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
         outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
-        if name[-1] == "_" and outputs and len(recorded[0]) > 1 and isinstance(args[0], Tensor):
-            self._writes[_storage(args[0])] = (len(self.calls), outputs[0])
+        if written and (name in self._keep or len(list(_leaves(recorded, Value))) > 1):
+            for tensor in written:
+                self._writes[_storage(tensor)] = (len(self.calls), self._values[id(tensor)])
 
     def _bind(self, tensor: Tensor, value: Value) -> None:
         self._values[id(tensor)] = value
@@ -177,7 +197,7 @@ def record_calls(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    keep: frozenset[str],
+    keep: Container[str],
     on_meta: bool = True,
 ) -> Record:
     """Runs `model(*args, **kwargs)` on stand-ins of its parameters and buffers and returns what happened.
@@ -235,6 +255,20 @@ def output_tensors(result: Any) -> Iterator[Tensor]:
             attributes = [getattr(item, name, None) for name in slots if isinstance(name, str)]
             stack.extend(reversed([*getattr(item, "__dict__", {}).values(), *attributes]))
         seen.add(id(item))
+
+
+def _run(func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    try:
+        return func(*args, **kwargs)
+    except NotImplementedError as error:
+        if "::" not in name:
+            raise
+        # PyTorch's own words are forty lines of dispatch keys.
+        devices = " and ".join(sorted({tensor.device.type for tensor in _leaves((args, kwargs), Tensor)}))
+        raise NotImplementedError(
+            f"operator '{name}' has no kernel for tensors on {devices}; "
+            f"torch.library.register_fake('{name}') tells its result's shape, which is enough"
+        ) from error
 
 
 def _storage(tensor: Tensor) -> int:

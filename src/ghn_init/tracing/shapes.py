@@ -39,42 +39,63 @@ def _per_axis(values: Sequence[int], axes: int) -> Sequence[int]:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    if weight.dim() != 2 or x.dim() < 1 or x.shape[-1] != weight.shape[1]:
+    if weight.dim() != 2 or x.dim() < 1 or x.shape[-1] != weight.shape[1] or not _fit((bias,), weight.shape[:1]):
         return NotImplemented
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
-def _batch_norm(x: Tensor, weight: Tensor | None, *rest: Any) -> Any:
-    if weight is not None and x.shape[1] != weight.shape[0]:
+def _fit(tensors: Sequence[Tensor | None], shape: Sequence[int]) -> bool:
+    """Whether each that there is has `shape`."""
+    return all(tensor is None or tuple(tensor.shape) == tuple(shape) for tensor in tensors)
+
+
+def _batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, training: bool, *rest: Any
+) -> Any:
+    measured = training or (mean is not None and var is not None)
+    if x.dim() < 2 or not measured or not _fit((weight, bias, mean, var), x.shape[1:2]):
         return NotImplemented
     return torch.empty_like(x)
 
 
-def _layer_norm(x: Tensor, normalized_shape: Sequence[int], *rest: Any) -> Any:
-    if tuple(x.shape[x.dim() - len(normalized_shape) :]) != tuple(normalized_shape):
+def _layer_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, *rest: Any
+) -> Any:
+    axes = len(normalized_shape)
+    if axes == 0 or tuple(x.shape[x.dim() - axes :]) != tuple(normalized_shape) or not _fit((weight, bias), normalized_shape):
         return NotImplemented
     return torch.empty_like(x)
 
 
-def _same(x: Tensor, *rest: Any, **kwargs: Any) -> Any:
-    return torch.empty_like(x)
+def _dropout(x: Tensor, p: float, train: bool) -> Any:
+    return torch.empty_like(x) if 0 <= p <= 1 else NotImplemented
 
 
-def _lstm(x: Tensor, state: Any, params: Any, has_biases: bool, layers: int, *rest: Any) -> Any:
+def _recurrent(x: Tensor, hidden: Tensor, params: Sequence[Tensor], layers: int, bidirectional: bool, batch_first: bool) -> Any:
     """PyTorch's own meta run takes a step per element of the sequence."""
-    bidirectional = rest[2] if len(rest) > 2 else False
+    directions = 2 if bidirectional else 1
+    if x.dim() != 3 or x.shape[2] != params[0].shape[1]:
+        return NotImplemented
+    if tuple(hidden.shape) != (layers * directions, x.shape[0 if batch_first else 1], params[1].shape[1]):
+        return NotImplemented
+    return x.new_empty((*x.shape[:2], directions * hidden.shape[2]))
+
+
+def _lstm(x: Tensor, state: Any, params: Any, has_biases: bool, layers: int, dropout: float, train: bool, *form: Any) -> Any:
     if not isinstance(state, list | tuple) or not isinstance(params, list | tuple):
         return NotImplemented  # a packed sequence
     hidden, memory = state
-    output = x.new_empty((*x.shape[:-1], hidden.shape[-1] * (2 if bidirectional else 1)))
+    output = _recurrent(x, hidden, params, layers, *form)
+    if output is NotImplemented or tuple(memory.shape) != (*hidden.shape[:2], params[0].shape[0] // 4):
+        return NotImplemented
     return output, torch.empty_like(hidden), torch.empty_like(memory)
 
 
-def _gru(x: Tensor, state: Tensor, params: Any, has_biases: bool, layers: int, *rest: Any) -> Any:
+def _gru(x: Tensor, hidden: Tensor, params: Any, has_biases: bool, layers: int, dropout: float, train: bool, *form: Any) -> Any:
     if not isinstance(params, list | tuple):
-        return NotImplemented
-    output, hidden, _ = _lstm(x, (state, state), params, has_biases, layers, *rest)
-    return output, hidden
+        return NotImplemented  # a packed sequence
+    output = _recurrent(x, hidden, params, layers, *form)
+    return output if output is NotImplemented else (output, torch.empty_like(hidden))
 
 
 SHAPES: dict[str, Callable[..., Any]] = {
@@ -84,7 +105,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
-    "dropout": _same,
+    "dropout": _dropout,
     "lstm": _lstm,
     "gru": _gru,
     "rnn_tanh": _gru,

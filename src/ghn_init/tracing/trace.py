@@ -1,7 +1,8 @@
-"""Model → architecture graph."""
+"""Model → its architecture graph, and the record of the run that it was read off. Everything that reads a model comes here."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,19 @@ from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
 _KEEP = WHOLE | {"dropout"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one run of a model showed.
+
+    Attributes:
+        graph: The architecture graph.
+        record: The run's calls, whose parameters have the names that they have inside of wrappers.
+    """
+
+    graph: Graph
+    record: Record
 
 
 def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
@@ -43,25 +57,30 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
         >>> ghn_init.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())).primitives
         {'input': 1, 'conv': 1, 'bias': 1}
     """
+    return read(model, example_inputs).graph
+
+
+def read(model: nn.Module, example_inputs: Any = None) -> Trace:
+    """As `trace`, with the record of the run as well."""
     inner, prefix = unwrap(model)
     with torch.compiler.set_stance("force_eager"):
-        graph = _trace(inner, example_inputs)
-    return graph.with_prefix(prefix) if prefix else graph
+        found = _read(inner, example_inputs)
+    return Trace(found.graph.with_prefix(prefix), found.record) if prefix else found
 
 
-def _trace(model: nn.Module, example_inputs: Any) -> Graph:
+def _read(model: nn.Module, example_inputs: Any) -> Trace:
     """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
     tried = list(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
     for on_meta in (True, False):
-        fallback: Graph | None = None
+        fallback: Trace | None = None
         for inputs in tried if on_meta else tried[:1]:
             training = _attempt(model, inputs, on_meta, True, failures)
-            if training is not None and UNUSED not in training.kept.values():
+            if training is not None and UNUSED not in training.graph.kept.values():
                 return training
             evaluating = _attempt(model, inputs, on_meta, False, failures)
             if training is not None:
-                return training if evaluating is None else min(training, evaluating, key=lambda graph: len(graph.kept))
+                return training if evaluating is None else min(training, evaluating, key=lambda found: len(found.graph.kept))
             fallback = fallback or evaluating  # training mode may work at another guessed size
         if fallback is not None:
             return fallback
@@ -75,12 +94,13 @@ def _trace(model: nn.Module, example_inputs: Any) -> Graph:
 
 def _attempt(
     model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, failures: list[tuple[Inputs, Exception]]
-) -> Graph | None:
+) -> Trace | None:
     """One run; whatever the user's forward raises is added to `failures`."""
     try:
         with untouched(model):
             _set_mode(model, training)
-            return build_graph(_record(model, inputs, on_meta))
+            record = _record(model, inputs, on_meta)
+            return Trace(build_graph(record), record)
     except Exception as error:
         failures.append((inputs, error))
         return None

@@ -11,31 +11,38 @@ from math import prod
 
 from ghn_init.tracing.record import Record
 
-IMAGES = 64
-"""The estimate is for this many images."""
+EXAMPLES = 64
+"""The estimate is for this many images, or other examples."""
 
-DENSE, DEPTHWISE, SCORES, VALUES, CALLS = 1.6e-9, 21e-9, 350e-9, 79e-9, 0.26e-3
-"""Seconds per multiply-accumulate of a dense and of a depthwise convolution, per attention score, per value, per call."""
+COEFFICIENTS = {"dense": 1.6e-9, "depthwise": 21e-9, "scores": 350e-9, "values": 79e-9, "calls": 0.26e-3}
+"""Seconds that 64 examples take for each multiply-accumulate, of a dense and of a depthwise convolution, each attention score
+and each value of one example, and for each call."""
 
 
 def seconds(record: Record) -> float:
-    """Estimated seconds of a network's forward and backward pass with 64 images.
+    """Estimated seconds of a network's forward and backward pass with 64 examples.
 
     Args:
-        record: Of a run on any number of images.
+        record: Of a run on any number of examples.
     """
-    images = max((value.shape[0] for call in record.calls for value in call.inputs if value.source == "input"), default=1)
-    total = 0.0
+    found = features(record)
+    return sum(COEFFICIENTS[name] * found[name] for name in COEFFICIENTS)
+
+
+def features(record: Record) -> dict[str, float]:
+    """How often each of `COEFFICIENTS`' units occurs: for one example, and calls in all."""
+    examples = max((value.shape[0] for call in record.calls for value in call.inputs if value.source == "input"), default=1)
+    total = dict.fromkeys(COEFFICIENTS, 0.0)
     for call in record.calls:
         values = sum(prod(value.shape) for value in call.outputs[:1])
         shapes = [value.shape for value in call.inputs]
-        total += VALUES * values / images
+        total["values"] += values
         if call.op == "conv2d":
             weight = shapes[1]
             depthwise = weight[1] == 1 and weight[0] > 1
-            total += (DEPTHWISE if depthwise else DENSE) * values * prod(weight[1:]) / images
+            total["depthwise" if depthwise else "dense"] += values * prod(weight[1:])
         elif call.op == "linear":
-            total += DENSE * values * shapes[1][1] / images
+            total["dense"] += values * shapes[1][1]
         elif "attention" in call.op:
-            total += SCORES * prod(shapes[0][:-1]) * shapes[0][-2] / images
-    return total + CALLS * len(record.calls)
+            total["scores"] += prod(shapes[0][:-1]) * shapes[0][-2]
+    return {**{name: count / examples for name, count in total.items()}, "calls": float(len(record.calls))}

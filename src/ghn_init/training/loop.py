@@ -1,6 +1,6 @@
-"""Meta-training: images × architectures → a hypernetwork."""
+"""Meta-training: tasks × architectures → a hypernetwork."""
 
-# Axes: B images, H/W space
+# Axes: B examples
 
 from __future__ import annotations
 
@@ -9,104 +9,66 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from ghn_init.errors import TrainingError
+from ghn_init.checkpoints.pretrained import GHN
+from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.precision import mixed_precision
-from ghn_init.tasks.images import Images, Transform, load_images
-from ghn_init.training.curve import CurveLog, Progress, draw
+from ghn_init.tasks.images import Data, tasks_of
+from ghn_init.tasks.task import Batch
+from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
-from ghn_init.training.pool import Architectures, Pool, Task
+from ghn_init.training.pool import Architectures, Pools
+from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check, described, write
 from ghn_init.training.schedule import warmup_cosine
-from ghn_init.training.state import load_state, save_state
+from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
+from ghn_init.viz.curve import draw
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run's recipe.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        meta_batch: Networks per step.
-        batch_size: Images per network; each network of a step sees images of its own.
-        budget: Core-seconds that a network may take, as `ghn_init.training.cost` estimates them: costlier networks get fewer
-            images. None: all get `batch_size`.
-        least_images: Networks whose budget allows fewer images are left out.
-        pool: How many different training networks there are.
-        optimizer: `adamw` or `muon`.
-        lr: Peak learning rate.
-        warmup: Steps of linear warm-up.
-        cooldown: Share of the other steps in which the rate falls, as half a cosine; before, it stays at its peak.
-        weight_decay: The optimiser's.
-        parameter_decay: Weight of the squared norm of the predicted parameters in the loss (GHN-3 decays them with 3e-5).
-        label_smoothing: Share of the target that is spread over all classes; an `objective` of your own has its own.
-        clip: Largest gradient norm.
-        average: Decay of the weight average.
-        bf16: Run the networks in bfloat16 where it is faster.
-        save_minutes: Minutes between two writes of the state.
-        seed: Of initialisation, networks, images.
-    """
-
-    steps: int = 10_000
-    meta_batch: int = 4
-    batch_size: int = 64
-    budget: float | None = None
-    least_images: int = 16
-    pool: int = 1_000
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    warmup: int = 200
-    cooldown: float = 1.0
-    weight_decay: float = 1e-2
-    parameter_decay: float = 0.0
-    label_smoothing: float = 0.0
-    clip: float = 5.0
-    average: float = 0.999
-    bf16: bool = True
-    save_minutes: float = 3.0
-    seed: int = 0
-
-
 def train(
-    data: str | Path | Images,
+    data: Data | Mapping[str, Data] | Sequence[Data],
     out: str | Path,
     *,
-    architectures: Architectures = None,
-    ghn: GHNConfig | GHN | None = None,
+    shares: Mapping[str, float] | None = None,
+    architectures: Architectures | Mapping[str, Architectures] = None,
+    ghn: GHNConfig | GraphHyperNetwork | None = None,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
-    transform: Transform | None = None,
     tensorboard: bool = False,
     on_step: Callable[[Progress], None] | None = None,
-    **changes: object,
+    **changes: Unpack[TrainOptions],
 ) -> GHN:
-    """Trains a hypernetwork, or goes on with the run in `out`.
+    """Trains a hypernetwork on one task or several, or goes on with the run in `out`.
 
     Called in each process that `accelerate launch` or `torchrun` starts, it shares the networks of a step among them.
 
     Args:
-        data: A hub data set, a folder with `train.parquet` or with a folder per class in `train`, or `Images`.
-        out: Folder of the run: `state.safetensors` to resume from, `log.csv`, at the end the checkpoint (`config.json`,
-            `model.safetensors`) and, with the extra `viz`, `curve.png`.
-        architectures: Modules, (B, 3, H, W) → (B, classes); or a file of `ghn-init deepnets write`; by default the training
-            split of DeepNets-1M. The first `pool` of them are taken.
+        data: A hub data set, a folder with `train.parquet` or with a folder per class in `train`, `Images`, or a `Task`; or
+            several of them, each with a head of its own: a mapping of names, or a sequence, where folders name the tasks.
+        out: Folder of the run: `state.safetensors` to resume from, `recipe.json`, `log.csv`, at the end the checkpoint
+            (`config.json`, `model.safetensors`) and, with the extra `viz`, `curve.png`.
+        shares: Task → its part of the networks, in any unit; by default all have equal parts.
+        architectures: Modules from a task's example inputs to its outputs; or a file of `ghn-init deepnets write`; by default
+            the training split of DeepNets-1M. The first `pool` of them are taken. Parameters that are not predicted hold the
+            modules' own values. For several tasks one for all, or a mapping of names.
         ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from; by default a GHN-2
-            of width 32 with the data's number of classes.
+            of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.
         config: The recipe.
-        transform: Augments (B, 3, H, W) uint8 pixels in the place of flips and shifts; torchvision's v2 transforms do.
         tensorboard: Write event files as well.
         on_step: Called after every step in the leading process.
         **changes: Fields of the recipe, `steps=100`.
@@ -115,41 +77,94 @@ def train(
         The averaged hypernetwork.
 
     Raises:
-        TrainingError: The data can't be read, the recipe can't be followed, or the folder holds another run.
+        TrainingError: The data can't be read, the recipe can't be followed, a network doesn't suit its task, or the folder
+            holds another run.
+        TypeError: The recipe has no such field.
     """
-    recipe = replace(config or TrainConfig(), **changes)  # type: ignore[arg-type]
+    recipe = changed(config, changes)
     workers = Workers()
     if recipe.meta_batch % workers.size:
         raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    images = data if isinstance(data, Images) else load_images(data, "train")
+    tasks = {task.name: task for task in tasks_of(data)}
     torch.manual_seed(recipe.seed)
-    model = copy.deepcopy(ghn) if isinstance(ghn, GHN) else GHN(ghn or GHNConfig(num_classes=images.num_classes))
-    if model.config.num_classes != images.num_classes:
-        raise TrainingError(f"the hypernetwork has {model.config.num_classes} classes, the data {images.num_classes}.")
+    start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
+    model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()})
     model.to(workers.device).train()
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
+    pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
+    judge: Objective = ZeroShot() if objective is None else objective
     state = folder / "state.safetensors"
-    first = load_state(state, model, average, optimizers) if state.exists() else 0
-    if first:
-        log.info("resuming %s at step %d", folder, first)
-    pool = Pool(architectures, recipe.pool, model.config.num_classes, images.pixels.shape[2], workers.device)
-    judge: Objective = ZeroShot(recipe.label_smoothing) if objective is None else objective
-    batches = Batches(images, recipe, judge.batches, transform, workers.device)
-    description: dict[str, object] = {"recipe": asdict(recipe), "ghn": model.config.to_dict(), "objective": repr(judge)}
+    resumes = state.exists()
+    contents = {
+        "ghn": model.config.to_dict(),
+        "start": start,
+        "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
+        "architectures": pools.described,
+        "objective": described(judge),
+    }
+    step = steps_taken(state) if resumes else 0
+    made_of = check(folder / FILE, contents, recipe, step, resumes)  # raises before anything is written
+    if resumes:
+        load_state(state, model, average, optimizers)
+        log.info("resuming %s at step %d", folder, step)
+    if workers.leads:
+        write(folder / FILE, made_of)
+    _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, tensorboard, on_step)
+    if workers.leads:
+        save_state(state, max(step, recipe.steps), model, average, optimizers)
+        average.save_pretrained(folder)
+        _draw(folder)
+    workers.wait()  # the files are there when train() returns, in every process
+    return average
 
+
+def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, int]) -> GHN:
+    """One that knows all tasks: untrained, or a copy of the one to go on from."""
+    try:
+        if isinstance(ghn, GraphHyperNetwork):
+            grown = GHN(ghn.config.with_tasks(tasks))
+            grown.load_state_dict({**grown.state_dict(), **ghn.state_dict()})
+            return grown
+        return GHN(GHNConfig.ghn2(tasks) if ghn is None else ghn.with_tasks(tasks))
+    except CheckpointError as error:
+        raise TrainingError(f"the hypernetwork can't be trained on these tasks: {error}") from error
+
+
+def _run(
+    folder: Path,
+    first: int,
+    model: GHN,
+    average: GHN,
+    optimizers: Optimizers,
+    pools: Pools,
+    objective: Objective,
+    recipe: TrainConfig,
+    workers: Workers,
+    tensorboard: bool,
+    on_step: Callable[[Progress], None] | None,
+) -> None:
+    """The steps that are left, with the state written every few minutes."""
     started = saved = time.monotonic()
     board = folder / "tensorboard" if tensorboard else None
-    with CurveLog(folder / "log.csv", first, workers.leads, board) as curve:
+    names = list(pools.shares)
+    with CurveLog(folder / "log.csv", first, workers.leads, board, names) as curve:
         for step in range(first, recipe.steps):
-            tasks = pool.draw(f"{recipe.seed}/{step}", recipe.meta_batch, recipe.batch_size, recipe.least_images, recipe.budget)
-            own = workers.share(list(enumerate(tasks)))
-            jobs = [Job(pool[task.index], batches(step, position, task), f"{step}/{position}") for position, task in own]
-            sums = meta_step(model, jobs, judge, recipe)
-            loss, accuracy, count = workers.sum([p.grad for p in model.parameters() if p.grad is not None], *sums)
-            if not count:
+            drawn = pools.draw(recipe.seed, step, recipe.meta_batch, recipe.batch_size, recipe.least_examples, recipe.budget)
+            jobs = []
+            for position, (task, part) in workers.share(list(enumerate(drawn))):
+                network = pools.network(task, part)
+                batches = _batches(network, part.examples, step, position, objective, recipe, workers.device)
+                jobs.append(Job(network, batches, f"{step}/{position}"))
+            sums = meta_step(model, jobs, objective, recipe)
+            numbers = [number for name in names for number in sums.get(name, Sums())]
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            totals = workers.sum(gradients, *numbers)
+            by_task = {name: Sums(*totals[3 * k : 3 * k + 3]) for k, name in enumerate(names)}
+            whole = Sums(*map(sum, zip(*by_task.values(), strict=True)))
+            if not whole.networks:
                 raise TrainingError(f"no network of step {step + 1} has a finite loss; lower the learning rate {recipe.lr}.")
             lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup, recipe.cooldown)
             update(model, average, optimizers, lr, recipe.clip, min(recipe.average, (1 + step) / (10 + step)))
@@ -157,20 +172,24 @@ def train(
                 continue
             now = time.monotonic()
             rate = recipe.meta_batch * (step + 1 - first) / (now - started)
-            progress = Progress(step + 1, recipe.steps, loss / count, accuracy / count, lr, rate)
+            accuracies = {name: own.accuracy / own.networks for name, own in by_task.items() if own.networks}
+            loss, accuracy = whole.loss / whole.networks, whole.accuracy / whole.networks
+            progress = Progress(step + 1, recipe.steps, loss, accuracy, lr, rate, accuracies)
             curve.write(progress, now - started)
             if on_step is not None:
                 on_step(progress)
             if now - saved > 60 * recipe.save_minutes:
                 curve.flush()
-                save_state(state, step + 1, description, model, average, optimizers)
+                save_state(folder / "state.safetensors", step + 1, model, average, optimizers)
                 saved = now
-    if workers.leads:
-        save_state(state, max(first, recipe.steps), description, model, average, optimizers)
-        average.save_pretrained(folder)
-        _draw(folder)
-    workers.wait()  # the files are there when train() returns, in every process
-    return average
+
+
+class Sums(NamedTuple):
+    """Of losses in nats and of accuracies, and of how many networks."""
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    networks: float = 0
 
 
 @dataclass(frozen=True)
@@ -178,64 +197,63 @@ class Job:
     """A network with the batches that it is judged by."""
 
     network: Network
-    batches: list[tuple[Tensor, Tensor]]
+    batches: list[Batch]
     key: str
 
 
-class Batches:
-    """The images of each network in each step; they depend on the step and the network's position in it alone."""
+def _batches(
+    network: Network, examples: int, step: int, position: int, objective: Objective, recipe: TrainConfig, device: torch.device
+) -> list[Batch]:
+    """A network's batches, as many as the objective needs; they depend on step, position and task alone.
 
-    def __init__(
-        self, images: Images, recipe: TrainConfig, count: int, transform: Transform | None, device: torch.device
-    ) -> None:
-        self._images, self._recipe, self._count = images, recipe, count
-        self._transform, self._device = transform, device
-
-    def __call__(self, step: int, position: int, task: Task) -> list[tuple[Tensor, Tensor]]:
-        """(B, 3, H, W) pixels and (B,) labels, as often as the objective needs them."""
-        first = (step * self._recipe.meta_batch + position) * self._count
-        return [self._one(first + k, task.images) for k in range(self._count)]
-
-    def _one(self, number: int, size: int) -> tuple[Tensor, Tensor]:
-        pixels, labels = self._images.batch(number, self._recipe.batch_size, self._recipe.seed, self._transform, size)
-        return pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+    Of a batch a network whose budget is small gets the first examples.
+    """
+    first = (step * recipe.meta_batch + position) * objective.batches
+    batches = []
+    for number in range(first, first + objective.batches):
+        inputs, targets = network.task.batch(number, recipe.batch_size, recipe.seed)
+        inputs = tuple(x[:examples].to(device, non_blocking=True) for x in inputs)
+        batches.append((inputs, targets[:examples].to(device, non_blocking=True)))
+    return batches
 
 
-def meta_step(model: GHN, jobs: list[Job], objective: Objective, recipe: TrainConfig) -> tuple[float, float, int]:
+def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, recipe: TrainConfig) -> dict[str, Sums]:
     """Leaves the gradient of the jobs' share of a step in `model`: of the sum of their losses over `meta_batch`.
 
     The graphs are embedded and decoded together. Each network is run and differentiated alone, down to its decoded cores, so
     that the memory is that of one network. A network whose loss is not finite counts for nothing.
 
     Returns:
-        Sums of losses in nats and of accuracies, and of how many networks.
+        Sums by task.
     """
     model.zero_grad(set_to_none=True)
-    decoded = model([job.network.graph for job in jobs], [job.network.slots for job in jobs])
-    total = accuracy = 0.0
-    count = 0
+    networks = [job.network for job in jobs]
+    decoded = model([n.graph for n in networks], [n.slots for n in networks], [n.task.name for n in networks])
+    sums: dict[str, Sums] = {}
     pairs: list[tuple[Tensor, Tensor]] = []
     for job, cores in zip(jobs, decoded, strict=True):
         leaves = {name: core.detach().requires_grad_() for name, core in cores.items()}
         loss, right = _judge(job, leaves, objective, recipe)
         if not torch.isfinite(loss):
             continue
-        (tempered(loss, model.config.num_classes) / recipe.meta_batch).backward()
+        task = job.network.task
+        (tempered(loss, task.outputs) / recipe.meta_batch).backward()
         pairs += [(cores[name], leaf.grad) for name, leaf in leaves.items() if leaf.grad is not None]
-        total, accuracy, count = total + loss.item(), accuracy + right, count + 1
+        before = sums.get(task.name, Sums())
+        sums[task.name] = Sums(before.loss + loss.item(), before.accuracy + right, before.networks + 1)
     if pairs:
         torch.autograd.backward([core for core, _ in pairs], [gradient for _, gradient in pairs])
     for p in model.parameters():  # every process reduces the same tensors
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    return total, accuracy, count
+    return sums
 
 
-def tempered(loss: Tensor, num_classes: int) -> Tensor:
-    """The loss up to that of a uniform guess, c = ln(classes); above, c·(1 + ln(loss / c)), with the same slope at c.
+def tempered(loss: Tensor, outputs: int) -> Tensor:
+    """The loss up to that of a uniform guess, c = ln(outputs); above, c·(1 + ln(loss / c)), with the same slope at c.
 
     A network without norms can have a loss of hundreds; its gradient would drown those of the step's other networks.
     """
-    chance = math.log(num_classes)
+    chance = math.log(max(outputs, 2))
     return torch.where(loss <= chance, loss, chance * (1 + torch.log(loss.clamp_min(chance) / chance)))
 
 
@@ -243,14 +261,14 @@ def _judge(job: Job, cores: dict[str, Tensor], objective: Objective, recipe: Tra
     """Loss of a network on its batches, in mixed precision, regularised."""
     network = job.network
 
-    def run(parameters: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
-        with mixed_precision(pixels.device, recipe.bf16):
-            return network(parameters, pixels).float()
+    def run(parameters: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
+        with mixed_precision(inputs[0].device, recipe.bf16):
+            return network(parameters, *inputs).float()
 
     parameters = network.fill(cores)
     loss, accuracy = objective(network, run, parameters, job.batches, random.Random(job.key).getrandbits(31))
     if recipe.parameter_decay:
-        loss = loss + recipe.parameter_decay * torch.stack([p.square().sum() for p in parameters.values()]).sum()
+        loss = loss + recipe.parameter_decay * torch.stack([parameters[s.name].square().sum() for s in network.slots]).sum()
     return loss, accuracy
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from ghn_init.errors import TrainingError
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -17,7 +17,7 @@ OPTIMIZERS = ("adamw", "muon")
 class Optimizers:
     """Steps several optimisers as one, keyed by parameter name on disk."""
 
-    def __init__(self, model: GHN, name: str, lr: float, weight_decay: float) -> None:
+    def __init__(self, model: GraphHyperNetwork, name: str, lr: float, weight_decay: float) -> None:
         if name not in OPTIMIZERS:
             raise TrainingError(f"optimizer is {name!r}; expected one of {', '.join(OPTIMIZERS)}.")
         named = dict(model.named_parameters())
@@ -59,7 +59,7 @@ class Optimizers:
 
 def _is_table(name: str) -> bool:
     """Embeddings and the maps to classes are no hidden matrices: Muon is not for them."""
-    return name.startswith(("embed.", "shape_enc.", "bias_class.")) or "class_layer" in name
+    return name.startswith(("embed.", "shape_enc.", "heads."))
 
 
 def _muon(matrices: list[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
@@ -69,7 +69,9 @@ def _muon(matrices: list[nn.Parameter], lr: float, weight_decay: float) -> Optim
     return torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
 
-def update(model: GHN, average: GHN, optimizers: Optimizers, lr: float, clip: float, decay: float) -> None:
+def update(
+    model: GraphHyperNetwork, average: GraphHyperNetwork, optimizers: Optimizers, lr: float, clip: float, decay: float
+) -> None:
     """One step with the gradient clipped to the norm `clip`, unless it is not finite; then the weight average."""
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     if torch.isfinite(norm):

@@ -1,9 +1,10 @@
-"""The networks that a hypernetwork is trained on: where they come from, which take part in a step, with how many images."""
+"""The networks that a hypernetwork is trained on: where they come from, which take part in a step, with how many examples."""
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,53 +14,52 @@ from torch import nn
 
 from ghn_init import deepnets
 from ghn_init.errors import TrainingError
+from ghn_init.tasks.task import Task
 from ghn_init.training import cost
 from ghn_init.training.networks import Network
 
 Architectures = str | Path | Iterable[nn.Module] | None
+"""A file of `ghn-init deepnets write`, modules, or None: the training split of DeepNets-1M."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """A network's part in a step: its index in the pool, and how many images it gets."""
+class Part:
+    """A network's part in a step: its index in the pool, and how many examples it gets."""
 
     index: int
-    images: int
+    examples: int
 
 
 class Pool:
-    """A fixed number of networks, traced when they first take part, then kept.
+    """A fixed number of networks for one task, traced when they first take part, then kept.
+
+    `described` tells one pool from another in words.
 
     Args:
-        architectures: A file of `ghn-init deepnets write`, modules, or by default the training split of DeepNets-1M.
+        task: What they are trained on.
+        architectures: Where they come from.
         size: How many of them, the first ones.
-        num_classes: Outputs of the networks.
-        image_size: H = W in pixels.
         device: Where the networks run.
     """
 
-    def __init__(
-        self, architectures: Architectures, size: int, num_classes: int, image_size: int, device: torch.device
-    ) -> None:
-        self._build, self.size = _source(architectures, size, num_classes, image_size)
-        self._num_classes, self._image_size, self._device = num_classes, image_size, device
+    def __init__(self, task: Task, architectures: Architectures, size: int, device: torch.device) -> None:
+        self._build, self.size, self.described = _source(task, architectures, size)
+        self._task, self._device = task, device
         self._networks: dict[int, Network] = {}
 
     def __getitem__(self, index: int) -> Network:
         if index not in self._networks:
-            with torch.device("meta"):
-                module = self._build(index)
-            self._networks[index] = Network.of(module, self._num_classes, self._image_size, self._device)
+            self._networks[index] = Network.of(self._build(index), self._task, self._device)
         return self._networks[index]
 
-    def draw(self, key: str, count: int, batch_size: int, least: int, budget: float | None) -> list[Task]:
+    def draw(self, key: str, count: int, batch_size: int, least: int, budget: float | None) -> list[Part]:
         """Different networks for a step, the same in all processes.
 
         Args:
             key: The draw depends on it alone.
             count: How many.
-            batch_size: Images of a network that the budget allows them all.
-            least: A network whose budget allows fewer images, and fewer than `batch_size`, does not take part.
+            batch_size: Examples of a network that the budget allows them all.
+            least: A network whose budget allows fewer examples, and fewer than `batch_size`, does not take part.
             budget: Core-seconds of a network, as `cost` estimates them; None for no bound.
 
         Raises:
@@ -67,30 +67,118 @@ class Pool:
         """
         order = list(range(self.size))
         random.Random(key).shuffle(order)
-        tasks: list[Task] = []
-        for index in order:
-            images = batch_size if budget is None else int(cost.IMAGES * budget / self[index].seconds) // 8 * 8
-            if images >= min(least, batch_size):
-                tasks.append(Task(index, min(images, batch_size)))
-            if len(tasks) == count:
-                return tasks
-        within = "" if budget is None else f" within the budget of {budget} s"
-        raise TrainingError(
-            f"{len(tasks)} of the pool's {self.size} networks can be trained on{within}; a step needs {count}: "
-            f"raise pool{' or budget' if within else ''}, or lower meta_batch."
-        )
+        parts: list[Part] = []
+        for index in order if count else ():
+            examples = batch_size if budget is None else int(cost.EXAMPLES * budget / self[index].seconds) // 8 * 8
+            if examples >= min(least, batch_size):
+                parts.append(Part(index, min(examples, batch_size)))
+            if len(parts) == count:
+                break
+        if len(parts) < count:
+            within = "" if budget is None else f" within the budget of {budget} s"
+            raise TrainingError(
+                f"{len(parts)} of the pool's {self.size} networks can be trained on{within}; a step needs {count}: "
+                f"raise pool{' or budget' if within else ''}, or lower meta_batch."
+            )
+        return parts
 
 
-def _source(
-    architectures: Architectures, size: int, num_classes: int, image_size: int
-) -> tuple[Callable[[int], nn.Module], int]:
-    """What builds a network by index, and how many there are."""
-    if architectures is None:
-        return lambda index: deepnets.network("train", index, num_classes, image_size), size
-    if isinstance(architectures, str | Path):
-        entries = deepnets.read(architectures)
-        return lambda index: entries[index].module(num_classes, image_size), min(size, len(entries))
+class Pools:
+    """The pools of several tasks, and which task each network of a step is for.
+
+    Args:
+        tasks: By name.
+        architectures: For all tasks, or by task.
+        shares: Task → its part of the networks, in any unit.
+        size: Networks of each pool.
+        device: Where the networks run.
+
+    Raises:
+        TrainingError: A share or architectures are given for no task, or shares are no positive numbers.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        architectures: Architectures | Mapping[str, Architectures],
+        shares: Mapping[str, float],
+        size: int,
+        device: torch.device,
+    ) -> None:
+        by_task = dict(architectures) if isinstance(architectures, Mapping) else dict.fromkeys(tasks, architectures)
+        if unknown := [name for name in (*by_task, *shares) if name not in tasks]:
+            raise TrainingError(f"{unknown[0]!r} is no task of this run; it has {', '.join(tasks)}.")
+        self.shares = {name: float(shares.get(name, 0.0 if shares else 1.0)) for name in tasks}
+        if min(self.shares.values()) <= 0:
+            raise TrainingError(f"shares are {self.shares}; expected a positive one for each task, or none.")
+        self._pools = {name: Pool(task, by_task.get(name), size, device) for name, task in tasks.items()}
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Where each task's networks come from."""
+        return {name: pool.described for name, pool in self._pools.items()}
+
+    def draw(
+        self, seed: int, step: int, count: int, batch_size: int, least: int, budget: float | None
+    ) -> list[tuple[str, Part]]:
+        """Tasks and parts of a step's networks, the same in all processes. Arguments as of `Pool.draw`.
+
+        Networks are numbered through the whole run; the tasks take turns so that each has its share of any stretch of it.
+        """
+        names = [self._turn(step * count + k) for k in range(count)]
+        drawn = {}
+        for name, pool in self._pools.items():
+            key = f"{seed}/{step}" if len(self._pools) == 1 else f"{seed}/{step}/{name}"
+            drawn[name] = iter(pool.draw(key, names.count(name), batch_size, least, budget))
+        return [(name, next(drawn[name])) for name in names]
+
+    def network(self, task: str, part: Part) -> Network:
+        """The network of a part, traced when it is asked for the first time."""
+        return self._pools[task][part.index]
+
+    def _turn(self, number: int) -> str:
+        """The task of a network: multiples of the golden ratio fill [0, 1) as evenly as numbers without an end can."""
+        place = number * 0.6180339887498949 % 1 * sum(self.shares.values())
+        *first, last = self.shares
+        for name in first:
+            place -= self.shares[name]
+            if place < 0:
+                return name
+        return last
+
+
+def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callable[[int], nn.Module], int, str]:
+    """What builds a network by index, how many there are, and what tells them from others."""
+    if architectures is None or isinstance(architectures, str | Path):
+        side = _image_side(task)
+        entries = None if architectures is None else deepnets.read(architectures)
+
+        def build(index: int) -> nn.Module:
+            with torch.device("meta"):  # all their parameters are predicted
+                if entries is None:
+                    return deepnets.network("train", index, task.outputs, side)
+                return entries[index].module(task.outputs, side)
+
+        if entries is None:
+            return build, size, "DeepNets-1M train"
+        return build, min(size, len(entries)), f"{len(entries)} of {Path(str(architectures)).name}"
     modules: Sequence[nn.Module] = list(islice(architectures, size))
     if not modules:
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
-    return lambda index: modules[index], len(modules)
+    digest = hashlib.sha256()
+    for module in modules:
+        shapes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
+        digest.update(repr((type(module).__qualname__, shapes)).encode())
+    return modules.__getitem__, len(modules), f"{len(modules)} modules {digest.hexdigest()[:12]}"
+
+
+def _image_side(task: Task) -> int:
+    """H = W of the images that DeepNets-1M's networks would see."""
+    inputs = task.example_inputs()
+    if len(inputs) != 1 or inputs[0].dim() != 4 or inputs[0].shape[1] != 3:
+        shapes = [tuple(x.shape) for x in inputs]
+        raise TrainingError(
+            f"the networks of DeepNets-1M take images (B, 3, H, W), those of the task {task.name!r} take {shapes}; pass "
+            f"architectures of your own."
+        )
+    return inputs[0].shape[2]

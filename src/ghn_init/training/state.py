@@ -1,8 +1,7 @@
-"""A training run on disk: tensors in safetensors, everything else in its metadata; written atomically, read without pickle."""
+"""A training run on disk: tensors in safetensors, the step in its metadata; written atomically, read without pickle."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from ghn_init.training.optimizer import Optimizers
 def save_state(
     path: Path,
     step: int,
-    config: dict[str, object],
     model: nn.Module,
     average: nn.Module,
     optimizers: Optimizers,
@@ -28,14 +26,26 @@ def save_state(
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for name, slots in optimizers.state().items():
         tensors |= {f"optimizer.{name}.{k}": torch.as_tensor(v) for k, v in slots.items()}
-    metadata = {"step": str(step), "config": json.dumps(config)}
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, temporary, {"step": str(step)})
     os.replace(temporary, path)
 
 
-def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Optimizers) -> int:
-    """Restores what `save_state` wrote and returns the step.
+def steps_taken(path: Path) -> int:
+    """How many steps a run has taken.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _unfit(path, error) from error
+
+
+def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Optimizers) -> None:
+    """Restores what `save_state` wrote.
 
     Raises:
         TrainingError: The file is damaged or belongs to another hypernetwork.
@@ -43,14 +53,16 @@ def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Opt
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            step = int(file.metadata()["step"])
         model.load_state_dict(_below(tensors, "model."))
         average.load_state_dict(_below(tensors, "average."))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"{path} does not fit this run ({error}); pass another folder or remove the file.") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _unfit(path, error) from error
     own = {name: _below(tensors, f"optimizer.{name}.") for name, _ in model.named_parameters()}
     optimizers.restore({name: slots for name, slots in own.items() if slots})
-    return step
+
+
+def _unfit(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"{path} does not fit this run ({error}); pass another folder or remove the file.")
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

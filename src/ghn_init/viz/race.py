@@ -6,18 +6,12 @@ import statistics
 from pathlib import Path
 
 from ghn_init.comparison.race import Comparison
-
-COLOURS = ("#1f6f8b", "#d95f02", "#7570b3", "#66a61e", "#e7298a", "#a6761d", "#666666", "#1b9e77")
+from ghn_init.viz.style import COLOURS, figure, finish
 
 
 def draw(comparison: Comparison, path: str | Path) -> None:
     """Mean validation accuracy against the step for each init, with bands of a standard deviation over the seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    made, (axes,) = figure(6.5, 3.8)
     for k, name in enumerate(comparison.inits):
         runs = comparison.of(name)
         columns = list(zip(*(run.accuracies for run in runs), strict=True))
@@ -28,7 +22,5 @@ def draw(comparison: Comparison, path: str | Path) -> None:
         lower, upper = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
         axes.fill_between(runs[0].steps, lower, upper, color=colour, alpha=0.12, linewidth=0)
     axes.set(xlabel="step", ylabel="validation accuracy, %")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2)
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    finish(made, [axes], path)

@@ -1,4 +1,4 @@
-"""Published files, converted once into folders of the cache, from which they load without a connection."""
+"""Published files: fetched and checked once, then kept as folders of the cache, from which they load without a connection."""
 
 from __future__ import annotations
 
@@ -6,107 +6,134 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import huggingface_hub
 from safetensors import SafetensorError
 
+from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_github, from_hub, github_url, reason
 from ghn_init.checkpoints.folder import write_folder
-from ghn_init.checkpoints.published.convert import convert
-from ghn_init.checkpoints.published.fetch import Access, fetch, github_url
 from ghn_init.checkpoints.published.registry import Published
 from ghn_init.errors import CheckpointError
-from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 
 SOURCE = "source.json"
-"""What a converted folder came from: repository, revision, file, bytes, digest, licence, citation."""
+"""What a kept folder came from: repository, revision, file, bytes, digest, licence, citation."""
 
 
-def folder_of(entry: Published, revision: str | None = None, cache_dir: Path | None = None) -> Path:
-    """Where a converted file is kept, be it there or not: below `cache_dir`, else among the hub client's assets."""
-    root = cache_dir or Path(huggingface_hub.constants.HF_ASSETS_CACHE)
+@dataclass(frozen=True)
+class Fetched:
+    """A published file on disk.
+
+    Attributes:
+        path: Where it is.
+        called: What errors call it.
+        advice: What the user can do about a damaged one.
+        revision: Branch, tag or commit that it is of, as far as it is known.
+        sha256: Of the file.
+    """
+
+    path: Path
+    called: str
+    advice: str
+    revision: str | None
+    sha256: str
+
+
+def folder_of(entry: Published, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where a file is kept, be it there or not: below `cache_dir`, else among the hub client's assets."""
+    root = Path(huggingface_hub.constants.HF_ASSETS_CACHE) if cache_dir is None else Path(cache_dir)
     return root / "ghn_init" / entry.name / (revision or entry.revision or "main").replace("/", "--")
 
 
-def is_cached(entry: Published) -> bool:
-    """Loading it needs no connection."""
-    return (folder_of(entry) / SOURCE).is_file()
+def is_kept(folder: Path) -> bool:
+    """Loading from it needs no connection: the folder is there, and finished."""
+    return (folder / SOURCE).is_file()
 
 
-def converted(entry: Published, revision: str | None, access: Access) -> Path:
-    """The folder of `config.json` and `model.safetensors`; the first time it is fetched, checked and converted.
+@contextmanager
+def fetched(entry: Published, revision: str | None, access: Access) -> Iterator[Fetched]:
+    """The published file, its size and digest compared with what is known of them; one from GitHub is gone afterwards.
 
     Raises:
-        CheckpointError: It can't be had, is of another kind or another configuration, or the cache can't be written.
+        CheckpointError: Offline, it can't be had, or it is another one.
     """
-    folder = folder_of(entry, revision, access.cache_dir)
-    if (folder / SOURCE).is_file():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-            made = Path(temporary) / "converted"
-            made.mkdir()
-            _convert(entry, revision or entry.revision, made, Path(temporary), access)
-            _put(made, folder)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} can't be written ({error}); pass another cache_dir, or set HF_HOME.") from error
-    return folder
+    wanted = revision or entry.revision
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            path = _download(entry, wanted, access, Path(temporary))
+        except DOWNLOAD_FAILURES as error:
+            raise CheckpointError(
+                f"could not get {entry.name!r}, {entry.file} of {entry.release.page} at {wanted or 'main'} "
+                f"({reason(error)}); check the connection, or get that file elsewhere and run ghn-init convert."
+            ) from error
+        if (
+            entry.release.host == "hub"
+        ):  # its client keeps the file; its paths are links to the bytes, in folders named by commit
+            found: str | None = path.parent.name
+            called, advice = str(path), f"Delete {path.resolve()} to have it fetched again."
+        else:
+            called = f"what was fetched from {github_url(entry.release.repository, entry.file, wanted)}"
+            found, advice = wanted, "It was not kept; the next load fetches it again."
+        yield Fetched(path, called, advice, found, _checked(entry, wanted, path, called, advice))
 
 
-def _convert(entry: Published, revision: str | None, made: Path, temporary: Path, access: Access) -> None:
-    file = fetch(entry, revision, temporary, access)
-    kept = entry.release.host == "hub"  # by the hub's client, whose paths are links to the bytes
-    called = str(file) if kept else f"what was fetched from {github_url(entry, revision)}"
-    advice = (
-        f"Delete {file.resolve()} to have it fetched again." if kept else "It was not kept; the next load fetches it again."
-    )
-    try:
-        digest = _checked(entry, revision, file, called)
-        ghn = convert(file, called=called)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error} {advice}") from error
-    if ghn.config != entry.config:
-        raise CheckpointError(
-            f"{entry.file} of {entry.release.page} is not the hypernetwork {entry.name!r}: {_difference(ghn.config, entry)}."
-        )
-    write_folder(made, ghn.config, ghn.state_dict())
-    source = asdict(entry.release) | {
-        "file": entry.file,
-        "revision": file.parent.name if entry.release.host == "hub" else revision,  # the hub's cache names folders by commit
-        "size": file.stat().st_size,
-        "sha256": digest,
-    }
-    (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
+def _download(entry: Published, revision: str | None, access: Access, folder: Path) -> Path:
+    repository = entry.release.repository
+    if entry.release.host == "hub":
+        return from_hub(repository, entry.file, revision, access)
+    return from_github(repository, entry.file, revision, access, folder, entry.largest)
 
 
-def _checked(entry: Published, revision: str | None, file: Path, called: str) -> str:
+def _checked(entry: Published, revision: str | None, path: Path, called: str, advice: str) -> str:
     """The file's digest, compared with what is known of it."""
-    size = file.stat().st_size
+    size = path.stat().st_size
     if size > entry.largest:
-        raise CheckpointError(f"{called} has {size:,} bytes, too many for the {entry.numel:,} parameters of {entry.name!r}.")
-    digest = _sha256(file)
+        raise CheckpointError(
+            f"{called} has {size:,} bytes, too many for the {entry.numel:,} parameters of {entry.name!r}. {advice}"
+        )
+    digest = _sha256(path)
     if entry.sha256 is not None and revision == entry.revision and digest != entry.sha256:
         raise CheckpointError(
             f"{called} has the SHA-256 {digest} and {size:,} bytes, the published {entry.name!r} has {entry.sha256} and "
-            f"{entry.size or 0:,}."
+            f"{entry.size or 0:,}. {advice}"
         )
     return digest
 
 
-def _sha256(file: Path) -> str:
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as content:
+    with path.open("rb") as content:
         while piece := content.read(2**20):
             digest.update(piece)
     return digest.hexdigest()
 
 
-def _difference(found: GHNConfig, entry: Published) -> str:
-    ours, theirs = entry.config.to_dict(), found.to_dict()
-    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    return ", ".join(f"{key} is {theirs.get(key)}, expected {ours.get(key)}" for key in keys)
+def keep(entry: Published, file: Fetched, ghn: GraphHyperNetwork, folder: Path) -> None:
+    """Writes the folder from which the hypernetwork loads from now on.
+
+    Raises:
+        CheckpointError: The cache can't be written.
+    """
+    source = asdict(entry.release) | {
+        "file": entry.file,
+        "revision": file.revision,
+        "size": file.path.stat().st_size,
+        "sha256": file.sha256,
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
+            made = Path(temporary) / "converted"
+            made.mkdir()
+            write_folder(made, ghn.config, ghn.state_dict())
+            (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
+            _put(made, folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} can't be written ({error}); pass another cache_dir, or set HF_HOME.") from error
 
 
 def _put(made: Path, folder: Path) -> None:
@@ -114,7 +141,7 @@ def _put(made: Path, folder: Path) -> None:
     try:
         os.replace(made, folder)
     except OSError:
-        if (folder / SOURCE).is_file():
+        if is_kept(folder):
             return
         os.replace(folder, made.parent / "unfinished")
         os.replace(made, folder)

@@ -1,4 +1,4 @@
-"""Published file → our folder of `config.json` and `model.safetensors`."""
+"""Published file → configuration and tensors under our names."""
 
 from __future__ import annotations
 
@@ -10,59 +10,58 @@ from typing import Any
 
 from torch import Tensor
 
-from ghn_init.checkpoints.assemble import assemble
 from ghn_init.checkpoints.folder import expanded
 from ghn_init.checkpoints.published.formats import FAILURES, read
 from ghn_init.errors import CheckpointError
-from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.config import UNNAMED, GHNConfig
+from ghn_init.hypernetwork.ghn import under_our_names
+
+Parts = tuple[GHNConfig, dict[str, Tensor]]
 
 _AT_THE_TOP = ("centrality_embed_in.", "centrality_embed_out.", "input_dist_embed.")
 """A GHN-3's embeddings that some files hold outside of the first layer."""
 
 
-def convert(path: str | os.PathLike[str], *, called: str | None = None) -> GHN:
+def read_published(path: str | os.PathLike[str], called: str | None = None, task: str = UNNAMED) -> Parts:
     """Reads a published hypernetwork; no code of the file is run.
 
     Args:
         path: What `torch.save` wrote (a dict with `config` and `state_dict`), or what `joblib.dump` wrote (a state dict).
         called: What errors call the file; by default its path.
+        task: What its one task is called here.
 
     Returns:
-        The hypernetwork in float32, in eval mode; `save_pretrained` writes it as a folder that `load` reads.
+        Configuration, and tensors under our names, which have not been compared with it yet.
 
     Raises:
         CheckpointError: Missing, damaged, or not a hypernetwork's file.
     """
     file = expanded(path)
-    called = called or str(file)
     try:
-        value = read(file)
-        config, tensors = _parts(value)
+        return _parts(read(file), task)
     except (*FAILURES, CheckpointError) as error:
         raise CheckpointError(
-            f"{called} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what "
+            f"{called or file} is not a published hypernetwork's file ({type(error).__name__}: {error!s:.200}); expected what "
             f"torch.save wrote, a dict with 'config' and 'state_dict', or what joblib.dump wrote, a state dict. "
             f"Nothing in it was run."
         ) from error
-    return assemble(config, tensors, called)
 
 
-def _parts(value: Any) -> tuple[GHNConfig, dict[str, Tensor]]:
-    """Configuration and tensors under our names."""
+def _parts(value: Any, task: str) -> Parts:
     if not isinstance(value, dict) or not value:
         raise ValueError(f"it holds a {type(value).__name__}")
     state = value.get("state_dict", value)
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ValueError(f"it holds {reprlib.repr(list(value))}")
     tensors = {f"gnn.0.{name}" if name.startswith(_AT_THE_TOP) else name: tensor for name, tensor in state.items()}
-    config = value.get("config") if state is not value else None
-    return (GHNConfig.from_dict(_plain(config)) if isinstance(config, dict) else configuration_of(tensors)), tensors
+    stored = value.get("config") if state is not value else None
+    config = GHNConfig.from_dict(_plain(stored), task) if isinstance(stored, dict) else configuration_of(tensors, task)
+    return config, under_our_names(config, tensors)
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that our configurations have: numbers, strings, and lists of numbers."""
-    known = {*GHNConfig.__dataclass_fields__, "decoder"}
+    """The entries that published configurations have: numbers, strings, and lists of numbers."""
+    known = {*GHNConfig.__dataclass_fields__, "decoder", "num_classes"} - {"tasks", "class_width"}
     scalars = (bool, int, float, str)
     return {
         key: value
@@ -72,7 +71,7 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def configuration_of(tensors: Mapping[str, Tensor]) -> GHNConfig:
+def configuration_of(tensors: Mapping[str, Tensor], task: str = UNNAMED) -> GHNConfig:
     """Reads a configuration off the tensors' shapes.
 
     Raises:
@@ -88,7 +87,8 @@ def configuration_of(tensors: Mapping[str, Tensor]) -> GHNConfig:
     gated = any(name.startswith("gnn.gru.") for name in tensors)
     layernorm = "ln.weight" in tensors
     return GHNConfig(
-        num_classes=num_classes,
+        {task: num_classes},
+        class_width=num_classes,
         max_shape=(out_channels, in_channels, kernel, kernel),
         hid=hid,
         hypernet="gatedgnn" if gated or layers else "mlp",

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,17 @@ class Published:
     size: int | None = None
     sha256: str | None = None
 
+    @property
+    def task(self) -> str:
+        """What its one task is called."""
+        (name,) = self.config.tasks
+        return name
+
     @cached_property
     def numel(self) -> int:
         """How many parameters the hypernetwork has."""
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in GHN(self.config).parameters())
+            return sum(parameter.numel() for parameter in GraphHyperNetwork(self.config).parameters())
 
     @property
     def largest(self) -> int:
@@ -82,28 +88,22 @@ _GHN3 = Release(
 _GHN3_COMMIT = "2a46e7d33d9bc9cdb63d0b39f40e40fb8bc93cf7"
 """It added the files of GHN-3-S and GHN-3-L; whether it holds the other two could not be looked up."""
 
-_CIFAR10 = GHNConfig(num_classes=10, max_shape=(64, 64, 11, 11))
-_IMAGENET = GHNConfig(num_classes=1000, max_shape=(64, 64, 16, 16))
-
-
-def _ghn1(like: GHNConfig) -> GHNConfig:
-    return GHNConfig(like.num_classes, like.max_shape, ve=False, layernorm=False, weight_norm=False)
+_CIFAR10: dict[str, Any] = {"tasks": {"cifar10": 10}, "class_width": 10, "max_shape": (64, 64, 11, 11)}
+_IMAGENET: dict[str, Any] = {"tasks": {"imagenet": 1000}, "class_width": 1000, "max_shape": (64, 64, 16, 16)}
 
 
 def _ghn3(hid: int, layers: int, heads: int) -> GHNConfig:
-    return GHNConfig(1000, (hid, hid, 16, 16), hid, layers=layers, heads=heads)
+    return GHNConfig.ghn3({"imagenet": 1000}, hid, layers, heads, class_width=1000)
 
 
-PUBLISHED = {
+CHECKPOINTS = {
     entry.name: entry
     for entry in (
-        Published("ghn1-cifar10", _PPUDA, "checkpoints/ghn1_cifar10.pt", _ghn1(_CIFAR10), _PPUDA_COMMIT),
-        Published("ghn1-imagenet", _PPUDA, "checkpoints/ghn1_imagenet.pt", _ghn1(_IMAGENET), _PPUDA_COMMIT),
-        Published("ghn2-cifar10", _PPUDA, "checkpoints/ghn2_cifar10.pt", _CIFAR10, _PPUDA_COMMIT),
-        Published("ghn2-imagenet", _PPUDA, "checkpoints/ghn2_imagenet.pt", _IMAGENET, _PPUDA_COMMIT),
-        Published(
-            "mlp-cifar10", _PPUDA, "checkpoints/mlp_cifar10.pt", GHNConfig(10, (64, 64, 11, 11), hypernet="mlp"), _PPUDA_COMMIT
-        ),
+        Published("ghn1-cifar10", _PPUDA, "checkpoints/ghn1_cifar10.pt", GHNConfig.ghn1(**_CIFAR10), _PPUDA_COMMIT),
+        Published("ghn1-imagenet", _PPUDA, "checkpoints/ghn1_imagenet.pt", GHNConfig.ghn1(**_IMAGENET), _PPUDA_COMMIT),
+        Published("ghn2-cifar10", _PPUDA, "checkpoints/ghn2_cifar10.pt", GHNConfig.ghn2(**_CIFAR10), _PPUDA_COMMIT),
+        Published("ghn2-imagenet", _PPUDA, "checkpoints/ghn2_imagenet.pt", GHNConfig.ghn2(**_IMAGENET), _PPUDA_COMMIT),
+        Published("mlp-cifar10", _PPUDA, "checkpoints/mlp_cifar10.pt", GHNConfig.mlp(**_CIFAR10), _PPUDA_COMMIT),
         Published("ghn3-t", _GHN3, "ghn3tm8.pt", _ghn3(64, 3, 8)),
         Published(
             "ghn3-s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,22 @@ def apply_weight(
     *,
     stored_flipped: bool = False,
 ) -> Flow:
-    """x → weight → bias; returns what the layer's result holds."""
+    """A layer with a weight, x → weight → bias.
+
+    The weight may be computed from several parameters (weight norm, standardisation, slices of a packed one): the one of its
+    size gets the node, the others keep their values, and where none fits all do, with their reason.
+
+    Args:
+        b: The graph that grows.
+        x: What the layer is applied to.
+        weight: (out, in) or (out, in / groups, …), at least two axes.
+        bias: (out,), or None.
+        primitive: 'conv' also for linear layers, 'sep_conv', 'dil_conv'.
+        stored_flipped: The operator takes the weight input channels first, (in, out), as in `x @ weight`.
+
+    Returns:
+        What the layer's result holds.
+    """
     w = b.flow(weight)
     name = main_parameter(b, w, weight.shape)
     b.keep(x.params, QUERY)
@@ -43,7 +59,16 @@ def apply_weight(
 
 
 def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
-    """The bias node of a layer, after the layer's weight."""
+    """The bias of a layer, after the layer's weight.
+
+    Args:
+        b: The graph that grows.
+        x: What the layer's weight gave.
+        bias: (out,).
+
+    Returns:
+        What the layer's result holds.
+    """
     flow = b.flow(bias)
     name = main_parameter(b, flow, bias.shape)
     if name is not None:
@@ -90,28 +115,54 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
 @rule("conv1d", "conv2d", "conv3d")
 def _convolution(b: GraphBuilder, call: Call) -> None:
     dilation, groups = argument(call, 5, "dilation", 1), argument(call, 6, "groups", 1)
-    convolve(b, call, dilation, groups, transposed=False)
+    _convolve(b, call, dilation, groups, transposed=False)
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _convolution_transposed(b: GraphBuilder, call: Call) -> None:
     groups, dilation = argument(call, 6, "groups", 1), argument(call, 7, "dilation", 1)
-    convolve(b, call, dilation, groups, transposed=True)
+    _convolve(b, call, dilation, groups, transposed=True)
 
 
 @rule("convolution", "_convolution")
 def _general_convolution(b: GraphBuilder, call: Call) -> None:
     dilation, transposed, groups = argument(call, 5), argument(call, 6), argument(call, 8)
-    convolve(b, call, dilation, groups, transposed)
+    _convolve(b, call, dilation, groups, transposed)
 
 
-def convolve(b: GraphBuilder, call: Call, dilation: Any, groups: int, transposed: bool) -> None:
-    """Grouped convolutions are `sep_conv`, dilated on top `dil_conv`, others `conv`."""
+def _convolve(b: GraphBuilder, call: Call, dilation: Any, groups: int, transposed: bool) -> None:
+    x, weight, bias = b.flow(call.args[0]), call.args[1], argument(call, 2, "bias")
+    b.assign(call.outputs, convolve(b, x, weight, bias, dilation=dilation, groups=groups, transposed=transposed))
+
+
+def convolve(
+    b: GraphBuilder,
+    x: Flow,
+    weight: Value,
+    bias: Value | None = None,
+    *,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Flow:
+    """A convolution: `sep_conv` where it is grouped, `dil_conv` where it is dilated in every axis as well, else `conv`.
+
+    Args:
+        b: The graph that grows.
+        x: What is convolved.
+        weight: (out, in / groups, …); transposed ones (in, out / groups, …).
+        bias: (out,), or None.
+        dilation: One for all spatial axes, or one each.
+        groups: How many.
+        transposed: It is a transposed convolution.
+
+    Returns:
+        What the result holds.
+    """
     dilation = dilation if isinstance(dilation, list | tuple) else [dilation]
     primitive = "conv" if groups == 1 else "dil_conv" if min(dilation) > 1 else "sep_conv"
-    flipped = transposed and groups == 1  # (in, out, …); grouped ones are (in, out / groups, …)
-    result = apply_weight(b, b.flow(call.args[0]), call.args[1], argument(call, 2, "bias"), primitive, stored_flipped=flipped)
-    b.assign(call.outputs, result)
+    # Grouped transposed weights, (in, out / groups, …), can't be turned: they are predicted as they are stored.
+    return apply_weight(b, x, weight, bias, primitive, stored_flipped=transposed and groups == 1)
 
 
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ghn_init.graph import Node
@@ -12,40 +13,51 @@ from ghn_init.tracing.rules.registry import argument, rule
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(b: GraphBuilder, call: Call) -> None:
-    pool(b, call, "max_pool", argument(call, 1, "kernel_size"))
+    _pool(b, call, "max_pool", argument(call, 1, "kernel_size"))
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def _avg_pool(b: GraphBuilder, call: Call) -> None:
-    pool(b, call, "avg_pool", argument(call, 1, "kernel_size"))
+    _pool(b, call, "avg_pool", argument(call, 1, "kernel_size"))
 
 
-def pool(b: GraphBuilder, call: Call, primitive: str, kernel: Any) -> None:
-    """A pool's node carries its kernel, (1, 1, kh, kw)."""
-    x = b.flow(call.args[0])
-    if not x.data:
-        return b.contract(call)
+def _pool(b: GraphBuilder, call: Call, primitive: str, kernel: Any) -> None:
+    b.assign(call.outputs, pool(b, b.flow(call.args[0]), primitive, kernel))
+
+
+def pool(b: GraphBuilder, x: Flow, primitive: str, kernel: int | Sequence[int] = ()) -> Flow:
+    """A pool.
+
+    Args:
+        b: The graph that grows.
+        x: What is pooled.
+        primitive: 'max_pool', 'avg_pool', or 'glob_avg' over all of space, which has no kernel.
+        kernel: One for all spatial axes, or one each; the last two, (1, 1, kh, kw), are the node's shape.
+
+    Returns:
+        What the result holds.
+    """
+    if not x.data:  # of parameters alone
+        return x
+    if primitive == "glob_avg":
+        return b.add(Node(primitive), x.nodes)
     sizes = list(kernel) if isinstance(kernel, list | tuple) else [kernel]
     if len(sizes) == 1:
         sizes = sizes * 2
-    b.assign(call.outputs, b.add(Node(primitive, (1, 1, sizes[-2], sizes[-1])), x.nodes))
+    return b.add(Node(primitive, (1, 1, sizes[-2], sizes[-1])), x.nodes)
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
 def _adaptive_avg_pool(b: GraphBuilder, call: Call) -> None:
-    x = b.flow(call.args[0])
-    if x.data:
-        b.assign(call.outputs, b.add(Node("glob_avg"), x.nodes))
-    else:
-        b.contract(call)
+    _pool(b, call, "glob_avg", ())
 
 
 @rule("mean")
 def _mean(b: GraphBuilder, call: Call) -> None:
     x, value = b.flow(call.args[0]), call.args[0]
-    if not x.data or not averages_space(b, x, value.shape, argument(call, 1, "dim")):
-        return b.contract(call)
-    b.assign(call.outputs, b.add(Node("glob_avg"), x.nodes))
+    if averages_space(b, x, value.shape, argument(call, 1, "dim")):
+        return _pool(b, call, "glob_avg", ())
+    b.contract(call)
 
 
 def averages_space(b: GraphBuilder, x: Flow, shape: tuple[int, ...], dim: Any) -> bool:

@@ -42,3 +42,8 @@ def _fill(b: GraphBuilder, call: Call) -> None:
 @rule("rand_like", "randn_like")
 def _constant(b: GraphBuilder, call: Call) -> None:
     b.assign(call.outputs, CONSTANT)  # takes no more than the shape from its operand
+
+
+@rule("dropout")
+def _dropout(b: GraphBuilder, call: Call) -> None:
+    b.contract(call)  # has a rule so that it is recorded whole: one call in the place of four

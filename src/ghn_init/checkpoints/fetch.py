@@ -1,0 +1,99 @@
+"""Files from the hub and from GitHub: the one way by which anything is downloaded. Nothing that was fetched is read here."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+GITHUB = "https://github.com"
+TIMEOUT = 30
+"""Seconds without an answer from GitHub."""
+_PIECE = 2**20
+DOWNLOAD_FAILURES: tuple[type[Exception], ...] = (
+    OSError, ValueError, http.client.HTTPException, EntryNotFoundError, HfHubHTTPError.__bases__[0],
+)  # fmt: skip
+"""What a download can raise: urllib's errors, the hub client's, and (the last) those of the HTTP library below it, httpx."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to fetch, in the hub client's words; its settings (`HF_ENDPOINT`, `HF_HUB_OFFLINE`, …) hold as well."""
+
+    cache_dir: Path | None = None
+    local_files_only: bool = False
+    token: str | bool | None = None
+
+    @property
+    def offline(self) -> bool:
+        """Nothing may be fetched."""
+        return self.local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def from_hub(repository: str, file: str, revision: str | None, access: Access) -> Path:
+    """A file of a hub repository in the client's cache.
+
+    Args:
+        repository: `owner/repo`.
+        file: Path in it.
+        revision: Branch, tag or commit; None: the main branch.
+        access: How.
+
+    Raises:
+        Exception: One of `DOWNLOAD_FAILURES`.
+    """
+    path = huggingface_hub.hf_hub_download(
+        repository,
+        file,
+        revision=revision,
+        cache_dir=access.cache_dir,
+        local_files_only=access.local_files_only,
+        token=access.token,
+    )
+    return Path(path)
+
+
+def from_github(repository: str, file: str, revision: str | None, access: Access, folder: Path, largest: int) -> Path:
+    """A file of a GitHub repository, written to `folder`, with a progress bar.
+
+    Args:
+        repository: `owner/repo`.
+        file: Path in it.
+        revision: Branch, tag or commit; None: the main branch.
+        access: How.
+        folder: Where the file is put.
+        largest: Bytes beyond which it is refused.
+
+    Raises:
+        Exception: One of `DOWNLOAD_FAILURES`: offline, not to be had, too large, or cut off.
+    """
+    if access.offline:
+        raise OSError("it is not in the cache, and offline mode is on")
+    path = folder / Path(file).name
+    with urllib.request.urlopen(github_url(repository, file, revision), timeout=TIMEOUT) as answer, path.open("wb") as target:
+        expected = int(answer.headers.get("Content-Length") or 0)
+        with tqdm(total=expected or None, unit="B", unit_scale=True, desc=path.name) as bar:
+            while piece := answer.read(_PIECE):
+                bar.update(target.write(piece))
+                if target.tell() > largest:
+                    raise ValueError(f"it has more than {largest:,} bytes, too many for what it should hold")
+        if expected and target.tell() != expected:
+            raise ValueError(f"the connection ended after {target.tell():,} of {expected:,} bytes")
+    return path
+
+
+def github_url(repository: str, file: str, revision: str | None) -> str:
+    """Where GitHub has the file."""
+    return "/".join([GITHUB, *map(urllib.parse.quote, (repository, "raw", revision or "main", file))])
+
+
+def reason(error: Exception) -> str:
+    """Kind and first line of an error, which may have no text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

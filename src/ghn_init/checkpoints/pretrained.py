@@ -1,0 +1,204 @@
+"""Hypernetworks with a place to come from: bundled with the package, published by others, a folder, a file, or the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from torch import Tensor
+
+from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
+from ghn_init.checkpoints.folder import (
+    CONFIG,
+    EXPECTED,
+    MODEL,
+    check_size,
+    expanded,
+    fitted,
+    read_file,
+    read_folder,
+    write_folder,
+)
+from ghn_init.checkpoints.published.cache import fetched, folder_of, is_kept, keep
+from ghn_init.checkpoints.published.convert import read_published
+from ghn_init.checkpoints.published.registry import CHECKPOINTS, Published
+from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
+
+DEFAULT = "ghn2-cifar10-small"
+"""Name of the bundled checkpoint that is used where none is asked for."""
+
+_PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
+
+
+class GHN(
+    GraphHyperNetwork,
+    huggingface_hub.PyTorchModelHubMixin,
+    library_name="ghn_init",
+    tags=["hypernetwork"],
+):
+    """A graph hypernetwork that can be saved, loaded and shared.
+
+    `GHN(GHNConfig.ghn2({"cifar10": 10}))` is an untrained one; `save_pretrained`, `from_pretrained` and `push_to_hub` are
+    the hub mixin's.
+
+    Example:
+        >>> import ghn_init
+        >>> ghn_init.load().config.tasks
+        {'cifar10': 10}
+    """
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_folder(save_directory, self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
+        """Loads from a folder, a file or the hub; arguments and errors as in `ghn_init.load`."""
+        return load(pretrained_model_name_or_path, **kwargs)
+
+
+def bundled() -> dict[str, Path]:
+    """Names and folders of the checkpoints that come with the package."""
+    root = Path(str(resources.files("ghn_init"))) / "checkpoints" / "bundled"
+    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / CONFIG).is_file()}
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = DEFAULT,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    device: torch.device | str = "cpu",
+) -> GHN:
+    """Loads a hypernetwork in float32, in eval mode. Nothing is unpickled.
+
+    Args:
+        name_or_path: In this order: a bundled name; a published one (`ghn2-imagenet`, `ghn3-xl`, …: `ghn-init list`), which is
+            fetched and converted the first time; a folder with `config.json` and `model.safetensors`; a `.safetensors` file
+            with the configuration in its metadata; a hub id `owner/repo` or `owner/repo@revision`.
+        revision: Branch, tag or commit of the hub or of a published file.
+        cache_dir: Folder of the cache; by default the hub client's.
+        local_files_only: Don't go online; `HF_HUB_OFFLINE=1` does the same.
+        token: For private repositories.
+        device: Where the hypernetwork goes.
+
+    Raises:
+        CheckpointError: Nothing of that name, or a file that is missing, damaged or of another kind.
+
+    Example:
+        >>> import ghn_init
+        >>> ghn_init.load(ghn_init.DEFAULT).config.tasks
+        {'cifar10': 10}
+    """
+    name = os.fspath(name_or_path)
+    access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
+    own = bundled()
+    if name not in own and name in CHECKPOINTS:
+        return _published(CHECKPOINTS[name], revision, access).to(device)
+    path = own.get(name) or _local(name)
+    if path is not None and revision is not None:
+        raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
+    if path is not None:
+        return assemble(*(read_folder if path.is_dir() else read_file)(path), path).to(device)
+    if _is_hub_id(name):
+        repository, _, tag = name.partition("@")
+        if tag and revision not in (None, tag):
+            raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
+        folder = _hub_folder(repository, tag or revision, access)
+        return assemble(*read_folder(folder), folder).to(device)
+    raise CheckpointError(
+        f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
+        f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {EXPECTED}."
+    )
+
+
+def convert(path: str | os.PathLike[str]) -> GHN:
+    """Reads a file of a published GHN-1, GHN-2, GHN-3 or MLP, as `torch.save` or `joblib.dump` wrote it; none of its code is run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The hypernetwork in float32, in eval mode, its task called `classes`; `save_pretrained` writes it as a folder that `load`
+        reads.
+
+    Raises:
+        CheckpointError: Missing, damaged, or not a hypernetwork's file.
+    """
+    return assemble(*read_published(path), expanded(path))
+
+
+def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | str) -> GHN:
+    """The hypernetwork of a configuration and tensors that were read from `path`, in float32, in eval mode.
+
+    Raises:
+        CheckpointError: They don't belong together.
+    """
+    check_size(config, tensors, path)
+    with torch.device("meta"):
+        model = GHN(config)
+    model.load_state_dict(fitted(model.state_dict(), under_our_names(config, tensors), path), assign=True)
+    return model.eval()
+
+
+def _published(entry: Published, revision: str | None, access: Access) -> GHN:
+    """From its folder in the cache; the first time it is fetched, checked, converted and kept there."""
+    folder = folder_of(entry, revision, access.cache_dir)
+    if is_kept(folder):
+        try:
+            return assemble(*read_folder(folder), folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} The folder is a copy in the cache: delete it to have it made again.") from error
+    with fetched(entry, revision, access) as file:
+        try:
+            ghn = assemble(*read_published(file.path, file.called, entry.task), file.called)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {file.advice}") from error
+        if ghn.config != entry.config:
+            raise CheckpointError(
+                f"{entry.file} of {entry.release.page} is not the hypernetwork {entry.name!r}: {_difference(ghn.config, entry)}."
+            )
+        keep(entry, file, ghn, folder)
+    return ghn
+
+
+def _difference(found: GHNConfig, entry: Published) -> str:
+    ours, theirs = entry.config.to_dict(), found.to_dict()
+    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    return ", ".join(f"{key} is {theirs.get(key)}, expected {ours.get(key)}" for key in keys)
+
+
+def _local(name: str) -> Path | None:
+    """The file or folder of that name, if there is one."""
+    try:
+        path = expanded(name)
+        return path if path.exists() else None
+    except (OSError, CheckpointError, ValueError):  # too long, no such user, a null byte
+        return None
+
+
+def _is_hub_id(name: str) -> bool:
+    parts = name.partition("@")[0].split("/")
+    looks_local = name.startswith((".", "~", "/")) or name.endswith((".safetensors", *_PICKLED))
+    return len(parts) == 2 and all(parts) and not looks_local
+
+
+def _hub_folder(repository: str, revision: str | None, access: Access) -> Path:
+    """Folder in the cache with both files."""
+    try:
+        files = [from_hub(repository, file, revision, access) for file in (CONFIG, MODEL)]
+    except DOWNLOAD_FAILURES as error:
+        where = f"{repository}@{revision}" if revision else repository
+        raise CheckpointError(
+            f"could not get {CONFIG} and {MODEL} of {where!r} from the hub ({reason(error)}); "
+            f"check name, revision, token and connection, or pass a local folder."
+        ) from error
+    return Path(files[1]).parent

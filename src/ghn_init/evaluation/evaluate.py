@@ -1,0 +1,212 @@
+"""The verb: accuracies of predicted parameters on unseen networks, and of the same networks trained by SGD."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ghn_init import deepnets
+from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.errors import EvaluationError
+from ghn_init.evaluation.accuracy import image_inputs, predicted_top1
+from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
+from ghn_init.evaluation.sgd import sgd_accuracy
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.prediction.functional import functional
+from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.tracing.trace import read
+from ghn_init.training import cost
+
+OnResult = Callable[[Result | SGDResult, int, int], None]
+"""Called with a result, how many of its kind are done, and how many there will be."""
+
+
+def evaluate(
+    data: str | Path | Images,
+    ghn: GraphHyperNetwork | str | os.PathLike[str] | None = None,
+    *,
+    networks: str | Sequence[str] | Iterable[nn.Module] = "test",
+    count: int = 100,
+    images: int | None = None,
+    task: str | None = None,
+    bf16: bool = False,
+    workers: int = 1,
+    seed: int = 0,
+    sgd: int = 0,
+    sgd_steps: Sequence[int] = (500, 2500),
+    out: str | Path | None = None,
+    on_result: OnResult | None = None,
+) -> Evaluation:
+    """Measures accuracies of predicted parameters on images, without any training of the networks.
+
+    Args:
+        data: A hub data set, or a folder with `train.parquet` and `test.parquet` or with a folder per class in `train` and `test`;
+            or test images in memory.
+        ghn: A hypernetwork, or what `load` takes; by default the bundled one.
+        networks: Splits of DeepNets-1M (`ghn_init.deepnets.SPLITS`), or modules (B, 3, H, W) → (B, classes), whose parameters
+            that can't be predicted keep their values.
+        count: The first ones of each split.
+        images: How many test images, the first ones; by default all.
+        task: Whose head is predicted; by default the only task that has as many outputs as the data have classes.
+        bf16: Run the networks in bfloat16 where it is faster.
+        workers: Processes of one thread each, for networks of splits; with 1, this process does it all.
+        seed: Of the splits.
+        sgd: Train as many networks of the first split by SGD from PyTorch's own init, those that are cheapest by estimate.
+        sgd_steps: For so many steps each.
+        out: A JSON file: what is in it is not done again, each result is saved when it is there.
+        on_result: Called after each result.
+
+    Returns:
+        All results; printed, it is a table.
+
+    Raises:
+        EvaluationError: No task fits the data, the file is of another evaluation, or SGD has no training images or no split.
+        TrainingError: The data can't be read.
+        ArchitectureError: No such split or network.
+        GHNInitError: As in `ghn_init.load` and `ghn_init.trace`.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> images = ghn_init.Images.from_tensors(torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8), torch.arange(20) % 10)
+        >>> found = ghn_init.evaluate(images, networks="test", count=1)
+        >>> 0 <= found.accuracies("test").mean <= 100
+        True
+    """
+    name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
+    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(name)
+    train = None if isinstance(data, Images) else load_images(data, "train")
+    test = data if isinstance(data, Images) else load_images(data, "test", train)
+    if images is not None:
+        test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
+    head = _task(hypernetwork, test.num_classes, task)
+    found = Evaluation.resume(
+        None if out is None else Path(out),
+        {
+            "ghn": os.fspath(name),
+            "weights": hypernetwork.fingerprint,
+            "task": head,
+            "classes": test.num_classes,
+            "data": test.fingerprint if isinstance(data, Images) else Path(data).name,
+            "images": len(test.labels),
+            "bf16": bf16,
+        },
+    )
+    found.class_names = test.classes
+    splits = [networks] if isinstance(networks, str) else list(networks)
+    modules = [one for one in splits if isinstance(one, nn.Module)]
+    if modules and len(modules) < len(splits):
+        raise EvaluationError("networks are splits and modules; pass either.")
+    if modules:
+        todo: list[tuple[str, Sequence[int]]] = [(OWN, range(len(modules)))]
+    else:
+        todo = [(str(split), range(_size(str(split), count))) for split in splits]
+    setting = (hypernetwork, head, test, bf16, seed, modules)
+    for split, indices in todo:
+        missing = [index for index in indices if index not in found.done(split)]
+        for done, row in enumerate(_results(setting, split, missing, 1 if modules else workers), 1):
+            found.add(row)
+            if on_result is not None:
+                on_result(row, done, len(missing))
+    if sgd:
+        if train is None or modules:
+            raise EvaluationError("SGD needs a data set with training images and a split of DeepNets-1M; leave sgd out.")
+        split, indices = todo[0]
+        _train(found, train, test, split, _cheapest(split, indices, test)[:sgd], sgd_steps, on_result)
+    return found
+
+
+def _task(ghn: GraphHyperNetwork, classes: int, name: str | None) -> str:
+    """The task whose head is predicted."""
+    config = ghn.config
+    if name is not None and config.tasks.get(name) != classes:
+        raise EvaluationError(
+            f"task is {name!r} and the data have {classes} classes; the hypernetwork knows {config.described_tasks}."
+        )
+    fitting = [name] if name is not None else config.tasks_with(classes)
+    if len(fitting) != 1:
+        what = f"{' and '.join(fitting)} have as many: pass task=" if fitting else f"it knows {config.described_tasks}"
+        raise EvaluationError(f"the data have {classes} classes, for which the hypernetwork has not one task; {what}.")
+    return fitting[0]
+
+
+def _size(split: str, count: int) -> int:
+    return min(count, len(deepnets.PREDEFINED)) if split == "predefined" else count
+
+
+Setting = tuple[GraphHyperNetwork, str, Images, bool, int, Sequence[nn.Module]]
+
+
+def _results(setting: Setting, split: str, indices: Sequence[int], workers: int) -> Iterator[Result]:
+    """Results of networks, in order."""
+    if workers <= 1:
+        for index in indices:
+            yield _result(setting, split, index)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_share, initargs=(setting,)) as pool:
+        yield from pool.map(_shared_result, [split] * len(indices), indices)
+
+
+@torch.inference_mode()
+def _result(setting: Setting, split: str, index: int) -> Result:
+    ghn, task, images, bf16, seed, modules = setting
+    if modules:
+        module = modules[index]
+    else:
+        with torch.device("meta"):
+            module = deepnets.network(split, index, images.num_classes, images.pixels.shape[2], seed)
+    form, _ = functional(module, image_inputs(images))
+    found = predicted_top1(ghn, form, images, task, bf16=bf16)
+    return Result(split, index, found, sum(p.numel() for p in module.parameters()), form.graph.num_nodes)
+
+
+_shared: Setting
+
+
+def _share(setting: Setting) -> None:
+    """Keeps in a worker process what all its networks need."""
+    global _shared
+    torch.set_num_threads(1)
+    _shared = setting
+
+
+def _shared_result(split: str, index: int) -> Result:
+    return _result(_shared, split, index)
+
+
+def _cheapest(split: str, indices: Iterable[int], images: Images) -> list[int]:
+    """Indices of a split's networks, those first whose training costs least by estimate."""
+    costs = {}
+    for index in indices:
+        with torch.device("meta"):
+            module = deepnets.network(split, index, images.num_classes, images.pixels.shape[2])
+        costs[index] = cost.seconds(read(module, image_inputs(images)).record)
+    return sorted(costs, key=costs.__getitem__)
+
+
+def _train(
+    found: Evaluation,
+    train: Images,
+    test: Images,
+    split: str,
+    indices: Sequence[int],
+    steps: Sequence[int],
+    on_result: OnResult | None,
+) -> None:
+    """Adds networks trained by SGD that have no result yet."""
+    known = {(r.split, r.index, r.steps) for r in found.sgd}
+    jobs = [(index, n) for index in indices for n in steps if (split, index, n) not in known]
+    for done, (index, n) in enumerate(jobs, 1):
+        torch.manual_seed(index)
+        module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2])
+        top1 = sgd_accuracy(module, train, test, n, bf16=bool(found.setting["bf16"]), seed=index)
+        row = SGDResult(split, index, n, top1)
+        found.add(row)
+        if on_result is not None:
+            on_result(row, done, len(jobs))

@@ -1,0 +1,194 @@
+"""Images as one uint8 tensor, and deterministic augmented batches of them."""
+
+# Axes: B images, H/W space
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ghn_init.errors import TrainingError
+
+Transform = Callable[[Tensor], Tensor]
+"""Augments (B, 3, H, W) uint8 pixels."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled data set in memory.
+
+    Attributes:
+        pixels: (n, 3, H, W) uint8.
+        labels: (n,) int64.
+        num_classes: Labels are below it.
+        mean: (3,) of the pixels scaled to [0, 1].
+        std: (3,) likewise.
+        classes: Their names, where the data set has them.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    num_classes: int
+    mean: Tensor
+    std: Tensor
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_tensors(cls, pixels: Tensor, labels: Tensor, like: Images | None = None, classes: tuple[str, ...] = ()) -> Images:
+        """Takes (n, 3, H, W) uint8 pixels and (n,) labels; normalised like another data set where one is given.
+
+        Raises:
+            TrainingError: Shapes or types are others.
+        """
+        if pixels.dim() != 4 or pixels.shape[1] != 3 or pixels.dtype != torch.uint8:
+            raise TrainingError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; expected (n, 3, H, W) uint8.")
+        if labels.shape != pixels.shape[:1] or len(labels) == 0:
+            raise TrainingError(
+                f"labels are {tuple(labels.shape)} for {len(pixels)} images; expected one per image, at least one."
+            )
+        if like is not None:
+            return replace(like, pixels=pixels, labels=labels)
+        sample = pixels[:: max(len(pixels) // 10_000, 1)].float().div(255)
+        mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
+        return cls(pixels, labels.long(), len(classes) or int(labels.max()) + 1, mean, std, classes)
+
+    def batch(self, number: int, size: int, seed: int, transform: Transform | None = None) -> tuple[Tensor, Tensor]:
+        """The `number`-th training batch, augmented. Depends on nothing but the arguments, but for a transform's own chance.
+
+        Args:
+            number: 0, 1, …; batches of an epoch share no image.
+            size: Images of a batch.
+            seed: Of order and augmentation.
+            transform: (B, 3, H, W) uint8 → the same, in the place of random flips and shifts by up to a sixteenth.
+
+        Returns:
+            (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
+        """
+        per_epoch = max(len(self.labels) // size, 1)
+        index = torch.from_numpy(_order(len(self.labels), seed, number // per_epoch)[(number % per_epoch) * size :][:size])
+        pixels = self.pixels[index]
+        if transform is not None:
+            return self.normalise(transform(pixels)), self.labels[index]
+        rng = np.random.default_rng([seed, 1, number])
+        height, width = pixels.shape[2:]
+        pad = height // 16
+        padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
+        out = torch.empty_like(pixels)
+        flips = (rng.random(size) < 0.5)[: len(index)]
+        shifts = rng.integers(0, 2 * pad + 1, (size, 2))[: len(index)]
+        for k, (flip, (y, x)) in enumerate(zip(flips, shifts, strict=True)):
+            crop = padded[k, :, y : y + height, x : x + width]
+            out[k] = crop.flip(2) if flip else crop
+        return self.normalise(out), self.labels[index]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells data apart: a digest of pixels and labels."""
+        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.num_classes)).encode())
+        for tensor in (self.pixels, self.labels):
+            digest.update(memoryview(tensor.cpu().contiguous().numpy()))
+        return digest.hexdigest()[:16]
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 → float32, zero mean and unit variance per channel, channels-last."""
+        x = pixels.float().div(255).sub(self.mean.view(1, 3, 1, 1)).div(self.std.view(1, 3, 1, 1))
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the images in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def load_images(source: str | Path, split: str, like: Images | None = None, image_size: int | None = None) -> Images:
+    """Reads a split of an image classification data set with `datasets`; one that is sorted by class is shuffled.
+
+    Args:
+        source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema (an
+            image column and a class label column), or with a folder per class in `train` and `test`.
+        split: `train` or `test`.
+        like: Takes classes (by their names), normalisation and size from this data set.
+        image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
+
+    Raises:
+        TrainingError: No such folder, file or data set, no image and label columns, images without a label or of a class that
+            `like` lacks, or images of several sizes.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise TrainingError(f"reading images needs the training extra ({error}): pip install 'ghn_init[train]'.") from error
+
+    data = _read(Path(source), source, split)
+    images = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
+    labels = [name for name, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)]
+    if len(images) != 1 or not labels:
+        raise TrainingError(f"{source} has columns {dict(data.features)}; expected one image and a class label.")
+    side = like.pixels.shape[2] if like is not None else image_size
+    pixels = [_pixels(image, side) for image in data[images[0]]]
+    sizes = {tuple(image.shape[1:]) for image in pixels}
+    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
+        raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
+    names = tuple(data.features[labels[0]].names)
+    classes = like.classes if like is not None and like.classes else names
+    chosen = _numbered(data[labels[0]], names, classes, source)
+    order = _mixed(chosen)
+    return Images.from_tensors(torch.stack(pixels)[order], chosen[order], like, classes)
+
+
+def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str, ...], source: str | Path) -> Tensor:
+    """(n,) labels as places in `classes`; a split that lacks a class numbers them otherwise."""
+    present = set(labels)
+    if strange := present - set(range(len(names))):
+        raise TrainingError(f"{source} has images without a label ({strange}); leave them out.")
+    if unknown := sorted({names[label] for label in present} - set(classes)):
+        raise TrainingError(f"{source} has images of classes {unknown[:3]}, which its training split lacks; leave them out.")
+    places = {name: place for place, name in enumerate(classes)}
+    return torch.tensor([places[names[label]] for label in labels])
+
+
+def _mixed(labels: Tensor) -> Tensor:
+    """The order as it is; a random one where it goes class by class, whose first images or batches would be of one class."""
+    in_order = torch.arange(len(labels))
+    by_class = int(labels.diff().count_nonzero()) + 1 == len(labels.unique())
+    return in_order[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))] if by_class else in_order
+
+
+def _read(folder: Path, source: str | Path, split: str) -> Any:
+    """The split as a `datasets.Dataset`."""
+    import datasets
+
+    if (folder / f"{split}.parquet").is_file():
+        return datasets.load_dataset("parquet", data_files={split: str(folder / f"{split}.parquet")}, split=split)
+    if (folder / split).is_dir():
+        return datasets.load_dataset("imagefolder", data_files={split: str(folder / split / "*" / "*")}, split=split)
+    if folder.is_dir():
+        there = sorted(p.name for p in folder.iterdir())[:8]
+        raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
+    try:
+        return datasets.load_dataset(str(source), split=split)
+    except (OSError, ValueError) as error:  # no connection, no such data set, no such split
+        raise TrainingError(
+            f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "
+            f"({type(error).__name__}: {error}); pass a folder with {split}.parquet, or check name and connection."
+        ) from error
+
+
+def _pixels(image: Any, side: int | None) -> Tensor:
+    """(3, H, W) uint8 of a PIL image."""
+    from PIL import ImageOps
+
+    image = image.convert("RGB")
+    if side is not None and image.size != (side, side):
+        image = ImageOps.fit(image, (side, side))
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

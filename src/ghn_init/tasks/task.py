@@ -1,0 +1,44 @@
+"""What a hypernetwork can be trained for: the few things that training has to know of a task."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+Batch = tuple[tuple[Tensor, ...], Tensor]
+"""The positional arguments of a network's forward pass, and the targets."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Networks that take the same inputs and have outputs of the same kind, data for them, and a loss.
+
+    `ghn_init.tasks.ImageTask` is one; your own needs no base class. `docs/add_a_task.md` of the repository shows one.
+
+    Attributes:
+        name: Under which a hypernetwork keeps the task's head: lower-case letters, digits, `-` and `_`.
+        outputs: Of its networks, per example: the last axis of what they return.
+        fingerprint: Tells data apart; a run does not go on with other data.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Positional arguments of a network's forward pass on two examples; floating ones may be on the meta device."""
+
+    def batch(self, number: int, size: int, seed: int) -> Batch:
+        """The `number`-th training batch of `size` examples, the same for the same arguments; examples are the first axis."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What is minimised, a scalar in nats: about ln(outputs) for a network that knows nothing."""
+
+    def accuracy(self, outputs: Tensor, targets: Tensor) -> float:
+        """Share of right answers, from 0 to 1."""

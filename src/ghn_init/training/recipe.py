@@ -1,0 +1,177 @@
+"""One run's recipe: what it is made of, written beside its state, and compared when the run goes on."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import TypedDict
+
+import ghn_init
+from ghn_init.errors import TrainingError
+
+FILE = "recipe.json"
+
+MAY_CHANGE = ("steps", "warmup", "cooldown", "lr", "save_minutes")
+"""Fields of `TrainConfig` under which a run may go on with another value; `recipe.json` notes when it did."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run's recipe.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        meta_batch: Networks per step.
+        batch_size: Examples per network; each network of a step sees examples of its own.
+        budget: Core-seconds that a network may take, as `ghn_init.training.cost` estimates them: costlier networks get fewer
+            examples. None: all get `batch_size`.
+        least_examples: Networks whose budget allows fewer examples are left out.
+        pool: How many different training networks each task has.
+        optimizer: `adamw` or `muon`.
+        lr: Peak learning rate.
+        warmup: Steps of linear warm-up.
+        cooldown: Share of the other steps in which the rate falls, as half a cosine; before, it stays at its peak.
+        weight_decay: The optimiser's.
+        parameter_decay: Weight of the squared norm of the predicted parameters in the loss (GHN-3 decays them with 3e-5).
+        clip: Largest gradient norm.
+        average: Decay of the weight average.
+        bf16: Run the networks in bfloat16 where it is faster.
+        save_minutes: Minutes between two writes of the state.
+        seed: Of initialisation, networks, examples.
+    """
+
+    steps: int = 10_000
+    meta_batch: int = 4
+    batch_size: int = 64
+    budget: float | None = None
+    least_examples: int = 16
+    pool: int = 1_000
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    warmup: int = 200
+    cooldown: float = 1.0
+    weight_decay: float = 1e-2
+    parameter_decay: float = 0.0
+    clip: float = 5.0
+    average: float = 0.999
+    bf16: bool = True
+    save_minutes: float = 3.0
+    seed: int = 0
+
+
+class TrainOptions(TypedDict, total=False):
+    """The fields of `TrainConfig` as keywords, for type checkers; a test holds the two together."""
+
+    steps: int
+    meta_batch: int
+    batch_size: int
+    budget: float | None
+    least_examples: int
+    pool: int
+    optimizer: str
+    lr: float
+    warmup: int
+    cooldown: float
+    weight_decay: float
+    parameter_decay: float
+    clip: float
+    average: float
+    bf16: bool
+    save_minutes: float
+    seed: int
+
+
+def changed(config: TrainConfig | None, changes: Mapping[str, Any]) -> TrainConfig:
+    """The recipe with some fields changed.
+
+    Raises:
+        TypeError: There is no such field.
+    """
+    known = [field.name for field in fields(TrainConfig)]
+    for name in changes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise TypeError(f"train() takes no {name!r}; {hint}A recipe has {', '.join(known)}.")
+    return replace(config or TrainConfig(), **changes)
+
+
+def described(value: Any) -> str:
+    """What tells one objective, transform or other part of a run from another in words that are the same tomorrow."""
+    if isinstance(value, torch.nn.Module) or not callable(value) or hasattr(value, "__dataclass_fields__"):
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {"ghn_init": ghn_init.__version__, "torch": str(torch.__version__)}
+
+
+def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool) -> dict[str, Any]:
+    """Compares what a run is asked for with what it was begun with.
+
+    Args:
+        path: The run's `recipe.json`.
+        contents: Tasks, objective, hypernetwork, …: all that the recipe's fields don't say.
+        config: The recipe's fields.
+        step: Steps that the run has taken.
+        resumes: There is a state to go on from; else the run begins.
+
+    Returns:
+        What is to be written to `path`: versions are those of now, changes of fields that may change are noted by step.
+
+    Raises:
+        TrainingError: It was begun with something else that may not change, or by a version that wrote no recipe.
+    """
+    wanted = json.loads(json.dumps({"recipe": asdict(config), **contents}))
+    if not resumes:
+        return {**wanted, "versions": versions(), "changes": []}
+    try:
+        begun = json.loads(path.read_text())
+        flat_begun, flat_wanted = flattened({name: begun[name] for name in wanted}), flattened(wanted)
+        notes: list[Any] = list(begun["changes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{path.parent} holds a state, but no {path.name} that says of what run ({error!r}); pass another folder, and "
+            f"start={str(path.parent)!r} to go on from its weights."
+        ) from error
+    names = sorted(
+        name for name in flat_begun.keys() | flat_wanted.keys() if flat_begun.get(name, None) != flat_wanted.get(name, None)
+    )
+    free = {f"recipe.{name}" for name in MAY_CHANGE}
+    if wrong := [name for name in names if name not in free]:
+        told = "; ".join(f"{name} is {flat_wanted.get(name)!r}, was {flat_begun.get(name)!r}" for name in wrong[:5])
+        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
+        raise TrainingError(
+            f"the run in {path.parent} was begun with another recipe: {told}{more}. Go on with what it was begun with, or pass "
+            f"another folder; {', '.join(MAY_CHANGE)} may change."
+        )
+    if names:
+        moved = {name.removeprefix("recipe."): [flat_begun.get(name), flat_wanted.get(name)] for name in names}
+        notes.append({"step": step, **moved})
+    return {**wanted, "versions": versions(), "changes": notes}
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Writes it so that a reader sees the old file or the new one."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(contents, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
