@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import Conditioning, comparison
-from ghn_init.tasks.images import Images, load_images
+from ghn_init.tasks import Images, load_images
+from ghn_init.viz.race import draw
 
 RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
 
@@ -37,7 +38,7 @@ RATES, DECAYS, BATCH = (0.01, 0.05, 0.2), (1e-4, 1e-2), 64
 def resnet18(classes: int) -> nn.Module:
     """timm's ResNet-18 with a quarter of the channels, and 3 × 3 in steps of two for a stem."""
     model = timm.create_model("resnet18", num_classes=classes, channels=(16, 32, 64, 128))
-    stem: Any = ghn_init.models.stem.adapt_stem_(model).conv1
+    stem: Any = ghn_init.adapt_stem_(model).conv1
     stem.stride = (2, 2)
     return model.to(memory_format=torch.channels_last)
 
@@ -108,7 +109,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
         on_run=lambda run: print(*job, run, flush=True),
     )
     if plots is not None:
-        comparison.draw(found, plots / f"few-shot-{Path(data).name}-{network}-{epochs}.png")
+        draw(found, plots / f"few-shot-{Path(data).name}-{network}-{epochs}.png")
     return found
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghn_init.checkpoints.published.registry import PUBLISHED
+from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.transformer import Attention, GraphTransformer
 from memory import MIB, LiveTensors
@@ -54,7 +54,7 @@ def random_graph(num_nodes: int) -> Graph:
 
 def network_of(size: str, forward: Callable[..., Tensor], layers: int | None = None) -> GraphTransformer:
     """A random graph network of a GHN-3 whose attention runs in one of the two ways."""
-    config = PUBLISHED[f"ghn3-{size}"].config
+    config = CHECKPOINTS[f"ghn3-{size}"].config
     torch.manual_seed(0)
     network = GraphTransformer(config.hid, layers or config.layers, config.heads)
     for layer in network:
@@ -64,14 +64,14 @@ def network_of(size: str, forward: Callable[..., Tensor], layers: int | None = N
 
 def timed(size: str, forward: Callable[..., Tensor], graph: Graph) -> tuple[Tensor, float]:
     """Embeddings and CPU seconds of one pass."""
-    network, x = network_of(size, forward), torch.randn(1, graph.num_nodes, PUBLISHED[f"ghn3-{size}"].config.hid)
+    network, x = network_of(size, forward), torch.randn(1, graph.num_nodes, CHECKPOINTS[f"ghn3-{size}"].config.hid)
     started = time.process_time()
     return network(x, [graph]), time.process_time() - started
 
 
 def memory(size: str, forward: Callable[..., Tensor], graph: Graph) -> float:
     """MiB of live tensors at the peak."""
-    network, x = network_of(size, forward, layers=2), torch.randn(1, graph.num_nodes, PUBLISHED[f"ghn3-{size}"].config.hid)
+    network, x = network_of(size, forward, layers=2), torch.randn(1, graph.num_nodes, CHECKPOINTS[f"ghn3-{size}"].config.hid)
     with LiveTensors() as live:
         network(x, [graph])
     return live.peak / MIB
@@ -100,7 +100,7 @@ def main() -> None:
     lines = [HEADER, ["---"] * len(HEADER)]
     for size, (before, after) in seconds.items():
         extra = [f"{memory(size, way, graph):.0f}" for way in ways]
-        whole = 4 * PUBLISHED[f"ghn3-{size}"].config.heads * args.nodes**2 / MIB
+        whole = 4 * CHECKPOINTS[f"ghn3-{size}"].config.heads * args.nodes**2 / MIB
         ratio = f"{before / after:.1f}"
         lines.append([size.upper(), f"{args.nodes:,}", f"{before:.1f}", f"{after:.1f}", ratio, *extra, f"{whole:.0f}"])
     machine = f"{args.threads} thread{'s' * (args.threads > 1)} of an {platform.machine()} CPU, torch {torch.__version__}"

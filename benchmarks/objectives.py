@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, comparison, deepnets
-from ghn_init.tasks.images import Images, load_images
+from ghn_init.tasks import Images, load_images
 from ghn_init.training.objectives import FineTune, Objective, ZeroShot
 
 RECIPE: dict[str, Any] = {
@@ -57,7 +57,7 @@ def _small(split: str, index: int) -> deepnets.Arguments:
 
 
 def _connected(arguments: deepnets.Arguments) -> bool:
-    with torch.device("meta"), contextlib.suppress(ghn_init.ArchitectureError):
+    with torch.device("meta"), contextlib.suppress(ghn_init.errors.ArchitectureError):
         return deepnets.DeepNet(arguments) is not None
     return False
 
@@ -75,7 +75,7 @@ def trained(
     state = out / "state.safetensors"
     if not state.exists():
         with contextlib.suppress(TimeIsUpError):
-            ghn_init.train(images, out, ghn=start, architectures=pool, objective=objective, on_step=stop, **RECIPE)
+            ghn_init.train({"old": images}, out, ghn=start, architectures=pool, objective=objective, on_step=stop, **RECIPE)
     with safe_open(state, "pt") as file:
         names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
         start.load_state_dict({name.removeprefix("average."): file.get_tensor(name) for name in names})
@@ -121,7 +121,7 @@ def main() -> None:
     steps: dict[str, str] = {}
     for name, objectives in phases.items():
         torch.manual_seed(0)
-        ghn = GHN(GHNConfig(num_classes=6, max_shape=(64, 64, 7, 7)))
+        ghn = GHN(GHNConfig.ghn2({"old": 6}, max_shape=(64, 64, 7, 7)))
         counts = []
         for k, objective in enumerate(objectives):
             minutes = options.minutes / len(objectives)

@@ -16,7 +16,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,14 @@ from torch.nn import functional as F
 
 from ghn_init import GHN, GHNConfig, deepnets
 from ghn_init.prediction.precision import mixed_precision
-from ghn_init.tracing.record import record_calls
-from ghn_init.tracing.rules import WHOLE
+from ghn_init.tasks import Images, ImageTask
+from ghn_init.tracing.trace import read
+from ghn_init.training import cost
 from ghn_init.training.networks import Network
 
 META_BATCH = 4
 CPU = torch.device("cpu")
+TASK = ImageTask(Images.from_tensors(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10)))
 Timer = Callable[[str], AbstractContextManager[None]]
 
 
@@ -42,7 +43,7 @@ def networks(count: int, budget: float) -> list[Network]:
     while len(found) < count:
         with torch.device("meta"):
             module = deepnets.network("train", index)
-        network = Network.of(module, 10)
+        network = Network.of(module, TASK)
         if network.seconds <= budget:
             found.append(network)
         index += 1
@@ -77,7 +78,7 @@ def step(
         embeddings = ghn.embed_nodes([network.graph for network in batch])
         leaves = [h.detach().requires_grad_() for h in embeddings]
     with at("decoder"):
-        decoded = [dict_of(ghn, network, h) for network, h in zip(batch, leaves, strict=True)]
+        decoded = ghn.decode([network.slots for network in batch], leaves, [TASK.name] * len(batch))
         cores = [{name: core.detach().requires_grad_() for name, core in own.items()} for own in decoded]
     for network, own in zip(batch, cores, strict=True):
         with at("networks, forward"), precision():
@@ -91,15 +92,10 @@ def step(
         torch.autograd.backward(embeddings, [h.grad for h in leaves])
 
 
-def dict_of(ghn: GHN, network: Network, h: Tensor) -> dict[str, Tensor]:
-    """Cores of one network's parameters by name."""
-    return {slot.name: core for slot, core in ghn.decode(network.slots, h)}
-
-
 def measure(options: argparse.Namespace) -> str:
     """The table."""
     torch.manual_seed(0)
-    ghn = GHN(GHNConfig(num_classes=10))
+    ghn = GHN(GHNConfig.ghn2({TASK.name: TASK.outputs}))
     started = time.perf_counter()
     pool = networks(options.networks, options.budget)
     tracing = (time.perf_counter() - started) / len(pool)
@@ -143,26 +139,14 @@ def fit(count: int) -> str:
 
     features, seconds = [], []
     torch.manual_seed(0)
-    ghn = GHN(GHNConfig(num_classes=10))
+    ghn = GHN(GHNConfig.ghn2({TASK.name: TASK.outputs}))
     pixels, labels = torch.randn(64, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (64,))
     for index in range(count):
         with torch.device("meta"):
             module = deepnets.network("train", index)
-        record = record_calls(module, (torch.empty(1, 3, 32, 32, device="meta"),), {}, WHOLE)
-        row = dict.fromkeys(("dense", "depthwise", "scores", "values", "calls"), 0.0)
-        for call in record.calls:
-            values = sum(prod(value.shape) for value in call.outputs[:1])
-            shapes = [value.shape for value in call.inputs]
-            row["values"] += values
-            row["calls"] += 1
-            if call.op == "conv2d":
-                kind = "depthwise" if shapes[1][1] == 1 and shapes[1][0] > 1 else "dense"
-                row[kind] += values * prod(shapes[1][1:])
-            elif call.op == "linear":
-                row["dense"] += values * shapes[1][1]
-            elif "attention" in call.op:
-                row["scores"] += prod(shapes[0][:-1]) * shapes[0][-2]
-        network = Network.of(module, 10)
+        found = read(module, TASK.example_inputs())
+        row = cost.features(found.record)
+        network = Network.of(module, TASK)
         (cores,) = ghn([network.graph], [network.slots])
         leaves = {name: core.detach().requires_grad_() for name, core in cores.items()}
         best = float("inf")

@@ -28,7 +28,7 @@ WAYS = {
 
 def build(name: str, condition: str | ghn_init.Conditioning | None, ghn: ghn_init.GHN, seed: int) -> nn.Module:
     """A network of ten classes for 32 px images; the classes are new ones, so its head keeps its random weights."""
-    model = ghn_init.models.stem.adapt_stem_(timm.create_model(name, num_classes=10))
+    model = ghn_init.adapt_stem_(timm.create_model(name, num_classes=10))
     if condition is not None:
         ghn_init.initialize(model, ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed, condition=condition)
     return model

@@ -14,9 +14,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 import ghn_init
-from ghn_init import deepnets
-from ghn_init.evaluation.accuracy import accuracy
-from ghn_init.tasks.images import Images
+from ghn_init import Images
 
 
 def digits() -> tuple[Images, Images]:
@@ -43,16 +41,24 @@ def main() -> None:
         if progress.step % 10 == 0:
             print(f"step {progress.step:4}  loss {progress.loss:.2f}  accuracy {100 * progress.accuracy:.0f} %", flush=True)
 
-    recipe = {"steps": options.steps, "pool": options.pool, "batch_size": 32, "budget": 0.08, "least_images": 8, "lr": 1e-3}
-    start = ghn_init.load()  # it has ten classes, too; a GHNConfig in its place starts from nothing, and takes hours
+    recipe = {
+        "steps": options.steps,
+        "pool": options.pool,
+        "batch_size": 32,
+        "budget": 0.08,
+        "least_examples": 8,
+        "lr": 1e-3,
+        "warmup": 20,
+        "save_minutes": 0.1,
+    }
+    start = ghn_init.load()  # digits get a new head beside CIFAR-10's; a GHNConfig in its place starts from nothing
     try:
-        ghn = ghn_init.train(train, options.out, ghn=start, on_step=show, save_minutes=0.1, warmup=20, **recipe)
+        ghn = ghn_init.train({"digits": train}, options.out, ghn=start, on_step=show, **recipe)
     except KeyboardInterrupt:
         sys.exit(f"stopped; the same command goes on with the run in {options.out}")
-    for index in range(options.networks):
-        with torch.device("meta"):
-            network = deepnets.network("test", index)
-        print(f"unseen network {index}: {accuracy(ghn, network, test):.1f} % without training")
+    found = ghn_init.evaluate(test, ghn, task="digits", networks="test", count=options.networks)
+    for row in found.results:
+        print(f"unseen network {row.index}: {row.accuracy:.1f} % without training")
 
 
 if __name__ == "__main__":

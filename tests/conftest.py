@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from ghn_init import GHN, GHNConfig
 from zoo import ZOO, Case
+
+# Tiny models gain nothing from a second thread; beside other work two wait for each other, up to eight times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in processes that tests start
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(scope="session")

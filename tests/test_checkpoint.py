@@ -12,17 +12,28 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 import ghn_init
-from ghn_init import GHN, CheckpointError, GHNConfig
-from ghn_init.checkpoints.load import bundled
+from ghn_init import GHN, GHNConfig
+from ghn_init.checkpoints.pretrained import bundled
+from ghn_init.errors import CheckpointError
+from helpers import published_state
+from zoo import conv, images
 
-CONFIG = json.dumps(GHNConfig(num_classes=10, max_shape=(16, 16, 7, 7), hid=8).to_dict())
+CONFIG = json.dumps(GHNConfig({"ten": 10}, max_shape=(16, 16, 7, 7), hid=8).to_dict())
+
+
+@pytest.fixture(scope="module")
+def ghn() -> GHN:
+    torch.manual_seed(0)
+    return GHN(GHNConfig.from_dict(json.loads(CONFIG))).eval()
 
 
 @pytest.fixture
@@ -80,7 +91,7 @@ def test_the_published_convolution_layout_loads(ghn: GHN, tmp_path: Path) -> Non
 def test_the_bundled_checkpoint_loads_and_is_small() -> None:
     ghn = ghn_init.load()
     assert ghn_init.DEFAULT in bundled()
-    assert ghn.config.num_classes == 10
+    assert ghn.config.tasks == {"cifar10": 10}
     assert sum(file.stat().st_size for file in bundled()[ghn_init.DEFAULT].iterdir()) < 10e6
     assert (bundled()[ghn_init.DEFAULT] / "README.md").is_file()
 
@@ -113,7 +124,7 @@ def damage(folder: Path, how: str) -> None:
     elif how == "endless layers":
         config.write_text(json.dumps(values | {"layers": 10**9, "heads": 8}))
     elif how == "no classes":
-        config.write_text(json.dumps({k: v for k, v in values.items() if k != "num_classes"}))
+        config.write_text(json.dumps({k: v for k, v in values.items() if k != "tasks"}))
     elif how == "many keys":
         config.write_text(json.dumps({f"key{number}": 1 for number in range(2000)}))
     elif how == "huge number":
@@ -152,8 +163,8 @@ def damage(folder: Path, how: str) -> None:
         ("no text", r"config.json can't be read"),
         ("huge decoder", r"needs [\d,]+ parameters at least, the file has"),
         ("endless layers", r"needs [\d,]+ parameters at least, the file has"),
-        ("no classes", r"config.json can't be used: the configuration has no 'num_classes'"),
-        ("many keys", r"no 'num_classes'; it has \['key0', .*\.\.\.\]\.$"),
+        ("no classes", r"config.json can't be used: the configuration has neither 'tasks' nor 'num_classes'"),
+        ("many keys", r"neither 'tasks' nor 'num_classes'; it has \['key0', .*\.\.\.\]\.$"),
         ("huge number", r"needs more than 2⁶³ parameters at least, the file has"),
         ("evil type", r"unknown variant .*evil"),
         ("evil name", r"unexpected tensor 'evil\\n"),
@@ -248,8 +259,18 @@ def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
         ({"max_shape": [16, 16, 7, 8]}, "expected four positive sizes"),
         ({"max_shape": "16"}, "max_shape is '16'; expected four integers"),
         ({"hid": 6}, "hid is 6; expected a positive multiple of 4"),
-        ({"num_classes": 0}, "num_classes is 0; expected at least 1"),
-        ({"num_classes": True}, "num_classes is True; expected int"),
+        ({"class_width": 0}, "class_width is 0; expected at least 1, or None"),
+        ({"class_width": True}, "class_width is True; expected int"),
+        ({"tasks": {}}, r"tasks is \{\}; expected names with their numbers of outputs, such as \{'cifar10': 10\}"),
+        ({"tasks": [10]}, r"tasks is \[10\]; expected names"),
+        ({"tasks": {"ten": 0}}, "the task 'ten' has 0 outputs; expected a number of at least 1"),
+        ({"tasks": {"ten": True}}, "the task 'ten' has True outputs; expected a number"),
+        ({"tasks": {"Ten": 10}}, "'Ten' names no task; expected lower-case letters, digits, '-' and '_'"),
+        ({"tasks": {"a.b": 10}}, "'a.b' names no task"),
+        ({"tasks": {"": 10}}, "'' names no task"),
+        ({"tasks": {"-a": 10}}, "'-a' names no task"),
+        ({"tasks": {"a" * 65: 10}}, "names no task; expected .* at most 64 of them"),
+        ({"tasks": {"auto": 10}}, "'auto' names no task; expected .* and not 'auto'"),
         ({"hypernet": "gpt"}, "hypernet is 'gpt'; expected one of"),
         ({"decoder": "mlp"}, "decoder is 'mlp'; this version reads 'conv'"),
         ({"layers": -1}, "layers is -1; expected 0"),
@@ -260,6 +281,121 @@ def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
 def test_configurations_that_no_hypernetwork_has(changes: dict[str, object], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         GHNConfig.from_dict(json.loads(CONFIG) | changes)
+
+
+@pytest.mark.parametrize("value", [0, True, "10", None])
+def test_published_configurations_without_a_number_of_classes(value: object) -> None:
+    published = {key: values for key, values in json.loads(CONFIG).items() if key != "tasks"}
+    with pytest.raises(CheckpointError, match=rf"num_classes is {value!r}; expected a number of at least 1"):
+        GHNConfig.from_dict({**published, "num_classes": value})
+
+
+@pytest.mark.parametrize("name", ["keys", "forward", "training", "add_module"])
+def test_names_that_pytorch_has_taken_are_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"'{name}' can't name a task, PyTorch's ModuleDict has a member of that name"):
+        GHN(GHNConfig({name: 3}, max_shape=(8, 8, 3, 3), hid=8))
+
+
+def test_configurations_by_name_are_the_published_variants() -> None:
+    base = {"max_shape": (64, 64, 11, 11), "hid": 32}
+    assert GHNConfig.ghn1({"a": 3}) == GHNConfig({"a": 3}, ve=False, layernorm=False, weight_norm=False, **base)
+    assert GHNConfig.ghn2({"a": 3}) == GHNConfig({"a": 3}, ve=True, layernorm=True, weight_norm=True, **base)
+    assert GHNConfig.mlp({"a": 3}, hid=8) == GHNConfig({"a": 3}, hid=8, hypernet="mlp")
+    expected = GHNConfig({"a": 3}, max_shape=(128, 128, 16, 16), hid=128, layers=5, heads=16, class_width=3)
+    assert GHNConfig.ghn3({"a": 3}, 128, 5, 16, class_width=3) == expected
+
+
+def test_configurations_are_values() -> None:
+    tasks = {"a": 3}
+    config = GHNConfig(tasks)
+    tasks["b"] = 4
+    assert config.tasks == {"a": 3}
+    assert len({config, GHNConfig({"a": 3})}) == 1
+    assert GHNConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    more = config.with_tasks({"b": 4, "a": 3})
+    assert (more.tasks, config.tasks) == ({"a": 3, "b": 4}, {"a": 3})
+    assert (more.tasks_with(3), more.tasks_with(5), more.described_tasks) == (["a"], [], "a (3), b (4)")
+    with pytest.raises(CheckpointError, match="the task 'a' has 5 outputs, the hypernetwork knows it with 3; name it otherwise"):
+        more.with_tasks({"a": 5})
+
+
+def test_tasks_of_a_file_keep_their_names_and_their_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig({"zebra": 3, "ant-2": 5, "m_1": 3}, max_shape=(8, 8, 3, 3), hid=8)).eval()
+    ghn.save_pretrained(tmp_path)
+    loaded = ghn_init.load(tmp_path)
+    assert list(loaded.config.tasks.items()) == [("zebra", 3), ("ant-2", 5), ("m_1", 3)]
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in ghn.state_dict().items())
+
+
+OLD = {"num_classes": 10, "max_shape": [16, 16, 7, 7], "hid": 8, "hypernet": "gatedgnn", "ve": True}
+"""A configuration as version 0.1.0 wrote it."""
+
+
+def test_folders_of_the_first_version_load_and_predict_the_same(tmp_path: Path) -> None:
+    """Its configuration had `num_classes`, its one head the published names."""
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig({"classes": 10}, max_shape=(16, 16, 7, 7), hid=8, class_width=10)).eval()
+    config = json.dumps({**OLD, "layernorm": True, "weight_norm": True})
+    (tmp_path / "config.json").write_text(config)
+    state = published_state(ghn)
+    assert {name for name in state if name not in ghn.state_dict()} == {
+        "decoder.class_layer_predictor.1.weight", "decoder.class_layer_predictor.1.bias", "bias_class.1.weight",
+        "bias_class.1.bias",
+    }  # fmt: skip
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt", "config": config})
+    model = torch.nn.Sequential(conv(), torch.nn.BatchNorm2d(8), torch.nn.Flatten(), torch.nn.Linear(8 * 64, 10))
+    expected = ghn_init.predict(model, ghn, images())
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        loaded = ghn_init.load(path)
+        assert loaded.config == ghn.config
+        found = ghn_init.predict(model, loaded, images())
+        assert found.task == "classes"
+        assert set(found.tensors) == set(dict(model.named_parameters()))
+        assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in found.tensors)
+
+
+def test_only_the_one_head_of_a_file_may_have_published_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    one, two = (GHN(GHNConfig(tasks, max_shape=(8, 8, 3, 3), hid=8)) for tasks in ({"a": 3}, {"a": 3, "b": 4}))
+    tensors = dict(two.state_dict())
+    tensors["decoder.class_layer_predictor.1.weight"] = tensors.pop("heads.a.to_weight.weight")
+    save_file(tensors, tmp_path / "x.safetensors", {"config": json.dumps(two.config.to_dict())})
+    words = r"no tensor 'heads.a.to_weight.weight'; unexpected tensor 'decoder.class_layer_predictor.1.weight'\.$"
+    with pytest.raises(CheckpointError, match=words):
+        ghn_init.load(tmp_path / "x.safetensors")
+    save_file(published_state(one), tmp_path / "x.safetensors", {"config": json.dumps(one.config.to_dict())})
+    assert torch.equal(ghn_init.load(tmp_path / "x.safetensors").heads["a"].to_weight.weight, one.heads["a"].to_weight.weight)
+
+
+RESNET18 = {
+    "conv1.weight": (20.745683, -2.7555235, [0.007459999, 0.007459999, 0.007459999]),
+    "bn1.weight": (8.8162013, 63.836734, [1.031046, 1.812024, 1.535852]),
+    "bn1.bias": (4.2737538, -26.072251, [-0.211757, -0.199425, 0.06937632]),
+    "layer1.0.conv1.weight": (11.757465, -281.588, [0.09103152, 0.1887847, 0.06802826]),
+    "layer2.0.downsample.0.weight": (12.454313, -201.43937, [0.4051307, -0.1064607, -0.00250427]),
+    "layer4.1.conv2.weight": (17.092087, -239.77705, [0.01603626, 0.02173243, -0.004327707]),
+    "layer4.1.bn2.bias": (3.8926678, -28.799204, [0.03478647, -0.1278553, 0.07460223]),
+    "fc.weight": (0.97906311, -10.426492, [0.003974418, -0.006273217, 0.01851922]),
+    "fc.bias": (0.44031919, -0.0084522218, [0.08627324, -0.1156533, 0.1421076]),
+}
+
+
+@pytest.mark.parametrize("name", RESNET18)
+def test_the_bundled_hypernetwork_predicts_what_the_first_version_predicted(name: str) -> None:
+    """Norm, sum and first values of ResNet-18's tensors, of commit 6bac01b."""
+    tensor = resnet18_predicted()[name].double().flatten()
+    norm, total, first = RESNET18[name]
+    assert float(tensor.norm()) == pytest.approx(norm, rel=1e-5)
+    assert float(tensor.sum()) == pytest.approx(total, rel=1e-5, abs=1e-5 * norm)
+    assert tensor[:3].tolist() == pytest.approx(first, rel=1e-4, abs=1e-6)
+
+
+@lru_cache
+def resnet18_predicted() -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        model = torchvision.models.resnet18(num_classes=10)
+    return dict(ghn_init.predict(model, strict=True).tensors)
 
 
 def test_importing_is_light_and_loading_is_offline() -> None:

@@ -1,4 +1,4 @@
-"""The command line, in a process of its own where the exit code matters."""
+"""The command line: `cli.main` in this process, and twice in a process of its own."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_models.py").write_text(OWN)
     (tmp_path / "damaged.py").write_text("def thing(:")
     (tmp_path / "folder.safetensors").mkdir()
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)  # another test's file of that name
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -155,14 +156,34 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "own_models:small", "--input", "4x16x16"], 1, "error: the forward pass of Sequential failed"),
     ],
 )
-def test_errors_are_short_and_have_exit_codes(own: Path, args: list[str], code: int, words: str) -> None:
-    result = subprocess.run([sys.executable, "-m", "ghn_init", *args], capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == code
-    assert words in result.stderr
-    assert "Traceback" not in result.stderr
+def test_errors_are_short_and_have_exit_codes(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: list[str], code: int, words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ghn-init", *args])
+    with pytest.raises(SystemExit, match=rf"^{code}$"):
+        cli.main()
+    text = capsys.readouterr().err
+    assert words in text
     assert not (own / "x.safetensors").exists()
     if code == 1:
-        assert len(result.stderr.strip().splitlines()) == 1
+        assert len(text.strip().splitlines()) == 1
+
+
+def in_a_process(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ghn_init", *args], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_process_that_fails_has_the_exit_code_and_one_line(own: Path) -> None:
+    result = in_a_process("inspect", "own_models:broken")  # found beside the caller, which is in no path of this process
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "error: 'own_models:broken' failed when called: RuntimeError: no luck.\n"
+
+
+def test_a_process_that_succeeds_has_its_text_on_the_standard_output(own: Path) -> None:
+    result = in_a_process("init", "own_models:tied", "-o", "x.safetensors", "--input", "4")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "written to x.safetensors" in result.stdout
+    assert (own / "x.safetensors").stat().st_size > 0
 
 
 @pytest.fixture

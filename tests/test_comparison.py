@@ -14,9 +14,10 @@ import torchvision
 from torch import nn
 
 import ghn_init
-from ghn_init import ComparisonError, Conditioning, comparison
+from ghn_init import Conditioning, comparison
 from ghn_init.comparison import Comparison, Run
-from test_training import Tiny, colours
+from ghn_init.errors import ComparisonError
+from helpers import Tiny, colours
 
 
 def loader(shuffle: bool) -> torch.utils.data.DataLoader[tuple[torch.Tensor, ...]]:

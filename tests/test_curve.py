@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ghn_init.training.curve import CurveLog, Progress, draw, medians
+from ghn_init.training.curve import CurveLog, Progress
+from ghn_init.viz.curve import draw, medians
 
 
 def log(path: Path, first: int, last: int) -> None:

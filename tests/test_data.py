@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ghn_init import TrainingError
-from ghn_init.tasks.images import Images, load_images
-from test_training import colours
+from ghn_init.errors import TrainingError
+from ghn_init.tasks.image_data import Images, load_images
+from helpers import colours
 
 
 def test_batches_depend_on_step_and_seed_alone_and_cover_an_epoch() -> None:
@@ -41,13 +41,6 @@ def test_test_images_are_normalised_like_training_images() -> None:
     train = colours(64)
     test = Images.from_tensors(train.pixels[:4] // 2, train.labels[:4], like=train)
     assert (test.mean is train.mean, test.std is train.std, test.num_classes) == (True, True, 3)
-
-
-def test_the_first_images_of_a_batch() -> None:
-    images = colours(64)
-    whole, part = images.batch(2, 8, 0), images.batch(2, 8, 0, None, 5)
-    assert torch.equal(whole[1][:5], part[1])
-    assert torch.equal(whole[0][:5], part[0])
 
 
 def test_a_transform_takes_the_place_of_flips_and_shifts() -> None:

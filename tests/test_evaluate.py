@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN, ArchitectureError, TrainingError, deepnets
+from ghn_init import GHN, deepnets
+from ghn_init.errors import ArchitectureError, TrainingError
 from ghn_init.evaluation.accuracy import Accuracies, Result, accuracy, evaluate, top1
 from ghn_init.evaluation.results import Evaluation, SGDResult, picture
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.training.networks import Network
-from test_training import SMALL, Tiny, colours
+from helpers import SMALL, Tiny, colours
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import itertools
 import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import ghn_init
 
@@ -20,47 +25,105 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
 
 
-def run(*args: str) -> str:
-    result = subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """An example's module, by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+
+    def load(name: str) -> Any:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Runs an example's `main` with a command line, and gives the lines that it printed."""
+
+    def run(module: Any, *args: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", [module.__file__, *args])
+        module.main()
+        return capsys.readouterr().out.splitlines()
+
+    return run
 
 
 def test_quick_prediction() -> None:
-    lines = run("examples/quick_prediction.py", "resnet18", "vit_tiny_patch16_224").splitlines()
+    """In a process of its own, as people run examples."""
+    command = [sys.executable, "examples/quick_prediction.py", "resnet18", "vit_tiny_patch16_224"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
     assert lines[0].startswith("resnet18: 62 of 62 parameters predicted")
     assert "first kernel (192, 3, 16, 16)" in lines[1]
 
 
-def test_own_module() -> None:
-    text = run("examples/own_module.py")
+def test_own_module(example: Any, output: Any) -> None:
+    text = "\n".join(output(example("own_module")))
     assert "kept: gate: it scales a stream" in text
     assert "1 kept" in text
     assert float(text.split()[-1]) > 0
 
 
-def test_before_finetuning() -> None:
-    options = ["--steps", "2", "--rates", "0.05", "--seeds", "1", "--test-images", "64"]
-    lines = run("examples/before_finetuning.py", *options).splitlines()
-    assert [line.split()[0] for line in lines] == ["default", "predicted"]
-    assert all(0 <= float(line.split()[1]) <= 100 for line in lines)
+class Finetunings:
+    """Stands in for an example's `finetune`, and notes the kernel that each begins with, and the accuracy where it ends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+        self.kernels: list[Tensor] = []
+        self.accuracies: list[str] = []
+        self.finetune = module.finetune
+        monkeypatch.setattr(module, "finetune", self)
+
+    def __call__(self, model: nn.Module, data: tuple[Tensor, ...], *settings: Any) -> float:
+        self.kernels.append(next(p for p in model.parameters() if p.dim() == 4).detach().clone())
+        result = self.finetune(model, data, *settings)
+        with torch.no_grad():
+            right = model.eval()(data[2]).argmax(1) == data[3]
+        self.accuracies.append(f"{100 * right.double().mean().item():.1f}")
+        return result
+
+    def begin_differently(self) -> bool:
+        return all(not torch.equal(a, b) for a, b in itertools.combinations(self.kernels, 2))
 
 
-def test_timm_finetuning() -> None:
-    options = ["--steps", "1", "--rates", "0.05", "--test-images", "16"]
-    lines = run("examples/timm_finetuning.py", *options).splitlines()
+def test_before_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("before_finetuning")
+    seen = Finetunings(monkeypatch, module)
+    lines = output(module, "--steps", "2", "--rates", "0.05", "--seeds", "1", "--test-images", "64")
+    assert [line.split()[:2] for line in lines] == [["default", seen.accuracies[0]], ["predicted", seen.accuracies[1]]]
+    torch.manual_seed(0)
+    assert torch.equal(seen.kernels[0], module.small_resnet().conv1.weight)
+    model = ghn_init.initialize(module.small_resnet(), example_inputs=torch.zeros(2, 3, 32, 32))
+    assert torch.equal(seen.kernels[1], model.conv1.weight)
+    assert seen.begin_differently()
+
+
+def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("timm_finetuning")
+    seen = Finetunings(monkeypatch, module)
+    lines = output(module, "--steps", "1", "--rates", "0.05", "--test-images", "16")
     ways = ["timm", "predicted", "noise", "orthogonal+noise", "orthogonal+noise, scale kept"]
     assert [line[:28].strip() for line in lines] == ways
-    assert all(0 <= float(line[28:].split()[0]) <= 100 for line in lines)
+    assert [line[28:].split()[0] for line in lines] == seen.accuracies
+    assert seen.begin_differently()
 
 
-def test_train_a_hypernetwork(tmp_path: Path) -> None:
-    """Once to the second step, and then on to the fourth."""
-    options = ["--out", str(tmp_path), "--pool", "16", "--networks", "1"]
-    run("examples/train_a_hypernetwork.py", "--steps", "2", *options)
-    lines = run("examples/train_a_hypernetwork.py", "--steps", "4", *options).splitlines()
-    assert (tmp_path / "log.csv").read_text().count("\n") == 5
-    assert 0 <= float(lines[-1].split()[3]) <= 100
+def test_train_a_hypernetwork(tmp_path: Path, example: Any, output: Any) -> None:
+    """Once to the first step, and then on to the second."""
+    module, options = example("train_a_hypernetwork"), ["--out", str(tmp_path), "--pool", "16", "--networks", "1"]
+    output(module, "--steps", "1", *options)
+    (line,) = output(module, "--steps", "2", *options)
+    assert [row.split(",")[0] for row in (tmp_path / "log.csv").read_text().splitlines()] == ["step", "1", "2"]
+    _, images = module.digits()
+    with torch.device("meta"):
+        network = ghn_init.deepnets.network("test", 0)
+    prediction = ghn_init.predict(network, ghn_init.load(tmp_path), torch.empty(2, 3, 32, 32, device="meta"), head=True)
+    model = prediction.model.to_empty(device="cpu").eval()
+    prediction.apply_()
+    with torch.no_grad():
+        answers = torch.cat([model(images.normalise(pixels)).argmax(1) for pixels in images.pixels.split(64)])
+    assert line == f"unseen network 0: {100 * (answers == images.labels).double().mean():.1f} % without training"
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -79,8 +142,11 @@ def test_readme_has_its_two_commands_and_a_quick_start() -> None:
     assert len(BLOCKS) >= 3
     first, second = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)[:2]
     assert "ghn-init init" in first
-    assert "pytest" in second
-    assert second.strip().splitlines()[-1].split(" #")[0] in (ROOT / ".ci" / "run").read_text() or "pytest" in second
+    command = second.strip().splitlines()[-1].split(" #")[0]
+    *_, tests = (part.strip() for part in command.split("&&"))
+    printed = subprocess.run(["make", "--dry-run", "check"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert tests in printed.splitlines()
+    assert "make check" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(ghn_init.__path__, "ghn_init.") if not m.name.endswith("__main__"))

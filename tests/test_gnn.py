@@ -12,14 +12,7 @@ from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.gnn import GatedGNN
 from ghn_init.hypernetwork.slots import slots_of
-from test_graph import random_edges
-
-
-def random_graph(num_nodes: int, seed: int = 0) -> Graph:
-    nodes = [Node("input")]
-    for k in range(1, num_nodes):
-        nodes.append(Node("conv", (8 * (1 + k % 3), 8, 3, 3), f"{k}.weight") if k % 2 else Node("sum"))
-    return Graph(tuple(nodes), random_edges(num_nodes, seed))
+from helpers import random_graph
 
 
 def written_out(gnn: GatedGNN, h: Tensor, graph: Graph) -> Tensor:

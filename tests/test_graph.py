@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 
 import numpy as np
 import pytest
 
 from ghn_init.graph import MAX_DISTANCE, PRIMITIVES, Graph, Node, shortest_paths
-
-
-def random_edges(num_nodes: int, seed: int) -> np.ndarray:
-    rng = random.Random(seed)
-    edges = {(max(0, j - 1 - int(rng.expovariate(0.7))), j) for j in range(1, num_nodes) for _ in range(rng.randint(1, 3))}
-    return np.array(sorted(edges), dtype=np.int64).reshape(-1, 2).T
+from helpers import random_edges
 
 
 def breadth_first(num_nodes: int, edge_index: np.ndarray, longest: int) -> np.ndarray:

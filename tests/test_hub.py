@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import ghn_init
-from ghn_init import GHN, CheckpointError
+from ghn_init import GHN
+from ghn_init.errors import CheckpointError
 from hub_server import COMMIT, Hub, serving
 
 FILES = ("config.json", "model.safetensors")

@@ -30,6 +30,13 @@ DIFFERENT = {
 }
 """Models whose graphs differ from the published ones on purpose. README.md lists them too."""
 
+FAMILIES = {
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v3_small",
+    "regnet_y_400mf", "resnet50", "resnext50_32x4d", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "vgg11_bn", "vit_b_32",
+}  # fmt: skip
+"""One of each, which the quick tests compare; the others are marked slow."""
+COMPARED = [pytest.param(name, marks=() if name in FAMILIES else pytest.mark.slow) for name in GRAPHS if name not in DIFFERENT]
+
 
 @lru_cache(maxsize=2)
 def figures(folder: Path, tag: str) -> tuple[ghn_init.GHN, dict[str, dict[str, list[float] | None]]]:
@@ -48,7 +55,7 @@ def model_and_graph(name: str, num_classes: int) -> tuple[nn.Module, ghn_init.Gr
     return model, ghn_init.trace(model, torch.empty(BATCH, 3, size, size, device="meta"))
 
 
-@pytest.mark.parametrize("name", [name for name in GRAPHS if name not in DIFFERENT])
+@pytest.mark.parametrize("name", COMPARED)
 def test_graph_equals_the_published_one(name: str) -> None:
     _, graph = model_and_graph(name, 10)
     distances = graph.distances
@@ -61,6 +68,10 @@ def test_graph_equals_the_published_one(name: str) -> None:
     } == GRAPHS[name]
 
 
+def test_every_quick_comparison_is_there() -> None:
+    assert GRAPHS.keys() - DIFFERENT.keys() >= FAMILIES
+
+
 def test_graph_that_differs_on_purpose_differs_as_documented() -> None:
     _, graph = model_and_graph("swin_v2_s", 10)
     published = GRAPHS["swin_v2_s"]["primitives"]
@@ -70,7 +81,7 @@ def test_graph_that_differs_on_purpose_differs_as_documented() -> None:
     assert {key: graph.primitives[key] for key in same} == {key: published[key] for key in same}
 
 
-@pytest.mark.parametrize("name", [name for name in GRAPHS if name not in DIFFERENT])
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("tag", ["ghn2-tiny", "ghn3-tiny"])
 def test_values_equal_the_published_ones(name: str, tag: str) -> None:
     ghn, published = figures(DATA, tag)

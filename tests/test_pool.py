@@ -7,25 +7,26 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ghn_init import deepnets
+from ghn_init import ImageTask, deepnets
 from ghn_init.training.networks import Network
-from ghn_init.training.pool import Pool, Task
-from test_training import Tiny, tiny_networks
+from ghn_init.training.pool import Part, Pool
+from helpers import Tiny, colours, tiny_networks
 
 CPU = torch.device("cpu")
+TASK = ImageTask(colours())
 
 
 def pool(**changes: object) -> Pool:
-    options = {"architectures": tiny_networks(), "size": 6, "num_classes": 3, "image_size": 16, "device": CPU} | changes
+    options = {"task": TASK, "architectures": tiny_networks(), "size": 6, "device": CPU} | changes
     return Pool(**options)  # type: ignore[arg-type]
 
 
 def test_draws_depend_on_the_key_alone_and_have_no_network_twice() -> None:
-    tasks = pool().draw("a", 4, 8, 1, None)
-    assert tasks == pool().draw("a", 4, 8, 1, None)
-    assert tasks != pool().draw("b", 4, 8, 1, None)
-    assert len({task.index for task in tasks}) == 4
-    assert {task.images for task in tasks} == {8}
+    parts = pool().draw("a", 4, 8, 1, None)
+    assert parts == pool().draw("a", 4, 8, 1, None)
+    assert parts != pool().draw("b", 4, 8, 1, None)
+    assert len({part.index for part in parts}) == 4
+    assert {part.examples for part in parts} == {8}
 
 
 def test_costly_networks_get_fewer_images_or_stay_out() -> None:
@@ -33,17 +34,17 @@ def test_costly_networks_get_fewer_images_or_stay_out() -> None:
     seconds = [own[index].seconds for index in range(6)]
     assert seconds[3] > 1.5 * seconds[0]  # four convolutions against one
     budget = 32 / 64 * seconds[0] * 1.01
-    tasks = {task.index: task.images for k in range(20) for task in own.draw(str(k), 2, 32, 16, budget)}
-    assert tasks[0] == 32
-    assert all(16 <= images <= 32 and images % 8 == 0 for images in tasks.values())
-    assert all(int(64 * budget / seconds[index]) // 8 * 8 >= 16 for index in tasks)
-    assert 3 not in tasks
+    parts = {part.index: part.examples for k in range(20) for part in own.draw(str(k), 2, 32, 16, budget)}
+    allowed = {index: min(int(64 * budget / cost) // 8 * 8, 32) for index, cost in enumerate(seconds)}
+    assert parts == {index: examples for index, examples in allowed.items() if examples >= 16}
+    assert parts[0] == 32
+    assert 3 not in parts
 
 
 def test_the_default_pool_is_the_training_split() -> None:
     own = pool(architectures=None, size=3)
     with torch.device("meta"):
-        expected = Network.of(deepnets.network("train", 2, 3, 16), 3, 16)
+        expected = Network.of(deepnets.network("train", 2, 3, 16), TASK)
     assert own[2].graph.nodes == expected.graph.nodes
 
 
@@ -51,13 +52,13 @@ def test_a_file_of_networks(tmp_path: Path) -> None:
     deepnets.write(tmp_path / "nets.db", "val", 0, 2)
     own = pool(architectures=tmp_path / "nets.db", size=100)
     assert own.size == 2
-    assert own.draw("a", 2, 8, 1, None) in ([Task(0, 8), Task(1, 8)], [Task(1, 8), Task(0, 8)])
+    assert own.draw("a", 2, 8, 1, None) in ([Part(0, 8), Part(1, 8)], [Part(1, 8), Part(0, 8)])
 
 
 def test_a_network_is_a_copy_without_parameters_and_running_statistics() -> None:
     module = Tiny(2, 8)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    network = Network.of(module, 3, 16)
+    network = Network.of(module, TASK)
     parameters = {slot.name: torch.rand(slot.shape) for slot in network.slots}
     x = torch.randn(8, 3, 16, 16)
     found = network(parameters, x)
@@ -82,6 +83,6 @@ def test_buffers_stay() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.layer(x.mean((2, 3))) + self.shift
 
-    network = Network.of(Shifted(), 3, 16)
+    network = Network.of(Shifted(), TASK)
     parameters = {"layer.weight": torch.zeros(3, 3), "layer.bias": torch.zeros(3)}
     assert network(parameters, torch.zeros(1, 3, 4, 4)).tolist() == [[1, 2, 3]]

@@ -75,9 +75,9 @@ def test_costs_by_hand() -> None:
     with torch.device("meta"):
         dense, depthwise = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
     values = 16 * 24
-    expected = cost.DENSE * values * 8 * 9 + cost.VALUES * values + cost.CALLS
+    expected = cost.COEFFICIENTS["dense"] * values * 8 * 9 + cost.COEFFICIENTS["values"] * values + cost.COEFFICIENTS["calls"]
     assert seconds(dense, x) == pytest.approx(expected)
-    assert seconds(depthwise, x) == pytest.approx(cost.DEPTHWISE * 8 * 24 * 9 + cost.VALUES * 8 * 24 + cost.CALLS)
+    assert seconds(depthwise, x) == pytest.approx(cost.COEFFICIENTS["depthwise"] * 8 * 24 * 9 + cost.COEFFICIENTS["values"] * 8 * 24 + cost.COEFFICIENTS["calls"])
     assert seconds(dense, (5, 8, 6, 4)) == pytest.approx(expected)  # the estimate is for 64 images, whatever was run
 
 
@@ -87,4 +87,4 @@ def test_attention_costs_by_its_scores() -> None:
             return F.scaled_dot_product_attention(x, x, x)
 
     more, less = (seconds(Attention(), (2, 4, n, 8)) for n in (64, 32))
-    assert more - less == pytest.approx(cost.SCORES * 4 * (64**2 - 32**2) + cost.VALUES * 4 * 32 * 8)
+    assert more - less == pytest.approx(cost.COEFFICIENTS["scores"] * 4 * (64**2 - 32**2) + cost.COEFFICIENTS["values"] * 4 * 32 * 8)

@@ -88,7 +88,7 @@ def test_a_changed_model_is_refused_and_nothing_is_written(ghn: GHN) -> None:
     model[3] = nn.Linear(9, 10)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(
-        ghn_init.ShapeMismatchError, match=r"predicted \(10, 8\) for '3.weight' of shape \(10, 9\).*nothing was"
+        ghn_init.errors.ShapeMismatchError, match=r"predicted \(10, 8\) for '3.weight' of shape \(10, 9\).*nothing was"
     ):
         prediction.apply_()
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
@@ -99,7 +99,7 @@ def test_a_model_without_storage_is_predicted_and_applied_later(ghn: GHN) -> Non
         model = classifier(10)
     prediction = ghn_init.predict(model, ghn, images().to("meta"))
     assert prediction.tensors["0.weight"].device.type == "cpu"
-    with pytest.raises(ghn_init.ShapeMismatchError, match=r"'0.weight' is on the meta device.*to_empty"):
+    with pytest.raises(ghn_init.errors.ShapeMismatchError, match=r"'0.weight' is on the meta device.*to_empty"):
         prediction.apply_()
     model.to_empty(device="cpu")
     prediction.apply_()
@@ -121,7 +121,7 @@ def test_parameters_that_cannot_be_written_are_refused_before_the_first_write(gh
         inference = classifier(10)
     for model, words in ((expanded, "'3.bias' is an expanded view"), (inference, "'0.weight' was made in inference mode")):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        with pytest.raises(ghn_init.ShapeMismatchError, match=words):
+        with pytest.raises(ghn_init.errors.ShapeMismatchError, match=words):
             ghn_init.initialize(model, ghn, images())
         assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
@@ -137,29 +137,29 @@ def test_parameters_without_elements_are_kept(ghn: GHN) -> None:
 def test_values_beyond_half_precision_are_refused(ghn: GHN) -> None:
     prediction = ghn_init.predict(classifier(10).half(), ghn, images().half())
     prediction.cores["0.weight"].fill_(1e6)
-    with pytest.raises(ghn_init.ShapeMismatchError, match=r"'0.weight' exceed torch.float16"):
+    with pytest.raises(ghn_init.errors.ShapeMismatchError, match=r"'0.weight' exceed torch.float16"):
         prediction.apply_()
 
 
 def test_damaged_hypernetworks_are_refused(ghn: GHN) -> None:
     damaged = copy.deepcopy(ghn)
     damaged.embed.weight.data.fill_(torch.nan)
-    with pytest.raises(ghn_init.CheckpointError, match=r"not finite for \['0.weight'"):
+    with pytest.raises(ghn_init.errors.CheckpointError, match=r"not finite for \['0.weight'"):
         ghn_init.predict(classifier(10), damaged, images())
 
 
 def test_strict_names_what_is_kept_and_what_is_approximated(ghn: GHN) -> None:
     model = Fn(lambda m, x: m.b(m.a(x) * m.scale), a=conv(k=9), b=conv(8), scale=param(1))
-    with pytest.raises(ghn_init.StrictError, match=r"'scale': it scales a stream.*strict=False"):
+    with pytest.raises(ghn_init.errors.StrictError, match=r"'scale': it scales a stream.*strict=False"):
         ghn_init.initialize(model, ghn, images(), strict=True)
-    with pytest.raises(ghn_init.StrictError, match=r"'a.weight': kernel 9×9 interpolated from 7×7"):
+    with pytest.raises(ghn_init.errors.StrictError, match=r"'a.weight': kernel 9×9 interpolated from 7×7"):
         ghn_init.initialize(model, ghn, images(), strict=True)
 
 
 def test_strict_accepts_what_is_whole_and_a_head_left_out_on_request(ghn: GHN) -> None:
     ghn_init.initialize(classifier(10), ghn, images(), strict=True)
     ghn_init.initialize(classifier(7), ghn, images(), head=False, strict=True)
-    with pytest.raises(ghn_init.StrictError, match="classification head of 7 classes"):
+    with pytest.raises(ghn_init.errors.StrictError, match="classification head of 7 classes"):
         ghn_init.initialize(classifier(7), ghn, images(), strict=True)
 
 
@@ -186,7 +186,7 @@ def test_a_hypernetwork_in_double_precision_predicts_in_single(ghn: GHN) -> None
     assert double.embed.weight.dtype == torch.float64
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(ghn: GHN) -> None:
     model = classifier(10)
     on_cpu = ghn_init.predict(model, ghn, images()).tensors
@@ -312,5 +312,5 @@ def test_seeds_are_checked_first(ghn: GHN, seed: Any) -> None:
 
 
 def test_a_forward_without_tensors_is_an_error() -> None:
-    with pytest.raises(ghn_init.TraceError, match="it returned NoneType, in which there is no tensor"):
+    with pytest.raises(ghn_init.errors.TraceError, match="it returned NoneType, in which there is no tensor"):
         ghn_init.trace(Fn(lambda m, x: None, a=conv()), images())

@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ghn_init
-from ghn_init import GHN, CheckpointError, GHNConfig
-from ghn_init.checkpoints.published.convert import convert
+from ghn_init import GHN, GHNConfig
+from ghn_init.checkpoints.pretrained import convert
 from ghn_init.checkpoints.published.formats import read
+from ghn_init.errors import CheckpointError
+from helpers import published_config, published_state, write_hub, write_release
 
 EXAMPLES = int(os.environ.get("GHN_INIT_EXAMPLES", "300"))
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -35,28 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def hypernetwork(variant: str) -> GHN:
     torch.manual_seed(0)
-    return GHN(GHNConfig(num_classes=5, max_shape=(8, 4, 3, 3), hid=8, **VARIANTS[variant])).eval()
-
-
-def release(ghn: GHN, path: Path, **options: Any) -> Path:
-    """As the 2021 release: a dict with the configuration; the decoder's convolutions have 4-D kernels."""
-    state = OrderedDict(
-        (n, t[..., None, None] if n in ("decoder.conv.0.weight", "decoder.conv.2.weight") else t)
-        for n, t in ghn.state_dict().items()
-    )
-    config = {**ghn.config.to_dict(), "decoder": "conv", "note": None}
-    torch.save({"config": config, "state_dict": state, "epoch": 3}, path, **options)
-    return path
-
-
-def hub(ghn: GHN, path: Path, at_the_top: bool = False) -> Path:
-    """As the hub repository: a bare state dict."""
-    names = ("gnn.0.centrality", "gnn.0.input_dist")
-    state = OrderedDict(
-        (n.removeprefix("gnn.0.") if at_the_top and n.startswith(names) else n, t) for n, t in ghn.state_dict().items()
-    )
-    joblib.dump(state, path)
-    return path
+    return GHN(GHNConfig({"classes": 5}, class_width=5, max_shape=(8, 4, 3, 3), hid=8, **VARIANTS[variant])).eval()
 
 
 def same(a: GHN, b: GHN) -> bool:
@@ -66,19 +46,19 @@ def same(a: GHN, b: GHN) -> bool:
 @pytest.mark.parametrize("variant", ["GHN-2", "GHN-1", "MLP"])
 def test_files_of_the_release_come_back(tmp_path: Path, variant: str) -> None:
     ghn = hypernetwork(variant)
-    assert same(convert(release(ghn, tmp_path / "ghn.pt")), ghn)
+    assert same(convert(write_release(ghn, tmp_path / "ghn.pt")), ghn)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("at_the_top", [False, True])
 def test_files_of_the_hub_come_back(tmp_path: Path, variant: str, at_the_top: bool) -> None:
     ghn = hypernetwork(variant)
-    assert same(convert(hub(ghn, tmp_path / "ghn.pt", at_the_top)), ghn)
+    assert same(convert(write_hub(ghn, tmp_path / "ghn.pt", at_the_top)), ghn)
 
 
 def test_conversion_ends_in_a_folder_that_loads(tmp_path: Path) -> None:
     ghn = hypernetwork("GHN-3")
-    convert(hub(ghn, tmp_path / "ghn.pt")).save_pretrained(tmp_path / "ghn")
+    convert(write_hub(ghn, tmp_path / "ghn.pt")).save_pretrained(tmp_path / "ghn")
     assert same(ghn_init.load(tmp_path / "ghn"), ghn)
 
 
@@ -224,15 +204,17 @@ def rewritten(path: Path, change: Callable[[str, bytes], bytes], compression: in
 
 def test_archives_that_torch_save_does_not_write(tmp_path: Path) -> None:
     ghn = hypernetwork("GHN-2")
-    path = rewritten(release(ghn, tmp_path / "a.pt"), lambda _, content: content, zipfile.ZIP_DEFLATED)
+    path = rewritten(write_release(ghn, tmp_path / "a.pt"), lambda _, content: content, zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match="compressed entries"):
         convert(path)
     path = rewritten(
-        release(ghn, tmp_path / "b.pt"), lambda name, content: content[:-4] if name.endswith("/data/1") else content
+        write_release(ghn, tmp_path / "b.pt"), lambda name, content: content[:-4] if name.endswith("/data/1") else content
     )
     with pytest.raises(CheckpointError, match=r"storage '1' has \d+ numbers, expected \d+"):
         convert(path)
-    path = rewritten(release(ghn, tmp_path / "c.pt"), lambda name, content: b"big" if name.endswith("byteorder") else content)
+    path = rewritten(
+        write_release(ghn, tmp_path / "c.pt"), lambda name, content: b"big" if name.endswith("byteorder") else content
+    )
     with pytest.raises(CheckpointError, match="byte order b'big'"):
         convert(path)
 
@@ -241,7 +223,7 @@ def test_archives_that_torch_save_does_not_write(tmp_path: Path) -> None:
     ("value", "words"),
     [
         ({"weights": torch.zeros(3)}, "KeyError: 'embed.weight'"),
-        ({"config": {"hid": 8}, "state_dict": {}}, "no 'num_classes'"),
+        ({"config": {"hid": 8}, "state_dict": {}}, "neither 'tasks' nor 'num_classes'"),
         ([1, 2], "it holds a list"),
         ({}, "it holds a dict"),
         ({"a": 1}, "it holds .'a'."),
@@ -270,7 +252,7 @@ EVIL = "evil\n\x1b[2Jerror: all good" + 1000 * "!"
 )
 def test_what_a_file_says_is_shown_in_one_short_line(tmp_path: Path, value: Callable[[Any], Any], words: str) -> None:
     ghn = hypernetwork("GHN-2")
-    torch.save(value({"config": ghn.config.to_dict(), "state_dict": dict(ghn.state_dict())}), tmp_path / "x.pt")
+    torch.save(value({"config": published_config(ghn), "state_dict": published_state(ghn)}), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=words) as caught:
         convert(tmp_path / "x.pt")
     assert str(caught.value).isprintable()
@@ -303,7 +285,7 @@ def test_paths_of_no_user_are_one_error() -> None:
 
 @pytest.mark.parametrize("kind", ["release", "hub"])
 def test_truncated_files_are_refused(tmp_path: Path, kind: str) -> None:
-    path = (release if kind == "release" else hub)(hypernetwork("GHN-2"), tmp_path / "x.pt")
+    path = (write_release if kind == "release" else write_hub)(hypernetwork("GHN-2"), tmp_path / "x.pt")
     whole = path.read_bytes()
     for share in (0.0, 0.1, 0.5, 0.9, 0.999):
         path.write_bytes(whole[: int(share * len(whole))])
@@ -317,7 +299,7 @@ def test_truncated_files_are_refused(tmp_path: Path, kind: str) -> None:
 def test_random_corruptions_end_in_a_hypernetwork_or_one_clear_error(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     path, broken = tmp_path / "x.pt", tmp_path / "broken.pt"
     if not path.exists():
-        (release if kind == "release" else hub)(hypernetwork("GHN-2"), path)
+        (write_release if kind == "release" else write_hub)(hypernetwork("GHN-2"), path)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, 4000) | st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

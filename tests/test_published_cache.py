@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -16,21 +18,23 @@ import torch
 from typer.testing import CliRunner
 
 import ghn_init
-from ghn_init import GHN, CheckpointError, GHNConfig, cli
-from ghn_init.checkpoints.published import fetch
-from ghn_init.checkpoints.published.cache import SOURCE, folder_of, is_cached
-from ghn_init.checkpoints.published.convert import convert
-from ghn_init.checkpoints.published.registry import PUBLISHED, Published
+from ghn_init import GHN, GHNConfig, cli
+from ghn_init.checkpoints import fetch, pretrained
+from ghn_init.checkpoints.published import cache
+from ghn_init.checkpoints.published.cache import SOURCE, folder_of, is_kept
+from ghn_init.checkpoints.published.convert import Parts, read_published
+from ghn_init.checkpoints.published.registry import CHECKPOINTS, Published
+from ghn_init.errors import CheckpointError
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from helpers import write_hub, write_release
 from hub_server import COMMIT, Hub, serving
-from test_published import hub as write_hub
-from test_published import release as write_release
 
-TINY = GHNConfig(num_classes=5, max_shape=(8, 4, 3, 3), hid=8)
+TINY = GHNConfig({"imagenet": 5}, class_width=5, max_shape=(8, 4, 3, 3), hid=8)
 TINY3 = replace(TINY, layers=2, heads=4)
 
 
 def entry_of(ghn: GHN, name: str) -> Published:
-    return replace(PUBLISHED[name], config=ghn.config, size=None, sha256=None)
+    return replace(CHECKPOINTS[name], config=ghn.config, size=None, sha256=None)
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ghn2: GHN, ghn3: GHN
         monkeypatch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
         for ghn, name, write in ((ghn2, "ghn2-imagenet", write_release), (ghn3, "ghn3-s", write_hub)):
             entry = entry_of(ghn, name)
-            monkeypatch.setitem(PUBLISHED, name, entry)
+            monkeypatch.setitem(CHECKPOINTS, name, entry)
             content = write(ghn, tmp_path / name).read_bytes()
             for revision in (entry.revision, "v2"):
                 hub.files[entry.release.repository, revision, entry.file] = content
@@ -70,28 +74,30 @@ def same(a: GHN, b: GHN) -> bool:
 
 
 def content_of(hub: Hub, name: str) -> bytes:
-    entry = PUBLISHED[name]
+    entry = CHECKPOINTS[name]
     return hub.files[entry.release.repository, entry.revision or "main", entry.file]
 
 
 def change(hub: Hub, name: str, content: bytes) -> None:
-    entry = PUBLISHED[name]
+    entry = CHECKPOINTS[name]
     hub.files[entry.release.repository, entry.revision or "main", entry.file] = content
 
 
 @pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
 def test_first_fetched_then_offline(server: Hub, name: str, request: pytest.FixtureRequest) -> None:
     expected = request.getfixturevalue(name[:4])
-    assert not is_cached(PUBLISHED[name])
+    assert not is_kept(folder_of(CHECKPOINTS[name]))
     assert server.requests == []
-    assert same(ghn_init.load(name), expected)
-    assert is_cached(PUBLISHED[name])
-    folder = folder_of(PUBLISHED[name])
+    first = ghn_init.load(name)
+    assert same(first, expected)
+    assert not first.training
+    assert is_kept(folder_of(CHECKPOINTS[name]))
+    folder = folder_of(CHECKPOINTS[name])
     source = json.loads((folder / SOURCE).read_text())
     assert source["sha256"] == hashlib.sha256(content_of(server, name)).hexdigest()
     assert source["size"] == len(content_of(server, name))
     assert source["licence"] == "MIT"
-    assert source["revision"] == PUBLISHED[name].revision
+    assert source["revision"] == CHECKPOINTS[name].revision
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "source.json"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing is left of the download
     server.requests.clear()
@@ -100,10 +106,75 @@ def test_first_fetched_then_offline(server: Hub, name: str, request: pytest.Fixt
     assert server.requests == []
 
 
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_it_is_built_once(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time it is fetched, converted and kept; that needs one hypernetwork, and so does each load after it."""
+    built: list[str] = []
+    make = GraphHyperNetwork.__init__
+
+    def counted(self: GraphHyperNetwork, config: GHNConfig) -> None:
+        built.append(type(self).__name__)
+        make(self, config)
+
+    assert CHECKPOINTS[name].numel > 0  # counting the parameters builds one without storage, once for each entry
+    monkeypatch.setattr(GraphHyperNetwork, "__init__", counted)
+    for times in (1, 2):
+        ghn_init.load(name)
+        assert built == ["GHN"] * times
+
+
+def test_there_is_one_way_by_which_anything_is_downloaded(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the hub, be they published or of a folder of ours, and of GitHub."""
+    asked: list[tuple[str, str, str | None, object]] = []
+    access = fetch.Access(None, False, "secret")
+
+    def noted(way: Callable[..., Path]) -> Callable[..., Path]:
+        def download(repository: str, file: str, revision: str | None, how: fetch.Access, *rest: object) -> Path:
+            asked.append((repository, file, revision, how))
+            return way(repository, file, revision, how, *rest)
+
+        return download
+
+    for module in (pretrained, cache):
+        monkeypatch.setattr(module, "from_hub", noted(fetch.from_hub))
+    monkeypatch.setattr(cache, "from_github", noted(fetch.from_github))
+    small = GHN(TINY)
+    with tempfile.TemporaryDirectory() as folder:
+        small.save_pretrained(folder)
+        for file in ("config.json", "model.safetensors"):
+            server.files["someone/tiny", "v2", file] = (Path(folder) / file).read_bytes()
+    for name in ("ghn2-imagenet", "ghn3-s", "someone/tiny@v2"):
+        ghn_init.load(name, token="secret")
+    github, hub = CHECKPOINTS["ghn2-imagenet"], CHECKPOINTS["ghn3-s"]
+    assert asked == [
+        ("facebookresearch/ppuda", "checkpoints/ghn2_imagenet.pt", github.revision, access),
+        ("SamsungSAILMontreal/ghn3", "ghn3sm8.pt", hub.revision, access),
+        ("someone/tiny", "config.json", "v2", access),
+        ("someone/tiny", "model.safetensors", "v2", access),
+    ]
+    files = {path.partition("?")[0].rpartition("/")[2] for verb, path in server.requests if verb == "GET"}
+    assert files == {"ghn2_imagenet.pt", "ghn3sm8.pt", "config.json", "model.safetensors"}
+
+
+def test_what_github_sends_lies_in_the_cache_until_it_is_kept(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a file can be larger than what the system has for temporary files."""
+    folders: list[Path] = []
+
+    def noted(*arguments: Any) -> Path:
+        folders.append(arguments[4])
+        return fetch.from_github(*arguments)
+
+    monkeypatch.setattr(cache, "from_github", noted)
+    ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "cache")
+    (folder,) = folders
+    assert folder.parent == folder_of(CHECKPOINTS["ghn2-imagenet"], None, tmp_path / "cache").parent
+    assert not folder.exists()
+
+
 def test_the_pinned_revision_is_asked_for(server: Hub) -> None:
     ghn_init.load("ghn2-imagenet")
     ghn_init.load("ghn3-s")
-    github, hub = PUBLISHED["ghn2-imagenet"], PUBLISHED["ghn3-s"]
+    github, hub = CHECKPOINTS["ghn2-imagenet"], CHECKPOINTS["ghn3-s"]
     assert ("GET", f"/facebookresearch/ppuda/raw/{github.revision}/checkpoints/ghn2_imagenet.pt") in server.requests
     assert ("GET", f"/SamsungSAILMontreal/ghn3/resolve/{hub.revision}/ghn3sm8.pt") in server.requests
 
@@ -112,34 +183,34 @@ def test_the_pinned_revision_is_asked_for(server: Hub) -> None:
 def test_other_revisions_have_folders_of_their_own(server: Hub, name: str) -> None:
     ghn_init.load(name, revision="v2")
     assert all(path.split("/")[4] == "v2" for _, path in server.requests)
-    assert not is_cached(PUBLISHED[name])
-    source = json.loads((folder_of(PUBLISHED[name], "v2") / SOURCE).read_text())
+    assert not is_kept(folder_of(CHECKPOINTS[name]))
+    source = json.loads((folder_of(CHECKPOINTS[name], "v2") / SOURCE).read_text())
     assert source["revision"] == (COMMIT if name == "ghn3-s" else "v2")
 
 
 def test_the_cache_is_where_it_is_asked_for(server: Hub, tmp_path: Path) -> None:
     ghn_init.load("ghn3-s", cache_dir=tmp_path / "elsewhere")
-    assert (folder_of(PUBLISHED["ghn3-s"], None, tmp_path / "elsewhere") / SOURCE).is_file()
+    assert (folder_of(CHECKPOINTS["ghn3-s"], None, tmp_path / "elsewhere") / SOURCE).is_file()
     assert not (tmp_path / "hub").exists()
-    assert not is_cached(PUBLISHED["ghn3-s"])
+    assert not is_kept(folder_of(CHECKPOINTS["ghn3-s"]))
 
 
 @pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
 @pytest.mark.parametrize("how", ["argument", "environment"])
 def test_offline_and_not_cached_is_one_error(server: Hub, name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", how == "environment")
-    file = PUBLISHED[name].file
+    file = CHECKPOINTS[name].file
     with pytest.raises(
         CheckpointError, match=rf"could not get '{name}', {file} of https://.* at [0-9a-f]{{40}} \(.*cach"
     ) as caught:
         ghn_init.load(name, local_files_only=how == "argument")
     assert "\n" not in str(caught.value)
     assert server.requests == []
-    assert not is_cached(PUBLISHED[name])
+    assert not is_kept(folder_of(CHECKPOINTS[name]))
 
 
 def test_a_file_that_the_hub_client_has_already_is_converted_offline(server: Hub, ghn3: GHN) -> None:
-    entry = PUBLISHED["ghn3-s"]
+    entry = CHECKPOINTS["ghn3-s"]
     huggingface_hub.hf_hub_download(entry.release.repository, entry.file, revision=entry.revision)
     server.requests.clear()
     assert same(ghn_init.load("ghn3-s", local_files_only=True), ghn3)
@@ -148,36 +219,39 @@ def test_a_file_that_the_hub_client_has_already_is_converted_offline(server: Hub
 
 @pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
 def test_another_configuration_is_refused(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = PUBLISHED[name]
-    monkeypatch.setitem(PUBLISHED, name, replace(entry, config=replace(entry.config, hid=12, num_classes=7)))
-    words = rf"{entry.file} of .* is not the hypernetwork '{name}': hid is 8, expected 12, num_classes is 5, expected 7\."
+    entry = CHECKPOINTS[name]
+    monkeypatch.setitem(CHECKPOINTS, name, replace(entry, config=replace(entry.config, hid=12, tasks={"imagenet": 7})))
+    words = rf"{entry.file} of .* is not the hypernetwork '{name}': hid is 8, expected 12, tasks is {{'imagenet': 5}}, expected {{'imagenet': 7}}\."
     with pytest.raises(CheckpointError, match=words):
         ghn_init.load(name)
-    assert not is_cached(PUBLISHED[name])
+    assert not is_kept(folder_of(CHECKPOINTS[name]))
 
 
 @pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
 def test_other_bytes_than_the_published_are_refused(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(PUBLISHED[name], sha256="0" * 64, size=17)
-    monkeypatch.setitem(PUBLISHED, name, entry)
+    entry = replace(CHECKPOINTS[name], sha256="0" * 64, size=17)
+    monkeypatch.setitem(CHECKPOINTS, name, entry)
     digest = hashlib.sha256(content_of(server, name)).hexdigest()
     with pytest.raises(
         CheckpointError, match=rf"has the SHA-256 {digest} and [\d,]+ bytes, the published '{name}' has 0{{64}} and 17"
     ):
         ghn_init.load(name)
-    assert not is_cached(entry)
-    monkeypatch.setitem(PUBLISHED, name, replace(entry, sha256=digest))
+    assert not is_kept(folder_of(entry))
+    monkeypatch.setitem(CHECKPOINTS, name, replace(entry, sha256=digest))
     ghn_init.load(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("ghn2-imagenet", "more than [\\d,]+ bytes, too many for"), ("ghn3-s", "too many for the")]
-)
-def test_files_that_are_too_large_are_refused(server: Hub, name: str, words: str) -> None:
-    entry = PUBLISHED[name]
+@pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
+def test_files_that_are_too_large_are_refused(server: Hub, name: str) -> None:
+    entry = CHECKPOINTS[name]
     change(server, name, bytes(entry.largest + 1))
-    with pytest.raises(CheckpointError, match=rf"{words} {entry.numel:,} parameters"):
+    words = {
+        "ghn2-imagenet": rf"could not get 'ghn2-imagenet'.* it has more than {entry.largest:,} bytes, too many for what it",
+        "ghn3-s": rf"has {entry.largest + 1:,} bytes, too many for the {entry.numel:,} parameters of 'ghn3-s'",
+    }
+    with pytest.raises(CheckpointError, match=words[name]):
         ghn_init.load(name)
+    assert list(folder_of(entry).parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["ghn2-imagenet", "ghn3-s"])
@@ -185,7 +259,7 @@ def test_damaged_files_are_refused_and_leave_nothing(server: Hub, name: str) -> 
     change(server, name, content_of(server, name)[:-100])
     with pytest.raises(CheckpointError, match="is not a published hypernetwork's file"):
         ghn_init.load(name)
-    assert list(folder_of(PUBLISHED[name]).parent.iterdir()) == []
+    assert list(folder_of(CHECKPOINTS[name]).parent.iterdir()) == []
 
 
 def test_a_damaged_file_in_the_hub_s_cache_is_fetched_again_once_it_is_deleted(server: Hub, ghn3: GHN) -> None:
@@ -202,7 +276,7 @@ def test_a_damaged_file_in_the_hub_s_cache_is_fetched_again_once_it_is_deleted(s
 def test_a_damaged_file_of_github_is_named_by_its_address(server: Hub, ghn2: GHN) -> None:
     whole = content_of(server, "ghn2-imagenet")
     change(server, "ghn2-imagenet", whole[:-100])
-    url = f"{server.url}/facebookresearch/ppuda/raw/{PUBLISHED['ghn2-imagenet'].revision}/checkpoints/ghn2_imagenet.pt"
+    url = f"{server.url}/facebookresearch/ppuda/raw/{CHECKPOINTS['ghn2-imagenet'].revision}/checkpoints/ghn2_imagenet.pt"
     with pytest.raises(
         CheckpointError, match=rf"^what was fetched from {url} is not a published .*the next load fetches it again"
     ):
@@ -213,10 +287,10 @@ def test_a_damaged_file_of_github_is_named_by_its_address(server: Hub, ghn2: GHN
 
 def test_an_unfinished_folder_gives_way(server: Hub, ghn2: GHN) -> None:
     ghn_init.load("ghn2-imagenet")
-    folder = folder_of(PUBLISHED["ghn2-imagenet"])
+    folder = folder_of(CHECKPOINTS["ghn2-imagenet"])
     (folder / SOURCE).unlink()
     assert same(ghn_init.load("ghn2-imagenet"), ghn2)
-    assert is_cached(PUBLISHED["ghn2-imagenet"])
+    assert is_kept(folder_of(CHECKPOINTS["ghn2-imagenet"]))
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -230,7 +304,7 @@ def test_a_cache_folder_of_no_user_is_one_error(server: Hub) -> None:
     ("name", "words"), [("ghn2-imagenet", r"HTTPError: HTTP Error 404"), ("ghn3-s", r"EntryNotFoundError: 404")]
 )
 def test_files_that_are_gone_are_one_error(server: Hub, name: str, words: str) -> None:
-    entry = PUBLISHED[name]
+    entry = CHECKPOINTS[name]
     revision = entry.revision or "main"
     server.files[entry.release.repository, revision, "README.md"] = b""  # the revision is there
     del server.files[entry.release.repository, revision, entry.file]
@@ -276,7 +350,7 @@ def test_a_cache_that_can_not_be_written_is_one_error(server: Hub, tmp_path: Pat
 
 def test_a_damaged_copy_says_what_to_delete(server: Hub) -> None:
     ghn_init.load("ghn2-imagenet")
-    folder = folder_of(PUBLISHED["ghn2-imagenet"])
+    folder = folder_of(CHECKPOINTS["ghn2-imagenet"])
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(
         CheckpointError, match=rf"{folder}/model.safetensors is not a readable .*delete it to have it made again"
@@ -288,34 +362,34 @@ def test_of_two_processes_at_once_the_faster_one_s_copy_stays(
     server: Hub, ghn2: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ghn_init.load("ghn2-imagenet")
-    finished = folder_of(PUBLISHED["ghn2-imagenet"])
-    folder = folder_of(PUBLISHED["ghn2-imagenet"], None, tmp_path / "other")
+    finished = folder_of(CHECKPOINTS["ghn2-imagenet"])
+    folder = folder_of(CHECKPOINTS["ghn2-imagenet"], None, tmp_path / "other")
 
-    def meanwhile(file: Path, called: str) -> GHN:
+    def meanwhile(file: Path, called: str, task: str) -> Parts:
         (shutil.copytree(finished, folder) / "faster").touch()
-        return convert(file, called=called)
+        return read_published(file, called, task)
 
-    monkeypatch.setattr("ghn_init.checkpoints.published.cache.convert", meanwhile)
+    monkeypatch.setattr(pretrained, "read_published", meanwhile)
     assert same(ghn_init.load("ghn2-imagenet", cache_dir=tmp_path / "other"), ghn2)
     assert (folder / "faster").exists()
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_tokens_open_private_repositories(server: Hub, ghn3: GHN) -> None:
-    server.private[PUBLISHED["ghn3-s"].release.repository] = "secret"
+    server.private[CHECKPOINTS["ghn3-s"].release.repository] = "secret"
     with pytest.raises(CheckpointError, match=r"could not get 'ghn3-s'.*RepositoryNotFoundError"):
         ghn_init.load("ghn3-s", token=False)
     assert same(ghn_init.load("ghn3-s", token="secret"), ghn3)
 
 
-def test_the_list_says_what_is_cached_and_fetches_nothing(server: Hub) -> None:
+def test_the_list_says_what_is_kept_and_fetches_nothing(server: Hub) -> None:
     def row() -> list[str]:
         text = CliRunner().invoke(cli.app, ["list"]).stdout
         return next(line.split() for line in text.splitlines() if line.startswith("ghn3-s"))
 
-    entry = PUBLISHED["ghn3-s"]
+    entry = CHECKPOINTS["ghn3-s"]
     figures = [f"{entry.numel:,}", f"{4 * entry.numel / 1e6:.1f}"]
-    assert row() == ["ghn3-s", "5", "8", "8×4×3×3", *figures, entry.release.page]
+    assert row() == ["ghn3-s", "imagenet", "(5)", "8", "8×4×3×3", *figures, entry.release.page]
     assert server.requests == []
     ghn_init.load("ghn3-s")
     server.requests.clear()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
-from ghn_init import GHN, RecalibrationError
+from ghn_init import GHN
+from ghn_init.errors import RecalibrationError
 from zoo import Fn, conv
 
 
@@ -132,7 +133,7 @@ def test_an_initialised_model_can_then_be_evaluated(ghn: GHN) -> None:
     torch.testing.assert_close(calibrated.std((0, 2, 3)), torch.ones(4), rtol=0, atol=1e-2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_batches_go_where_the_model_is() -> None:
     model = ghn_init.recalibrate_batchnorm(network().cuda(), batches())
     torch.testing.assert_close(model[2].running_mean.cpu(), plain_mean(model.cpu(), batches()), rtol=1e-3, atol=1e-4)

@@ -12,6 +12,9 @@ def test_vocabularies_have_the_published_sizes() -> None:
     channels = channel_vocabulary(10)
     assert channels[:4] == [1, 3, 8, 10]
     assert channels[-1] == 8192
+    assert len(channels) == 2 + 1 + 7 + 252 + 129  # 1 and 3, the classes, by 8 to 56, by 16 to 4080, by 32 to 8192
+    assert channel_vocabulary(1000) == sorted({*channel_vocabulary(), 1000})
+    assert channel_vocabulary() == [width for width in channels if width != 10]
     assert kernel_vocabulary(11) == [1, 3, 5, 7, 9, 11, 14, 16]
     assert kernel_vocabulary(16) == [1, 3, 5, 7, 9, 11, 13, 15, 14, 16]
 
@@ -39,7 +42,7 @@ def test_four_sizes(node: Node, expected: tuple[int, ...] | None) -> None:
 
 
 def test_rows_of_a_node() -> None:
-    encoder = ShapeEncoder(8, 10, 11)
+    encoder = ShapeEncoder(8, 11, 10)
     o, i, height, width = encoder.rows(Node("conv", (64, 5, 2, 7)))
     assert (encoder.channels[o], encoder.channels[i]) == (64, 8)  # 4 to 7 channels read as 8
     assert (encoder.kernels[height], encoder.kernels[width]) == (3, 7)  # 2 reads as 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder
-from ghn_init.hypernetwork.ghn import GHN
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, fill, fill_, slots_of
 
 
@@ -100,7 +102,7 @@ def test_fan_in_scaling() -> None:
 @pytest.mark.parametrize("sizes", [(3, 5, 1, 1), (8, 8, 3, 3), (1, 8, 5, 2)])
 def test_decoding_a_corner_equals_the_corner_of_everything(sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    decoder = ConvDecoder(GHNConfig(num_classes=4, max_shape=(8, 8, 5, 5), hid=8))
+    decoder = ConvDecoder(GHNConfig({"a": 4}, max_shape=(8, 8, 5, 5), hid=8))
     h = torch.randn(3, 8)
     o, i, height, width = sizes
     whole = decoder(h, 8, 8, (5, 5))
@@ -109,22 +111,74 @@ def test_decoding_a_corner_equals_the_corner_of_everything(sizes: tuple[int, ...
 
 def test_kernels_beyond_the_decoder_are_interpolated() -> None:
     torch.manual_seed(0)
-    decoder = ConvDecoder(GHNConfig(num_classes=4, max_shape=(4, 4, 3, 3), hid=8))
+    decoder = ConvDecoder(GHNConfig({"a": 4}, max_shape=(4, 4, 3, 3), hid=8))
     h = torch.randn(1, 8)
     large, whole = decoder(h, 4, 4, (7, 5)), decoder(h, 4, 4, (3, 3))
     expected: Tensor = torch.nn.functional.interpolate(whole.flatten(0, 1), size=(7, 5), mode="bilinear")
     torch.testing.assert_close(large.flatten(0, 1), expected)
 
 
-def test_the_head_gets_the_hypernetworks_classes() -> None:
-    ghn = GHN(GHNConfig(num_classes=7, max_shape=(8, 8, 3, 3), hid=8))
-    nodes = (Node("input"), Node("conv", (7, 30), "w", head=True), Node("bias", (7,), "b", head=True))
-    import numpy as np
-
+def headed(outputs: int) -> tuple[Graph, list[Slot]]:
+    """A graph that ends in a classification head, and its slots."""
+    nodes = (Node("input"), Node("conv", (outputs, 30), "w", head=True), Node("bias", (outputs,), "b", head=True))
     graph = Graph(nodes, np.array([[0, 1], [1, 2]]))
-    shapes = {"w": (7, 30), "b": (7,)}
-    slots = slots_of(graph, shapes, 7)
-    assert [slot.kind for slot in slots] == ["classifier_weight", "classifier_bias"]
-    (cores,) = ghn([graph], [slots])
-    assert cores["w"].shape == (7, 8, 1, 1)
-    assert fill(slots[0], cores["w"]).shape == (7, 30)
+    return graph, slots_of(graph, {"w": (outputs, 30), "b": (outputs,)})
+
+
+@pytest.mark.parametrize("config", [{}, {"layers": 1, "heads": 2}], ids=["ghn-2", "ghn-3"])
+def test_a_head_is_decoded_by_its_tasks_own_decoder(config: dict[str, int]) -> None:
+    """Against the formulas of the published classification layer, written out."""
+    torch.manual_seed(0)
+    ghn = GraphHyperNetwork(GHNConfig({"a": 7, "b": 11}, max_shape=(8, 6, 3, 3), hid=8, **config)).eval()
+    graph, slots = headed(11)
+    assert [(slot.kind, slot.head) for slot in slots] == [("weight", True), ("bias", True)]
+    (cores,) = ghn([graph], [slots], ["b"])
+    assert (cores["w"].shape, cores["b"].shape) == ((11, 6, 1, 1), (11,))
+    assert fill(slots[0], cores["w"]).shape == (11, 30)
+    (h,) = ghn.embed_nodes([graph])
+    kernel = ghn.decoder(h[1:2], 8, 6, (1, 1))[0, :, :, 0, 0]
+    weight = torch.stack([ghn.heads["b"].to_weight(column) for column in kernel.relu().T], dim=1)
+    torch.testing.assert_close(cores["w"][..., 0, 0], weight * (2 / 30) ** 0.5)
+    ((_, bias),) = ghn.decoder_1d(h[2:3])
+    torch.testing.assert_close(cores["b"], torch.tanh(0.2 * ghn.heads["b"].to_bias(bias.relu())))
+
+
+def test_a_head_without_a_task_of_as_many_outputs_is_decoded_like_other_layers() -> None:
+    torch.manual_seed(0)
+    ghn = GraphHyperNetwork(GHNConfig({"a": 7, "b": 11}, max_shape=(8, 6, 3, 3), hid=8)).eval()
+    graph, slots = headed(11)
+    body = [replace(slot, head=False) for slot in slots]
+    (expected,) = ghn([graph], [body], ["b"])
+    for tasks in ([None], ["a"]):  # no task; one of 7 outputs
+        (cores,) = ghn([graph], [slots], tasks)
+        assert cores["w"].shape == (8, 6, 1, 1)
+        assert all(torch.equal(cores[name], expected[name]) for name in expected)
+
+
+def test_a_hypernetwork_of_one_task_takes_it_where_none_is_named() -> None:
+    torch.manual_seed(0)
+    one = GraphHyperNetwork(GHNConfig({"a": 7}, max_shape=(8, 6, 3, 3), hid=8)).eval()
+    two = GraphHyperNetwork(GHNConfig({"a": 7, "b": 11}, max_shape=(8, 6, 3, 3), hid=8)).eval()
+    graph, slots = headed(7)
+    for ghn, task in ((one, "a"), (two, None)):
+        (cores,), (expected,) = ghn([graph], [slots]), ghn([graph], [slots], [task])
+        assert all(torch.equal(cores[name], expected[name]) for name in expected)
+
+
+def test_graphs_of_several_tasks_are_decoded_together_as_each_alone() -> None:
+    torch.manual_seed(0)
+    ghn = GraphHyperNetwork(GHNConfig({"a": 7, "b": 11, "c": 7}, max_shape=(8, 6, 3, 3), hid=8)).eval()
+    pairs = [headed(7), headed(11), headed(7), headed(11)]
+    tasks = ["c", "b", "a", None]
+    together = ghn([graph for graph, _ in pairs], [slots for _, slots in pairs], tasks)
+    for (graph, slots), task, found in zip(pairs, tasks, together, strict=True):
+        (alone,) = ghn([graph], [slots], [task])
+        assert list(found) == [slot.name for slot in slots]
+        for name, core in alone.items():
+            torch.testing.assert_close(found[name], core)
+    assert not torch.allclose(together[0]["w"], together[2]["w"])
+
+
+def test_kept_parameters_have_no_slot() -> None:
+    graph, _ = headed(7)
+    assert [slot.name for slot in slots_of(graph, {"w": (7, 30), "b": (7,)}, {"w": "a reason"})] == ["b"]

@@ -16,59 +16,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import GHN, GHNConfig, TrainingError
-from ghn_init.tasks.images import Images
+from ghn_init import GHN, GHNConfig, ImageTask
+from ghn_init.errors import TrainingError
 from ghn_init.training import loop
 from ghn_init.training.curve import Progress
-from ghn_init.training.loop import Job, TrainConfig, meta_step, tempered
+from ghn_init.training.loop import Job, Sums, meta_step, tempered
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
+from ghn_init.training.recipe import TrainConfig
 from ghn_init.training.schedule import warmup_cosine
-from zoo import conv
-
-SMALL = GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8)
-RECIPE = TrainConfig(steps=4, meta_batch=2, batch_size=8, pool=6, warmup=2, bf16=False)
+from helpers import RECIPE, SMALL, colours, tiny_networks
+from zoo import Fn, conv, param
 
 
-def colours(count: int = 60) -> Images:
-    """Three classes told apart by their brightest channel."""
-    rng = np.random.default_rng(0)
-    labels = torch.from_numpy(rng.integers(0, 3, count))
-    pixels = torch.from_numpy(rng.integers(0, 90, (count, 3, 16, 16), dtype=np.uint8))
-    pixels[torch.arange(count), labels] += 120
-    return Images.from_tensors(pixels, labels)
-
-
-class Tiny(nn.Module):
-    """A network for colours: one to four convolutions, with batch norms that keep running statistics, or without norms."""
-
-    def __init__(self, depth: int, width: int, norm: bool = True) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for k in range(depth):
-            layers += [conv(width if k else 3, width), nn.BatchNorm2d(width) if norm else nn.Identity(), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))
-        self.head = nn.Linear(width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))
-
-
-def tiny_networks() -> list[nn.Module]:
-    return [Tiny(1 + k % 4, 8 + 4 * (k % 3), norm=k != 4) for k in range(6)]
+TASK = ImageTask(colours())
 
 
 def train(out: Path, **changes: object) -> dict[str, Tensor]:
-    options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE} | changes
-    return ghn_init.train(colours(), out, **options).state_dict()  # type: ignore[arg-type]
+    options = {"data": TASK, "architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE} | changes
+    return ghn_init.train(out=out, **options).state_dict()  # type: ignore[arg-type]
 
 
 def job(index: int = 1, size: int = 16) -> Job:
-    return Job(Network.of(tiny_networks()[index], 3, 16), [colours().batch(0, size, 0)], "key")
+    return Job(Network.of(tiny_networks()[index], TASK), [TASK.batch(0, size, 0)], "key")
 
 
 def test_a_run_leaves_curve_state_and_checkpoint(tmp_path: Path) -> None:
@@ -118,7 +93,7 @@ def test_loss_falls_on_an_easy_task(tmp_path: Path) -> None:
 KILLED = """
 import sys, torch
 sys.path.insert(0, sys.argv[2])
-from test_training import colours, tiny_networks, SMALL, RECIPE
+from helpers import colours, tiny_networks, SMALL, RECIPE
 import ghn_init
 torch.set_num_threads(1)
 options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE, "steps": 400}
@@ -152,7 +127,7 @@ def test_a_killed_run_goes_on_where_its_state_was(tmp_path: Path) -> None:
 WORKER = """
 import sys, torch
 sys.path.insert(0, sys.argv[2])
-from test_training import colours, tiny_networks, SMALL, RECIPE
+from helpers import colours, tiny_networks, SMALL, RECIPE
 import ghn_init
 torch.set_num_threads(1)
 options = {"architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE, "meta_batch": 4, "steps": 2}
@@ -206,7 +181,7 @@ def test_weights_of_the_hypernetwork_are_decayed(name: str) -> None:
 def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built, updates, steps = [], [], []
 
-    def judged(model: GHN, jobs: list[Job], *settings: object) -> tuple[float, float, int]:
+    def judged(model: GHN, jobs: list[Job], *settings: object) -> dict[str, Sums]:
         steps.append((jobs, settings[0]))
         return meta_step(model, jobs, *settings)  # type: ignore[arg-type]
 
@@ -220,19 +195,21 @@ def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(loop, "meta_step", judged)
     monkeypatch.setattr(loop, "Optimizers", optimizers)
     monkeypatch.setattr(loop, "update", lambda model, average, optimizers, *settings: updates.append(settings))
-    costs = [Network.of(module, 3, 16).seconds for module in tiny_networks()]
+    costs = [Network.of(module, TASK).seconds for module in tiny_networks()]
     budget = max(costs) / 4  # sixteen images of the costliest one
     changes = {"lr": 0.5, "warmup": 2, "cooldown": 0.5, "clip": 3.0, "average": 0.3, "weight_decay": 0.25, "batch_size": 32}
-    train(tmp_path, steps=6, label_smoothing=0.2, budget=budget, transform=darker, **changes)
+    task = ImageTask(colours(), transform=darker, label_smoothing=0.2)
+    train(tmp_path, data=task, steps=6, budget=budget, **changes)
     assert built == [("adamw", 0.5, 0.25)]
     assert updates == [(0.5 * warmup_cosine(k, 6, 2, 0.5), 3.0, min(0.3, (1 + k) / (10 + k))) for k in range(6)]
-    assert {objective for _, objective in steps} == {ZeroShot(0.2)}
+    assert {objective for _, objective in steps} == {ZeroShot()}
     jobs = [job for own, _ in steps for job in own]
+    assert all(one.network.task is task for one in jobs)
     sizes = [len(one.batches[0][1]) for one in jobs]
     assert sizes == [min(int(64 * budget / one.network.seconds) // 8 * 8, 32) for one in jobs]
     assert len(set(sizes)) > 1
-    assert max(one.batches[0][0].max() for one in jobs) < colours().normalise(torch.full((1, 3, 1, 1), 16).byte()).max()
-    assert all(not torch.equal(own[0].batches[0][0][:16], own[1].batches[0][0][:16]) for own, _ in steps)
+    assert max(one.batches[0][0][0].max() for one in jobs) < colours().normalise(torch.full((1, 3, 1, 1), 16).byte()).max()
+    assert all(not torch.equal(own[0].batches[0][0][0][:16], own[1].batches[0][0][0][:16]) for own, _ in steps)
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:
@@ -257,22 +234,34 @@ def test_muon_updates_matrices_and_resumes(tmp_path: Path) -> None:
     kept.step(1e-3)
     assert set(kept.state()["decoder.fc.0.weight"]) == {"momentum_buffer"}
     assert "exp_avg" in kept.state()["embed.weight"]
-    assert "exp_avg" in kept.state()["decoder.class_layer_predictor.1.weight"]
+    assert "exp_avg" in kept.state()["heads.images.to_weight.weight"]
     whole = train(tmp_path / "whole", optimizer="muon")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "parts", optimizer="muon", on_step=stop, save_minutes=0.0)
     parts = train(tmp_path / "parts", optimizer="muon")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], value) for name, value in train(tmp_path / "adamw").items())
-    for folder, other in (("whole", "adamw"), ("adamw", "muon")):
-        with pytest.raises(TrainingError, match="begun with another optimizer"):
+    for folder, own, other in (("whole", "muon", "adamw"), ("adamw", "adamw", "muon")):
+        with pytest.raises(TrainingError, match=rf"another recipe: recipe.optimizer is '{other}', was '{own}'\. Go on with"):
             train(tmp_path / folder, optimizer=other, steps=20)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch below 2.9")
+@pytest.mark.parametrize(("own", "other"), [("muon", "adamw"), ("adamw", "muon")])
+def test_an_optimizer_takes_no_state_of_another_one(own: str, other: str) -> None:
+    ghn = GHN(SMALL)
+    first, second = Optimizers(ghn, own, 1e-3, 0.0), Optimizers(ghn, other, 1e-3, 0.0)
+    for p in ghn.parameters():
+        p.grad = torch.ones_like(p)
+    first.step(1e-3)
+    with pytest.raises(TrainingError, match="begun with another optimizer; go on with that one"):
+        second.restore(first.state())
 
 
 def test_every_parameter_of_the_hypernetwork_learns() -> None:
     torch.manual_seed(0)
     ghn = GHN(SMALL)
-    jobs = [Job(Network.of(module, 3, 16), [colours().batch(0, 8, 0)], str(k)) for k, module in enumerate(tiny_networks())]
+    jobs = [Job(Network.of(module, TASK), [TASK.batch(0, 8, 0)], str(k)) for k, module in enumerate(tiny_networks())]
     meta_step(ghn, jobs, ZeroShot(), RECIPE)
     silent = [name for name, p in ghn.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert silent == []
@@ -281,18 +270,18 @@ def test_every_parameter_of_the_hypernetwork_learns() -> None:
 def test_the_step_gradient_is_that_of_the_mean_loss() -> None:
     torch.manual_seed(0)
     ghn, jobs = GHN(SMALL), [job(0), job(2)]
-    total, accuracy, count = meta_step(ghn, jobs, ZeroShot(), RECIPE)
+    sums = meta_step(ghn, jobs, ZeroShot(), RECIPE)
     found = {name: p.grad.clone() for name, p in ghn.named_parameters() if p.grad is not None}
     ghn.zero_grad()
-    losses = []
+    losses, accuracies = [], []
     for one in jobs:
-        (cores,) = ghn([one.network.graph], [one.network.slots])
-        ((pixels, labels),) = one.batches
-        losses.append(nn.functional.cross_entropy(one.network(one.network.fill(cores), pixels), labels))
+        (cores,) = ghn([one.network.graph], [one.network.slots], ["images"])
+        (((pixels,), labels),) = one.batches
+        logits = one.network(one.network.fill(cores), pixels)
+        losses.append(nn.functional.cross_entropy(logits, labels))
+        accuracies.append((logits.argmax(1) == labels).double().mean().item())
     sum(tempered(loss, 3) / 2 for loss in losses).backward()  # type: ignore[union-attr]
-    assert total == pytest.approx(sum(loss.item() for loss in losses))
-    assert count == 2
-    assert 0 <= accuracy <= 2
+    assert sums == {"images": pytest.approx((sum(loss.item() for loss in losses), sum(accuracies), 2))}
     for name, p in ghn.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
@@ -310,8 +299,8 @@ def test_gradients_through_filling_match_finite_differences() -> None:
     def loss(at: float) -> float:
         with torch.no_grad():
             weight.add_(at * direction)
-            (cores,) = ghn([one.network.graph], [one.network.slots])
-            ((pixels, labels),) = one.batches
+            (cores,) = ghn([one.network.graph], [one.network.slots], ["images"])
+            (((pixels,), labels),) = one.batches
             raw = nn.functional.cross_entropy(one.network(one.network.fill(cores), pixels), labels)
             weight.sub_(at * direction)
         return tempered(raw, 3).item()
@@ -333,14 +322,15 @@ def test_losses_above_chance_are_tempered_smoothly() -> None:
 def test_a_network_without_a_finite_loss_counts_for_nothing() -> None:
     torch.manual_seed(0)
     ghn, one = GHN(SMALL), job()
-    ((pixels, labels),) = one.batches
-    broken = Job(one.network, [(pixels * math.nan, labels)], "broken")
+    (((pixels,), labels),) = one.batches
+    broken = Job(one.network, [((pixels * math.nan,), labels)], "broken")
     alone = meta_step(ghn, [one], ZeroShot(), RECIPE)
     expected = [p.grad.clone() for p in ghn.parameters() if p.grad is not None]
-    assert meta_step(ghn, [one, broken], ZeroShot(), RECIPE) == pytest.approx(alone)
+    assert alone["images"].networks == 1
+    assert meta_step(ghn, [one, broken], ZeroShot(), RECIPE) == {"images": pytest.approx(alone["images"])}
     for p, g in zip(ghn.parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, g, rtol=1e-4, atol=1e-7)
-    assert meta_step(ghn, [broken], ZeroShot(), RECIPE) == (0.0, 0.0, 0)
+    assert meta_step(ghn, [broken], ZeroShot(), RECIPE) == {}
 
 
 def test_a_run_whose_losses_are_all_infinite_ends(tmp_path: Path) -> None:
@@ -353,9 +343,9 @@ def test_a_run_whose_losses_are_all_infinite_ends(tmp_path: Path) -> None:
 def test_predicted_parameters_are_decayed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     ghn, one = GHN(SMALL), job()
-    plain, *_ = meta_step(ghn, [one], ZeroShot(), RECIPE)
-    decayed, *_ = meta_step(ghn, [one], ZeroShot(), TrainConfig(meta_batch=2, bf16=False, parameter_decay=0.01))
-    (cores,) = ghn([one.network.graph], [one.network.slots])
+    plain = meta_step(ghn, [one], ZeroShot(), RECIPE)["images"].loss
+    decayed = meta_step(ghn, [one], ZeroShot(), TrainConfig(meta_batch=2, bf16=False, parameter_decay=0.01))["images"].loss
+    (cores,) = ghn([one.network.graph], [one.network.slots], ["images"])
     squares = sum(p.square().sum().item() for p in one.network.fill(cores).values())
     assert decayed - plain == pytest.approx(0.01 * squares, rel=1e-3)
 
@@ -374,9 +364,9 @@ def test_a_run_goes_on_from_a_given_hypernetwork_and_leaves_it_alone(tmp_path: P
 @pytest.mark.parametrize(
     "config",
     [
-        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, ve=False, layernorm=False, weight_norm=False),
-        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, hypernet="mlp"),
-        GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=8, layers=2, heads=2),
+        GHNConfig.ghn1({"images": 3}, max_shape=(8, 8, 3, 3), hid=8),
+        GHNConfig.mlp({"images": 3}, max_shape=(8, 8, 3, 3), hid=8),
+        GHNConfig.ghn3({"images": 3}, hid=8, layers=2, heads=2, max_shape=(8, 8, 3, 3)),
     ],
     ids=["ghn-1", "mlp", "ghn-3"],
 )
@@ -404,7 +394,10 @@ def test_a_short_cooldown_keeps_the_peak_before() -> None:
     ("changes", "words"),
     [
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adamw, muon"),
-        ({"ghn": GHNConfig(num_classes=4)}, "the hypernetwork has 4 classes, the data 3"),
+        (
+            {"ghn": GHNConfig({"images": 4})},
+            "can't be trained on these tasks: the task 'images' has 3 outputs, the hypernetwork knows it with 4; name it otherwise",
+        ),
         ({"architectures": []}, "there are no architectures"),
         ({"meta_batch": 7}, r"6 of the pool's 6 networks .* a step needs 7"),
         ({"budget": 1e-9}, r"0 of the pool's 6 networks .* budget of 1e-09 s"),
@@ -415,24 +408,29 @@ def test_recipes_that_cannot_be_followed(tmp_path: Path, changes: dict[str, obje
         train(tmp_path, **changes)
 
 
-def test_modules_with_parameters_that_no_primitive_covers_are_refused() -> None:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.scale = conv(3, 3), nn.Parameter(torch.ones(3, 1, 1))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return (self.body(x) * self.scale).mean((2, 3))
-
-    with torch.device("meta"), pytest.raises(TrainingError, match="can't be predicted: {'scale'"):
-        Network.of(Scaled(), 3)
+def test_networks_that_do_not_suit_their_task_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Conv2d returns a tensor of shape \(2, 8, 16, 16\); the task 'images' needs 3 out"):
+        Network.of(conv(), TASK)
+    with pytest.raises(TrainingError, match=r"a network of the task 'images' can't be trained on: the forward pass of Conv2d"):
+        train(tmp_path, architectures=[conv(5, 3)] * 6)
+    pool = Fn(lambda m, x: x.mean((2, 3)) * m.scale, scale=param(3))
+    with pytest.raises(TrainingError, match=r"nothing of Fn is predicted: \{'scale': .*scales a stream.*\}; leave it out"):
+        Network.of(pool, TASK)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
-    other = GHNConfig(num_classes=3, max_shape=(8, 8, 3, 3), hid=16)
-    with pytest.raises(TrainingError, match=r"state.safetensors does not fit this run"):
+    other = GHNConfig({"images": 3}, max_shape=(8, 8, 3, 3), hid=16)
+    with pytest.raises(TrainingError, match=r"was begun with another recipe: ghn.hid is 16, was 8\. Go on with"):
         train(tmp_path, ghn=other, steps=8)
+    state = load_file(tmp_path / "state.safetensors")
+    for damaged in (
+        {name: tensor for name, tensor in state.items() if name != "model.ln.weight"},
+        {**state, "average.ln.weight": torch.zeros(5)},
+    ):
+        save_file(damaged, tmp_path / "state.safetensors", {"step": "4"})
+        with pytest.raises(TrainingError, match=r"state.safetensors does not fit this run \(.*ln.weight"):
+            train(tmp_path, steps=8)
     (tmp_path / "state.safetensors").write_bytes(b"broken")
     with pytest.raises(TrainingError, match=r"state.safetensors does not fit this run"):
         train(tmp_path, steps=8)

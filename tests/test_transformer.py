@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork import transformer
 from ghn_init.hypernetwork.transformer import GraphTransformer
-from test_gnn import random_graph
+from helpers import random_graph
 
 
 def written_out(network: GraphTransformer, x: Tensor, graph: Graph) -> Tensor:

@@ -14,8 +14,9 @@ import torchvision
 from typer.testing import CliRunner
 
 import ghn_init
-from ghn_init import ModelSpecError, VerificationError, cli
-from ghn_init.checkpoints.published.registry import PUBLISHED
+from ghn_init import cli
+from ghn_init.checkpoints.published.registry import CHECKPOINTS
+from ghn_init.errors import ModelSpecError, VerificationError
 from ghn_init.evaluation.norms import TOLERANCE, Expected, NormCheck, norms_table, read_table, verify
 
 DATA = Path(__file__).parent / "data" / "parity"
@@ -68,7 +69,7 @@ def test_published_norms_are_reproduced(tag: str) -> None:
 
 def test_the_packages_table_covers_the_published_models() -> None:
     for column, resnet50 in {"ghn2-imagenet": 286.4883, "ghn3-t": 78.6197, "ghn3-xl": 108.4530}.items():
-        assert column in PUBLISHED
+        assert column in CHECKPOINTS
         rows = {row.model: row for row in read_table(norms_table(), column)}
         assert len(rows) == 74
         assert rows["resnet50"].norm == resnet50

@@ -157,7 +157,7 @@ def _published(entry: Published, revision: str | None, access: Access) -> GHN:
             return assemble(*read_folder(folder), folder)
         except CheckpointError as error:
             raise CheckpointError(f"{error} The folder is a copy in the cache: delete it to have it made again.") from error
-    with fetched(entry, revision, access) as file:
+    with fetched(entry, revision, access, folder) as file:
         try:
             ghn = assemble(*read_published(file.path, file.called, entry.task), file.called)
         except CheckpointError as error:

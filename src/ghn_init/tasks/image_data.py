@@ -95,7 +95,7 @@ class Images:
         """Tells data apart: a digest of pixels and labels."""
         digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.num_classes)).encode())
         for tensor in (self.pixels, self.labels):
-            digest.update(memoryview(tensor.cpu().contiguous().numpy()))
+            digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def normalise(self, pixels: Tensor) -> Tensor:

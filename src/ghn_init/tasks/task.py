@@ -23,13 +23,16 @@ class Task(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the task."""
 
     @property
-    def outputs(self) -> int: ...
+    def outputs(self) -> int:
+        """How many."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Of the data."""
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Positional arguments of a network's forward pass on two examples; floating ones may be on the meta device."""

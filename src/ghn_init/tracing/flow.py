@@ -101,7 +101,7 @@ class GraphBuilder:
 
     def holds(self, values: Iterable[Value]) -> bool:
         """Whether all `values` were assigned."""
-        return all(value in self._flows for value in values)
+        return all(map(self._flows.__contains__, values))
 
     def assign(self, values: Iterable[Value], flow: Flow) -> None:
         """Lets all `values` hold `flow`."""
@@ -206,7 +206,10 @@ class GraphBuilder:
         return result
 
     def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make the model's first output, (B, classes), with nothing learned after them, and their biases."""
+        """The weights that make the model's first output, (B, classes) or (B, L, classes), and their biases.
+
+        Nothing that is learned comes after them.
+        """
         weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:
@@ -219,8 +222,11 @@ class GraphBuilder:
             else:
                 stack.extend(self.preds[index] - seen)
                 seen |= self.preds[index]
-        widths = {(self.nodes[index].shape or (0,))[0] for index in weights}
-        if len(shape) != 2 or widths != {shape[1]}:
+        shapes = {self.nodes[index].shape or (0,) for index in weights}
+        if len(shape) not in (2, 3) or {sizes[0] for sizes in shapes} != {shape[-1]}:
+            return set()
+        # Of sequences: a linear map to another width. Convolutions end in (B, C, L), attention in a map to its own width.
+        if len(shape) == 3 and any(len(sizes) != 2 or sizes[0] == sizes[1] for sizes in shapes):
             return set()
         if weights & self.ancestors(set().union(*(self.preds[index] for index in weights))):
             return set()  # one after the other, as with a residual

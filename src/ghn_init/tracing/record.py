@@ -124,8 +124,7 @@ class Recorder(TorchDispatchMode):
         result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)
-        written = [args[at] if isinstance(at, int) else kwargs.get(at) for at in writes]
-        self._record(name, recorded, result, list(_leaves(written, Tensor)))
+        self._record(name, recorded, result, _written(writes, args, kwargs) if writes else ())
         return result
 
     def _look_up(self, func: Any) -> tuple[str, bool, tuple[int | str, ...]]:
@@ -152,12 +151,13 @@ class Recorder(TorchDispatchMode):
 
     def _record(self, name: str, recorded: Any, result: Any, written: Sequence[Tensor]) -> None:
         tensors = list(_leaves(result, Tensor))
-        tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
+        if written:
+            tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
         outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
-        if written and (name in self._keep or len(list(_leaves(recorded, Value))) > 1):
+        if written and (len(recorded[0]) + len(recorded[1]) > 1 or name in self._keep):
             for tensor in written:
                 self._writes[_storage(tensor)] = (len(self.calls), self._values[id(tensor)])
 
@@ -269,6 +269,12 @@ def _run(func: Any, name: str, args: Any, kwargs: Any) -> Any:
             f"operator '{name}' has no kernel for tensors on {devices}; "
             f"torch.library.register_fake('{name}') tells its result's shape, which is enough"
         ) from error
+
+
+def _written(writes: tuple[int | str, ...], args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors at the positions or names of `writes`, some of which may have been left out."""
+    passed = [(args[at] if at < len(args) else None) if isinstance(at, int) else kwargs.get(at) for at in writes]
+    return list(_leaves(passed, Tensor))
 
 
 def _storage(tensor: Tensor) -> int:

@@ -62,7 +62,8 @@ def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Opt
 
 
 def _unfit(path: Path, error: Exception) -> TrainingError:
-    return TrainingError(f"{path} does not fit this run ({error}); pass another folder or remove the file.")
+    told = " ".join(str(error).split())  # PyTorch's has several lines
+    return TrainingError(f"{path} does not fit this run ({told}); pass another folder or remove the file.")
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -55,16 +55,22 @@ def is_kept(folder: Path) -> bool:
 
 
 @contextmanager
-def fetched(entry: Published, revision: str | None, access: Access) -> Iterator[Fetched]:
+def fetched(entry: Published, revision: str | None, access: Access, folder: Path) -> Iterator[Fetched]:
     """The published file, its size and digest compared with what is known of them; one from GitHub is gone afterwards.
 
+    Args:
+        entry: Which.
+        revision: Branch, tag or commit; None: the entry's.
+        access: How.
+        folder: Where it will be kept; until then what comes from GitHub lies beside it, on the cache's disk.
+
     Raises:
-        CheckpointError: Offline, it can't be had, or it is another one.
+        CheckpointError: Offline, it can't be had, it is another one, or the cache can't be written.
     """
     wanted = revision or entry.revision
-    with tempfile.TemporaryDirectory() as temporary:
+    with _beside(folder) as temporary:
         try:
-            path = _download(entry, wanted, access, Path(temporary))
+            path = _download(entry, wanted, access, temporary)
         except DOWNLOAD_FAILURES as error:
             raise CheckpointError(
                 f"could not get {entry.name!r}, {entry.file} of {entry.release.page} at {wanted or 'main'} "
@@ -125,15 +131,30 @@ def keep(entry: Published, file: Fetched, ghn: GraphHyperNetwork, folder: Path) 
         "sha256": file.sha256,
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-            made = Path(temporary) / "converted"
+        with _beside(folder) as temporary:
+            made = temporary / "converted"
             made.mkdir()
             write_folder(made, ghn.config, ghn.state_dict())
             (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
             _put(made, folder)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} can't be written ({error}); pass another cache_dir, or set HF_HOME.") from error
+        raise _unwritable(folder, error) from error
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder; a cache that can't be written is known before anything is downloaded."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".", dir=folder.parent)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with temporary as path:
+        yield Path(path)
+
+
+def _unwritable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{folder} can't be written ({error}); pass another cache_dir, or set HF_HOME.")
 
 
 def _put(made: Path, folder: Path) -> None:
