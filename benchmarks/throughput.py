@@ -1,7 +1,7 @@
 """Networks per second of meta-training, where the time goes, and what each measure against it gives.
 
     python benchmarks/throughput.py [-o docs/throughput.md] [--networks 24] [--threads 1]
-    python benchmarks/throughput.py --fit          # the coefficients of ghn_init.training.cost for this machine
+    python benchmarks/throughput.py --fit          # the coefficients of ghn_init.prediction.cost for this machine
 
 The first networks of DeepNets-1M's training split that fit the budget, in meta-batches of 4, random pixels. The variants take
 turns within one process, so that ratios hold while a machine's speed drifts; times are medians over the meta-batches.
@@ -27,7 +27,7 @@ from ghn_init import GHN, GHNConfig, deepnets
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks import Images, ImageTask
 from ghn_init.tracing.trace import read
-from ghn_init.training import cost
+from ghn_init.prediction import cost
 from ghn_init.training.networks import Network
 
 META_BATCH = 4
@@ -134,7 +134,7 @@ def measure(options: argparse.Namespace) -> str:
 
 
 def fit(count: int) -> str:
-    """Coefficients of `ghn_init.training.cost` by non-negative least squares on relative errors."""
+    """Coefficients of `ghn_init.prediction.cost` by non-negative least squares on relative errors."""
     from scipy.optimize import nnls
 
     features, seconds = [], []

@@ -16,7 +16,9 @@ from torch import nn
 import ghn_init
 from ghn_init import Conditioning, comparison
 from ghn_init.comparison import Comparison, Run
+from ghn_init.comparison.race import _sgd
 from ghn_init.errors import ComparisonError
+from ghn_init.viz.race import draw
 from helpers import Tiny, colours
 
 
@@ -284,7 +286,7 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
 
 
 def test_the_default_optimizer_decays_weights() -> None:
-    optimizer = comparison.race._sgd(tiny().parameters(), 0.1, 0.3)
+    optimizer = _sgd(tiny().parameters(), 0.1, 0.3)
     assert {key: optimizer.defaults[key] for key in ("lr", "momentum", "weight_decay")} == {
         "lr": 0.1, "momentum": 0.9, "weight_decay": 0.3,
     }  # fmt: skip
@@ -392,5 +394,5 @@ def test_races_that_cannot_be_run(changes: dict[str, object], words: str) -> Non
 
 def test_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    comparison.draw(Comparison((*runs("a", 80, 82), *runs("b", 70, 73)), ()), tmp_path / "race.png")
+    draw(Comparison((*runs("a", 80, 82), *runs("b", 70, 73)), ()), tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")

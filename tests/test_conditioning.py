@@ -183,7 +183,7 @@ def test_a_failure_leaves_the_model_as_it_was(ghn: GHN, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return conditioned(*args, **kwargs)
 
-    monkeypatch.setattr("ghn_init.prediction.conditioned", interrupted)
+    monkeypatch.setattr("ghn_init.prediction.prediction.conditioned", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ghn_init.initialize(model, ghn, images(), condition="orthogonal")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -191,7 +191,7 @@ def test_a_failure_leaves_the_model_as_it_was(ghn: GHN, monkeypatch: pytest.Monk
 
 def test_nothing_is_done_where_nothing_is_asked_for(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = ghn_init.initialize(network(), ghn, images())
-    monkeypatch.setattr(ghn_init.prediction.prediction, "conditioned", None)  # calling it would fail
+    monkeypatch.setattr("ghn_init.prediction.prediction.conditioned", None)  # calling it would fail
     found = ghn_init.initialize(network(), ghn, images(), condition="none")
     for name, p in expected.named_parameters():
         assert torch.equal(found.get_parameter(name), p)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
-from ghn_init.training import cost
+from ghn_init.prediction import cost
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,8 @@ import torchvision
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN
+from ghn_init import GHN, adapt_stem_
 from ghn_init.errors import UnsupportedModelError
-from ghn_init.models.stem import adapt_stem_
 from zoo import Fn, conv
 
 

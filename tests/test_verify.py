@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_checkpoints_without_published_norms_say_so_before_anything_is_fetched()
         VerificationError, match=r"no norms for 'ghn3-s'; it has columns for .*'ghn2-imagenet', 'ghn3-t', 'ghn3-xl'"
     ):
         run("ghn3-s")
+
+
+@pytest.mark.parametrize("tasks", [{"a": 3, "b": 4}, {"a": 3, "b": 3}])
+def test_hypernetworks_of_several_tasks_have_no_published_norms(tasks: dict[str, int]) -> None:
+    ghn = ghn_init.GHN(ghn_init.GHNConfig(tasks, max_shape=(8, 8, 3, 3), hid=8))
+    words = rf"published norms are of one task's head; this hypernetwork knows {re.escape(ghn.config.described_tasks)}"
+    with pytest.raises(VerificationError, match=words):
+        list(verify(ghn, [Expected("alexnet", 1.0, {})]))
 
 
 def test_models_that_torchvision_does_not_have() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"
+from ghn_init.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ghn_init import deepnets as deepnets

@@ -121,14 +121,14 @@ def load(
 
 
 def convert(path: str | os.PathLike[str]) -> GHN:
-    """Reads a file of a published GHN-1, GHN-2, GHN-3 or MLP, as `torch.save` or `joblib.dump` wrote it; none of its code is run.
+    """Reads the file of a published GHN-1, GHN-2, GHN-3 or MLP; no code of the file is run.
 
     Args:
-        path: The file.
+        path: As `torch.save` or `joblib.dump` wrote it.
 
     Returns:
-        The hypernetwork in float32, in eval mode, its task called `classes`; `save_pretrained` writes it as a folder that `load`
-        reads.
+        The hypernetwork in float32, in eval mode, its task called `classes`; `save_pretrained` writes it as a folder that
+        `load` reads.
 
     Raises:
         CheckpointError: Missing, damaged, or not a hypernetwork's file.
@@ -164,7 +164,8 @@ def _published(entry: Published, revision: str | None, access: Access) -> GHN:
             raise CheckpointError(f"{error} {file.advice}") from error
         if ghn.config != entry.config:
             raise CheckpointError(
-                f"{entry.file} of {entry.release.page} is not the hypernetwork {entry.name!r}: {_difference(ghn.config, entry)}."
+                f"{entry.file} of {entry.release.page} is not the hypernetwork {entry.name!r}: "
+                f"{_difference(ghn.config, entry)}."
             )
         keep(entry, file, ghn, folder)
     return ghn

@@ -19,10 +19,10 @@ from ghn_init.evaluation.accuracy import image_inputs, predicted_top1
 from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.prediction import cost
 from ghn_init.prediction.functional import functional
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.tracing.trace import read
-from ghn_init.training import cost
 
 OnResult = Callable[[Result | SGDResult, int, int], None]
 """Called with a result, how many of its kind are done, and how many there will be."""
@@ -47,8 +47,8 @@ def evaluate(
     """Measures accuracies of predicted parameters on images, without any training of the networks.
 
     Args:
-        data: A hub data set, or a folder with `train.parquet` and `test.parquet` or with a folder per class in `train` and `test`;
-            or test images in memory.
+        data: A hub data set, or a folder with `train.parquet` and `test.parquet`, or with a folder per class in `train` and
+            `test`; or test images in memory.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         networks: Splits of DeepNets-1M (`ghn_init.deepnets.SPLITS`), or modules (B, 3, H, W) → (B, classes), whose parameters
             that can't be predicted keep their values.
@@ -74,7 +74,8 @@ def evaluate(
 
     Example:
         >>> import ghn_init, torch
-        >>> images = ghn_init.Images.from_tensors(torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8), torch.arange(20) % 10)
+        >>> pixels = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
+        >>> images = ghn_init.Images.from_tensors(pixels, torch.arange(20) % 10)
         >>> found = ghn_init.evaluate(images, networks="test", count=1)
         >>> 0 <= found.accuracies("test").mean <= 100
         True

@@ -145,7 +145,8 @@ class GHNConfig:
         for name, outputs in tasks.items():
             if self.tasks.get(name, outputs) != outputs:
                 raise CheckpointError(
-                    f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; name it otherwise."
+                    f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; give it another "
+                    f"name."
                 )
         return replace(self, tasks={**self.tasks, **tasks})
 
@@ -167,7 +168,7 @@ def check_task_name(name: Any) -> None:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "auto":
         raise CheckpointError(
-            f"{short(name)} names no task; expected lower-case letters, digits, '-' and '_', at most 64 of them, and not 'auto'."
+            f"{short(name)} names no task; expected at most 64 lower-case letters, digits, '-' and '_', and not 'auto'."
         )
 
 

@@ -41,8 +41,9 @@ def select(
     exclude: Patterns = (),
     conditioning: Conditioning | None = None,
 ) -> Selection:
-    """Decides for every parameter. Where several reasons hold, the caller's goes before that of the parameter's memory, and
-    this before the graph's.
+    """Decides for every parameter.
+
+    Where several reasons hold, the caller's goes before that of the parameter's memory, and this before the graph's.
 
     Args:
         model: The user's model.

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ghn_init.errors import GHNInitError, TrainingError
+from ghn_init.prediction import cost
 from ghn_init.prediction.functional import Functional, functional
 from ghn_init.tasks.task import Task
-from ghn_init.training import cost
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from torch import nn
 
 from ghn_init import deepnets
 from ghn_init.errors import TrainingError
+from ghn_init.prediction import cost
 from ghn_init.tasks.task import Task
-from ghn_init.training import cost
 from ghn_init.training.networks import Network
 
 Architectures = str | Path | Iterable[nn.Module] | None

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from typing_extensions import TypedDict
 
-import ghn_init
 from ghn_init.errors import TrainingError
+from ghn_init.version import __version__
 
 FILE = "recipe.json"
 
@@ -31,7 +31,7 @@ class TrainConfig:
         steps: Optimiser steps in all.
         meta_batch: Networks per step.
         batch_size: Examples per network; each network of a step sees examples of its own.
-        budget: Core-seconds that a network may take, as `ghn_init.training.cost` estimates them: costlier networks get fewer
+        budget: Core-seconds that a network may take, as `ghn_init.prediction.cost` estimates them: costlier networks get fewer
             examples. None: all get `batch_size`.
         least_examples: Networks whose budget allows fewer examples are left out.
         pool: How many different training networks each task has.
@@ -114,7 +114,7 @@ def described(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """What the run was made with."""
-    return {"ghn_init": ghn_init.__version__, "torch": str(torch.__version__)}
+    return {"ghn_init": __version__, "torch": str(torch.__version__)}
 
 
 def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool) -> dict[str, Any]:
