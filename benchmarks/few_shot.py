@@ -17,6 +17,7 @@ import argparse
 import functools
 import itertools
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -51,14 +52,12 @@ def vit(classes: int) -> nn.Module:
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {"resnet18": resnet18, "vit": vit}
 
 
-def digits() -> tuple[Images, Images]:
-    """scikit-learn's 1,797 digits of 8 × 8 pixels, enlarged and in colour."""
-    from sklearn.datasets import load_digits
+def few_digits() -> tuple[Images, Images]:
+    """scikit-learn's digits."""
+    sys.path.append(str(Path(__file__).parent.parent / "examples"))
+    from digits import digits
 
-    data = load_digits()
-    grey = torch.tensor(data.images, dtype=torch.float32)[:, None] * (255 / 16)
-    pixels = nn.functional.interpolate(grey, size=(32, 32), mode="bilinear").round().byte().expand(-1, 3, -1, -1).contiguous()
-    labels = torch.tensor(data.target)
+    pixels, labels = digits()
     train, test = _split(labels, 100)
     known = Images.from_tensors(pixels[train], labels[train])
     return known, Images.from_tensors(pixels[test], labels[test], like=known)
@@ -67,7 +66,7 @@ def digits() -> tuple[Images, Images]:
 def read(data: str) -> tuple[Images, Images]:
     """Training and test images."""
     if data == "digits":
-        return digits()
+        return few_digits()
     train = load_images(data, "train")
     return train, load_images(data, "test", like=train)
 

@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ghn_init import GHN, GHNConfig, deepnets
+from ghn_init.prediction import cost
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks import Images, ImageTask
 from ghn_init.tracing.trace import read
-from ghn_init.prediction import cost
 from ghn_init.training.networks import Network
 
 META_BATCH = 4

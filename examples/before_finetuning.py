@@ -13,20 +13,18 @@ import statistics
 import torch
 import torch.nn.functional as F
 import torchvision
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import ghn_init
+from digits import digits
 
 
-def digits(train: int = 200) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def split(train: int = 200) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training and test images, (n, 3, 32, 32) float32 normalised, with (n,) labels."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
-    images = F.interpolate(images, size=(32, 32), mode="bilinear").expand(-1, 3, -1, -1)
-    images = (images - images.mean()) / images.std()
+    pixels, labels = digits()
+    images = (pixels.float() - pixels.float().mean()) / pixels.float().std()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    images, labels = images[order], torch.tensor(data.target)[order]
+    images, labels = images[order], labels[order]
     return images[:train], labels[:train], images[train:], labels[train:]
 
 
@@ -67,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--test-images", type=int, default=500)
     args = parser.parse_args()
-    *train, test_images, test_labels = digits()
+    *train, test_images, test_labels = split()
     data = (*train, test_images[: args.test_images], test_labels[: args.test_images])
     ghn = ghn_init.load()
     for name in ("default", "predicted"):

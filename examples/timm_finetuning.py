@@ -12,10 +12,10 @@ import statistics
 
 import timm
 import torch
-from before_finetuning import digits, finetune
 from torch import nn
 
 import ghn_init
+from before_finetuning import finetune, split
 
 WAYS = {
     "timm": None,
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--test-images", type=int, default=500)
     args = parser.parse_args()
-    *train, test_images, test_labels = digits()
+    *train, test_images, test_labels = split()
     data = (*train, test_images[: args.test_images], test_labels[: args.test_images])
     ghn = ghn_init.load()
     for way, condition in WAYS.items():

@@ -9,20 +9,14 @@ that it has never seen, and prints their accuracies on 500 test images, without 
 import argparse
 import sys
 
-import torch
-from sklearn.datasets import load_digits
-from torch.nn import functional as F
-
 import ghn_init
+from digits import digits
 from ghn_init import Images
 
 
-def digits() -> tuple[Images, Images]:
-    """1,297 training and 500 test images, (n, 3, 32, 32) uint8."""
-    data = load_digits()
-    small = torch.from_numpy(data.images).float()[:, None] * (255 / 16)
-    pixels = F.interpolate(small, size=(32, 32), mode="bilinear").round().byte().repeat(1, 3, 1, 1)
-    labels = torch.from_numpy(data.target)
+def split() -> tuple[Images, Images]:
+    """1,297 training and 500 test images."""
+    pixels, labels = digits()
     train = Images.from_tensors(pixels[:-500], labels[:-500])
     return train, Images.from_tensors(pixels[-500:], labels[-500:], like=train)
 
@@ -35,7 +29,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=60, help="training networks")
     parser.add_argument("--networks", type=int, default=5, help="test networks")
     options = parser.parse_args()
-    train, test = digits()
+    train, test = split()
 
     def show(progress: ghn_init.Progress) -> None:
         if progress.step % 10 == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import timm
@@ -18,12 +20,16 @@ from ghn_init.training.networks import Network
 from ghn_init.training.objectives import ZeroShot
 from ghn_init.training.recipe import TrainConfig
 
+CHEAP: dict[str, str] = json.loads((Path(__file__).parent / "data" / "timm_architectures.json").read_text())
+"""timm's module → an architecture of it with few parameters and pixels."""
+
 
 def architectures() -> list[str]:
-    """The first one of each module."""
+    """A cheap one of each module that the installed timm has, the first one of modules that are new."""
     by_module: dict[str, str] = {}
     for name in timm.list_models():
-        by_module.setdefault(timm.model_entrypoint(name).__module__, name)
+        module = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+        by_module.setdefault(module, CHEAP[module] if timm.is_model(CHEAP.get(module, "")) else name)
     return list(by_module.values())
 
 
@@ -32,12 +38,12 @@ SMALL = ("convnext_atto", "vit_tiny_patch16_224", "mobilenetv3_small_050", "swin
 
 
 def images_for(model: nn.Module) -> Images:
-    """Two images of each of two classes, of the size that the model is made for."""
+    """Two images of two classes, of the size that the model is made for."""
     (inputs, *_) = candidates(model)
     shape = inputs.args[0].shape[1:]
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=generator)
-    return Images.from_tensors(pixels, torch.tensor([0, 1, 0, 1]), classes=tuple("abcdefghij"))
+    pixels = torch.randint(0, 256, (2, *shape), dtype=torch.uint8, generator=generator)
+    return Images.from_tensors(pixels, torch.tensor([0, 1]), classes=tuple("abcdefghij"))
 
 
 def check(name: str) -> None:
@@ -49,7 +55,7 @@ def check(name: str) -> None:
     ghn = GHN(GHNConfig.ghn2({task.name: 10}, max_shape=(16, 16, 7, 7), hid=8))
     network = Network.of(model, task)
     recipe = TrainConfig(meta_batch=1, bf16=False)
-    sums = meta_step(ghn, [Job(network, [task.batch(0, 4, 0)], "key")], ZeroShot(), recipe)
+    sums = meta_step(ghn, [Job(network, [task.batch(0, 2, 0)], "key")], ZeroShot(), recipe)
     gradients = [p.grad for p in ghn.parameters() if p.grad is not None]
     assert sums[task.name].networks == 1
     assert math.isfinite(sums[task.name].loss)
@@ -58,7 +64,7 @@ def check(name: str) -> None:
     prediction = ghn_init.predict(model, ghn)
     assert set(network.kept) == set(prediction.kept)
     assert all(torch.equal(value, before[key]) for key, value in network.kept.items())
-    assert accuracy(ghn, model, images, task.name) in (0, 25, 50, 75, 100)
+    assert accuracy(ghn, model, images, task.name) in (0, 50, 100)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ghn_init.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ghn_init import comparison as comparison
     from ghn_init import deepnets as deepnets
     from ghn_init import errors as errors
+    from ghn_init import tasks as tasks
     from ghn_init import timm as timm
     from ghn_init.api import initialize as initialize
     from ghn_init.api import predict as predict
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ghn_init.tasks import Images as Images
     from ghn_init.tasks import ImageTask as ImageTask
     from ghn_init.tasks import Task as Task
+    from ghn_init.tracing.rules import register_rule as register_rule
     from ghn_init.tracing.trace import trace as trace
     from ghn_init.training.curve import Progress as Progress
     from ghn_init.training.loop import train as train
@@ -58,6 +61,7 @@ _HOMES = {
     "prediction.prediction": ("Prediction",),
     "prediction.report": ("Report",),
     "tasks": ("ImageTask", "Images", "Task"),
+    "tracing.rules": ("register_rule",),
     "tracing.trace": ("trace",),
     "training.curve": ("Progress",),
     "training.loop": ("train",),

@@ -20,7 +20,7 @@ from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction import cost
-from ghn_init.prediction.functional import functional
+from ghn_init.prediction.functional import functional, told_apart
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.tracing.trace import read
 
@@ -87,6 +87,12 @@ def evaluate(
     if images is not None:
         test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
     head = _task(hypernetwork, test.num_classes, task)
+    splits = [networks] if isinstance(networks, str) else list(networks)
+    modules = [one for one in splits if isinstance(one, nn.Module)]
+    if modules and len(modules) < len(splits):
+        raise EvaluationError("networks are splits and modules; pass either.")
+    if sgd and (train is None or modules):
+        raise EvaluationError("SGD needs a data set with training images and a split of DeepNets-1M; leave sgd out.")
     found = Evaluation.resume(
         None if out is None else Path(out),
         {
@@ -97,13 +103,11 @@ def evaluate(
             "data": test.fingerprint if isinstance(data, Images) else Path(data).name,
             "images": len(test.labels),
             "bf16": bf16,
+            **({"seed": seed} if seed else {}),
+            **({"networks": told_apart(modules)} if modules else {}),
         },
     )
     found.class_names = test.classes
-    splits = [networks] if isinstance(networks, str) else list(networks)
-    modules = [one for one in splits if isinstance(one, nn.Module)]
-    if modules and len(modules) < len(splits):
-        raise EvaluationError("networks are splits and modules; pass either.")
     if modules:
         todo: list[tuple[str, Sequence[int]]] = [(OWN, range(len(modules)))]
     else:
@@ -115,11 +119,9 @@ def evaluate(
             found.add(row)
             if on_result is not None:
                 on_result(row, done, len(missing))
-    if sgd:
-        if train is None or modules:
-            raise EvaluationError("SGD needs a data set with training images and a split of DeepNets-1M; leave sgd out.")
+    if sgd and train is not None:
         split, indices = todo[0]
-        _train(found, train, test, split, _cheapest(split, indices, test)[:sgd], sgd_steps, on_result)
+        _train(found, train, test, split, _cheapest(split, indices, test, seed)[:sgd], sgd_steps, seed, on_result)
     return found
 
 
@@ -181,12 +183,12 @@ def _shared_result(split: str, index: int) -> Result:
     return _result(_shared, split, index)
 
 
-def _cheapest(split: str, indices: Iterable[int], images: Images) -> list[int]:
+def _cheapest(split: str, indices: Iterable[int], images: Images, seed: int) -> list[int]:
     """Indices of a split's networks, those first whose training costs least by estimate."""
     costs = {}
     for index in indices:
         with torch.device("meta"):
-            module = deepnets.network(split, index, images.num_classes, images.pixels.shape[2])
+            module = deepnets.network(split, index, images.num_classes, images.pixels.shape[2], seed)
         costs[index] = cost.seconds(read(module, image_inputs(images)).record)
     return sorted(costs, key=costs.__getitem__)
 
@@ -198,6 +200,7 @@ def _train(
     split: str,
     indices: Sequence[int],
     steps: Sequence[int],
+    seed: int,
     on_result: OnResult | None,
 ) -> None:
     """Adds networks trained by SGD that have no result yet."""
@@ -205,7 +208,7 @@ def _train(
     jobs = [(index, n) for index in indices for n in steps if (split, index, n) not in known]
     for done, (index, n) in enumerate(jobs, 1):
         torch.manual_seed(index)
-        module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2])
+        module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2], seed)
         top1 = sgd_accuracy(module, train, test, n, bf16=bool(found.setting["bf16"]), seed=index)
         row = SGDResult(split, index, n, top1)
         found.add(row)

@@ -145,8 +145,8 @@ class GHNConfig:
         for name, outputs in tasks.items():
             if self.tasks.get(name, outputs) != outputs:
                 raise CheckpointError(
-                    f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; give it another "
-                    f"name."
+                    f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; give it "
+                    f"another name."
                 )
         return replace(self, tasks={**self.tasks, **tasks})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,3 +90,12 @@ def _without_parameters(module: nn.Module, device: torch.device) -> nn.Module:
             if buffer is not None:
                 part._buffers[name] = buffer.to(device)
     return copied
+
+
+def told_apart(modules: Sequence[nn.Module]) -> str:
+    """`6 modules 1f0c…`: how many, and a digest of their classes and of their parameters' names and shapes, not of values."""
+    digest = hashlib.sha256()
+    for module in modules:
+        shapes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
+        digest.update(repr((type(module).__qualname__, shapes)).encode())
+    return f"{len(modules)} modules {digest.hexdigest()[:12]}"

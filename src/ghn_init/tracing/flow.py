@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it"
@@ -123,6 +123,8 @@ class GraphBuilder:
 
     def add(self, node: Node, preds: Iterable[int]) -> Flow:
         """Adds a node, or wires a parameter's second use into its node where that closes no cycle."""
+        if node.primitive not in PRIMITIVES:
+            raise ValueError(f"there is no primitive '{node.primitive}'; hypernetworks know {', '.join(PRIMITIVES)}")
         preds = set(preds)
         index = self.node_of.get(node.weight or node.bias or "")
         if node.bias in self.node_of or node.bias == node.weight:

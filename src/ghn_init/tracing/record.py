@@ -115,6 +115,7 @@ class Recorder(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
+        given = _written(writes, args, kwargs) if writes else ()
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
         recorded = _map(self.value_of, (tuple(args), kwargs))
@@ -124,7 +125,10 @@ class Recorder(TorchDispatchMode):
         result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)
-        self._record(name, recorded, result, _written(writes, args, kwargs) if writes else ())
+        written = _written(writes, args, kwargs) if given else ()
+        self._record(name, recorded, result, written)
+        if written and (len(args) + len(kwargs) > 1 or name in self._keep):
+            self._note_writes(given, written)
         return result
 
     def _look_up(self, func: Any) -> tuple[str, bool, tuple[int | str, ...]]:
@@ -157,9 +161,15 @@ class Recorder(TorchDispatchMode):
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
-        if written and (len(recorded[0]) + len(recorded[1]) > 1 or name in self._keep):
-            for tensor in written:
-                self._writes[_storage(tensor)] = (len(self.calls), self._values[id(tensor)])
+
+    def _note_writes(self, given: Sequence[Tensor], written: Sequence[Tensor]) -> None:
+        """Other views of what was written into have to know. Where a stand-in was written, so does the model's own tensor."""
+        for tensor, stand_in in zip(given, written, strict=True):
+            value = self._values[id(stand_in)]
+            for each in (tensor, stand_in):
+                self._bind(each, value)
+                if key := _storage(each):
+                    self._writes[key] = (len(self.calls), value)
 
     def _bind(self, tensor: Tensor, value: Value) -> None:
         self._values[id(tensor)] = value
@@ -183,11 +193,14 @@ class Recorder(TorchDispatchMode):
     def _meta_of(self, tensor: Tensor) -> Tensor:
         if tensor.is_meta or tensor.dim() == 0:
             return tensor
+        value = self.value_of(tensor)
         if id(tensor) not in self._meta:
-            value = self.value_of(tensor)
             self._meta[id(tensor)] = torch.empty_like(tensor, device="meta")
             self._bind(self._meta[id(tensor)], value)
-        return self._meta[id(tensor)]
+        stand_in = self._meta[id(tensor)]
+        if self._born[id(tensor)] > self._born[id(stand_in)]:
+            self._bind(stand_in, value)
+        return stand_in
 
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import nn
 from ghn_init import deepnets
 from ghn_init.errors import TrainingError
 from ghn_init.prediction import cost
+from ghn_init.prediction.functional import told_apart
 from ghn_init.tasks.task import Task
 from ghn_init.training.networks import Network
 
@@ -165,11 +165,7 @@ def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callab
     modules: Sequence[nn.Module] = list(islice(architectures, size))
     if not modules:
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
-    digest = hashlib.sha256()
-    for module in modules:
-        shapes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
-        digest.update(repr((type(module).__qualname__, shapes)).encode())
-    return modules.__getitem__, len(modules), f"{len(modules)} modules {digest.hexdigest()[:12]}"
+    return modules.__getitem__, len(modules), told_apart(modules)
 
 
 def _image_side(task: Task) -> int:

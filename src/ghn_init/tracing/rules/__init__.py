@@ -4,7 +4,8 @@ Rules recognise what an operation computes, never the class of the module that c
 
 What a rule's author needs is exported here:
 
-- what a rule is given: `GraphBuilder` (its methods `flow`, `assign`, `contract`, `keep`, `add`, `merge`), `Call`, `Value`, and `Flow`;
+- what a rule is given: `GraphBuilder` (its methods `flow`, `assign`, `contract`, `keep`, `add`, `merge`), `Call`, `Value`, and
+  `Flow`;
 - one function per kind of layer, each from the `Flow` that comes in and the layer's `Value`s to the `Flow` that comes out:
   `apply_weight`, `apply_bias`, `convolve`, `normalise`, `pool`; `Node` and `union` for what they don't cover;
 - `argument`, which reads a call's arguments however they were passed.

@@ -31,8 +31,8 @@ def register_rule(*ops: str, replace: bool = False) -> Callable[[_R], _R]:
     docs/add_an_operation.md goes through two examples.
 
     Args:
-        ops: Names as reports have them: 'namespace::name' of a custom operator, without the overload; 'name' alone of PyTorch's own
-            (`torch.ops.aten`).
+        ops: Names as reports have them: 'namespace::name' of a custom operator, without the overload; 'name' alone of
+            PyTorch's own (`torch.ops.aten`).
         replace: Put the rule in the place of the one that is there, the package's own or yours.
 
     Returns:
