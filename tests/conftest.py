@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def ghn() -> GHN:
     torch.manual_seed(0)
-    return GHN(GHNConfig(num_classes=10, max_shape=(16, 16, 7, 7), hid=8)).eval()
+    return GHN(GHNConfig({"images": 10}, max_shape=(16, 16, 7, 7), hid=8)).eval()
 
 
 @pytest.fixture(params=list(ZOO), ids=lambda name: name.replace(" ", "-"))

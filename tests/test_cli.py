@@ -251,7 +251,7 @@ def test_evaluate_prints_writes_and_goes_on(trained: Path) -> None:
     with torch.no_grad():
         next(ghn.parameters()).add_(1)
     ghn.save_pretrained("run")  # other weights by the same name
-    with pytest.raises(ghn_init.TrainingError, match="name another file"):
+    with pytest.raises(ghn_init.errors.EvaluationError, match="name another file"):
         run("evaluate", str(trained), *options, "--networks", "2")
 
 

@@ -28,6 +28,27 @@ def test_a_resumed_curve_drops_what_comes_after_its_state_and_counts_on(tmp_path
     assert float(rows[3]["loss"]) == 0.5
 
 
+def test_several_tasks_have_columns_of_their_own_which_a_resumed_curve_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    found = [{"b": 0.25}, {"a": 0.5, "b": 0.125}, {"a": 1.0}]
+    for first, last in ((0, 3), (2, 3)):  # the third step is taken twice
+        with CurveLog(path, first, write=True, tasks=["a", "b"]) as curve:
+            for step in range(first, last):
+                curve.write(Progress(step + 1, 3, 1.0, 0.5, 1e-3, 8.0, found[step]), float(step + 1 - first))
+    assert path.read_text().splitlines() == [
+        "step,loss,accuracy,lr,networks_per_second,accuracy_a,accuracy_b,seconds",
+        "1,1,0.5,0.001,8,,0.25,1.0",
+        "2,1,0.5,0.001,8,0.5,0.125,2.0",
+        "3,1,0.5,0.001,8,1,,3.0",
+    ]
+
+
+def test_one_task_needs_no_column(tmp_path: Path) -> None:
+    with CurveLog(tmp_path / "log.csv", 0, write=True, tasks=["a"]) as curve:
+        curve.write(Progress(1, 1, 1.0, 0.5, 1e-3, 8.0, {"a": 0.5}), 1.0)
+    assert (tmp_path / "log.csv").read_text() == "step,loss,accuracy,lr,networks_per_second,seconds\n1,1,0.5,0.001,8,1.0\n"
+
+
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     with CurveLog(tmp_path / "log.csv", 0, write=False) as curve:
         curve.write(Progress(1, 2, 1.0, 0.5, 1e-3, 8.0), 1.0)
@@ -51,7 +72,8 @@ def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
 
     with CurveLog(tmp_path / "log.csv", 0, write=True, tensorboard=tmp_path / "board") as curve:
         for step in range(3):
-            curve.write(Progress(step + 1, 3, 1.5 - step, 0.5, 1e-3, 8.0), 1.0)
+            curve.write(Progress(step + 1, 3, 1.5 - step, 0.5, 1e-3, 8.0, {"a": 0.25 * step} if step else {}), 1.0)
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.5), (2, 0.5), (3, -0.5)]
+    assert [(e.step, e.value) for e in events.Scalars("accuracy/a")] == [(2, 0.25), (3, 0.5)]

@@ -14,7 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import ghn_init
-from ghn_init import GHN, GHNConfig, ImageTask, Images, cli, deepnets
+from ghn_init import GHN, GHNConfig, Images, ImageTask, cli, deepnets
 from ghn_init.errors import ArchitectureError, EvaluationError, UnsupportedModelError
 from ghn_init.evaluation import evaluate as room
 from ghn_init.evaluation.accuracy import accuracy, top1
@@ -198,7 +198,10 @@ def test_modules_are_evaluated_in_order_and_left_alone(small: GHN) -> None:
         fc=nn.Linear(8, 3))]  # fmt: skip
     before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     found = ghn_init.evaluate(images, small, networks=iter(modules))
-    assert [(r.split, r.index, r.params) for r in found.results] == [("own", 0, 224 + 16 + 584 + 16 + 27), ("own", 1, 224 + 8 + 27)]
+    assert [(r.split, r.index, r.params) for r in found.results] == [
+        ("own", 0, 224 + 16 + 584 + 16 + 27),
+        ("own", 1, 224 + 8 + 27),
+    ]
     for module, values, result in zip(modules, before, found.results, strict=True):
         assert all(torch.equal(values[name], value) for name, value in module.state_dict().items())
         assert module.training
@@ -332,7 +335,9 @@ def test_sgd_without_what_it_needs_is_refused_before_anything_is_measured(
 ) -> None:
     data, networks = what(folder)
     seen = Seen()
-    with pytest.raises(EvaluationError, match="SGD needs a data set with training images and a split of DeepNets-1M; leave sgd"):
+    with pytest.raises(
+        EvaluationError, match="SGD needs a data set with training images and a split of DeepNets-1M; leave sgd"
+    ):
         ghn_init.evaluate(data, small, networks=networks, count=1, sgd=1, on_result=seen)
     assert seen.rows == []
 
@@ -341,7 +346,9 @@ def test_a_module_without_values_for_what_it_keeps_is_one_error(small: GHN) -> N
     with torch.device("meta"):
         module = Fn(lambda m, x: m.fc((m.conv(x) * m.gate).mean((2, 3))), conv=conv(), gate=param(1, 8, 1, 1),
             fc=nn.Linear(8, 3))  # fmt: skip
-    words = r"^'gate' of Fn keeps its value \(.*scales a stream.*\), but the model is on the meta device, without values; make it"
+    words = (
+        r"^'gate' of Fn keeps its value \(.*scales a stream.*\), but the model is on the meta device, without values; make it"
+    )
     with pytest.raises(UnsupportedModelError, match=words):
         ghn_init.evaluate(colours(8), small, networks=[module])
 

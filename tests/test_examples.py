@@ -161,7 +161,7 @@ def test_every_public_verb_has_an_example() -> None:
     own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.recalibrate_batchnorm)
     for verb in (
         *own,
-        ghn_init.models.stem.adapt_stem_,
+        ghn_init.adapt_stem_,
         ghn_init.timm.create_model,
         ghn_init.timm.register,
         ghn_init.timm.export,

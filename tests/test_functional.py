@@ -32,7 +32,7 @@ def vit() -> nn.Module:
 
 
 def convnext() -> nn.Module:
-    return ConvNeXt(depths=(1, 1), dims=(8, 16), num_classes=3)
+    return ConvNeXt(patch_size=1, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), num_classes=3)
 
 
 def swin() -> nn.Module:
@@ -43,7 +43,7 @@ def swin() -> nn.Module:
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "class token": (vit, {"cls_token"}),
-    "layer scales": (convnext, {"stages.0.blocks.0.gamma", "stages.1.blocks.0.gamma"}),
+    "layer scales": (convnext, {f"stages.{k}.blocks.0.gamma" for k in range(4)}),
     "bias tables": (swin, {f"layers.{k}.blocks.0.attn.relative_position_bias_table" for k in (0, 1)}),
 }
 
@@ -145,15 +145,15 @@ def test_a_forward_that_counts_its_calls_has_counted_none(small: GHN, tmp_path: 
 
 
 def gated() -> nn.Module:
-    return Fn(
-        lambda m, x: m.fc((m.conv(x) * m.gate).mean((2, 3))), conv=conv(), gate=param(1, 8, 1, 1), fc=nn.Linear(8, 3)
-    )
+    return Fn(lambda m, x: m.fc((m.conv(x) * m.gate).mean((2, 3))), conv=conv(), gate=param(1, 8, 1, 1), fc=nn.Linear(8, 3))
 
 
 def test_a_model_without_values_for_what_it_keeps_is_one_error(tmp_path: Path) -> None:
     with torch.device("meta"):
         module = gated()
-    words = r"'gate' of Fn keeps its value \(.*scales a stream.*\), but the model is on the meta device, without values; make it on"
+    words = (
+        r"'gate' of Fn keeps its value \(.*scales a stream.*\), but the model is on the meta device, without values; make it on"
+    )
     with pytest.raises(UnsupportedModelError, match=f"^{words} the CPU.$"):
         functional(module, TASK.example_inputs())
     with pytest.raises(TrainingError, match=f"^a network of the task 'images' can't be trained on: {words}"):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ghn_init import GHN
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.ghn import GHN
 from ghn_init.hypernetwork.gnn import GatedGNN
 from ghn_init.hypernetwork.slots import slots_of
 from helpers import random_graph
@@ -80,7 +80,7 @@ def test_the_order_within_a_topological_order_does_not_matter(ghn: GHN) -> None:
 
 def test_decoding_several_graphs_equals_each_alone(ghn: GHN) -> None:
     graphs = [random_graph(n, n) for n in (5, 12)]
-    slots = [slots_of(g, {n.weight: n.shape for n in g.nodes if n.weight and n.shape}, 10) for g in graphs]
+    slots = [slots_of(g, {n.weight: n.shape for n in g.nodes if n.weight and n.shape}) for g in graphs]
     for graph, own, cores in zip(graphs, slots, ghn(graphs, slots), strict=True):
         (alone,) = ghn([graph], [own])
         assert list(alone) == list(cores)
@@ -92,8 +92,8 @@ def test_decoding_several_graphs_equals_each_alone(ghn: GHN) -> None:
     "changes", [{"ve": False, "layernorm": False, "weight_norm": False}, {"hypernet": "mlp"}, {"layers": 2, "heads": 4}]
 )
 def test_other_variants_predict(changes: dict[str, object]) -> None:
-    config = GHNConfig(num_classes=10, max_shape=(8, 8, 3, 3), hid=8, **changes)  # type: ignore[arg-type]
+    config = GHNConfig({"images": 10}, max_shape=(8, 8, 3, 3), hid=8, **changes)  # type: ignore[arg-type]
     graph = random_graph(6)
-    slots = slots_of(graph, {n.weight: n.shape for n in graph.nodes if n.weight and n.shape}, 10)
+    slots = slots_of(graph, {n.weight: n.shape for n in graph.nodes if n.weight and n.shape})
     (cores,) = GHN(config)([graph], [slots])
     assert all(torch.isfinite(core).all() for core in cores.values())

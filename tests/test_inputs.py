@@ -64,7 +64,9 @@ def test_example_inputs_take_a_tensor_a_tuple_or_a_dict(inputs: object) -> None:
 
 
 def test_a_failing_forward_shows_the_input_and_the_way_out() -> None:
-    with pytest.raises(ghn_init.TraceError, match=r"Linear failed on \(float32\[2, 7\]\) from example_inputs.*example_inputs="):
+    with pytest.raises(
+        ghn_init.errors.TraceError, match=r"Linear failed on \(float32\[2, 7\]\) from example_inputs.*example_inputs="
+    ):
         ghn_init.trace(nn.Linear(5, 3), torch.zeros(2, 7))
 
 
@@ -72,7 +74,9 @@ def test_a_model_without_a_workable_guess_says_how_many_were_tried() -> None:
     def picky(m: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return m.a(x) + y  # type: ignore[operator]
 
-    with pytest.raises(ghn_init.TraceError, match=r"\d+ other guesses failed too.*missing 1 required positional argument: 'y'"):
+    with pytest.raises(
+        ghn_init.errors.TraceError, match=r"\d+ other guesses failed too.*missing 1 required positional argument: 'y'"
+    ):
         ghn_init.trace(Fn(lambda m, x, y: picky(m, x, y), a=conv()))
 
 

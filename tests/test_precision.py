@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ghn_init.prediction import cost
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
-from ghn_init.prediction import cost
 
 CPU = torch.device("cpu")
 
@@ -77,7 +77,9 @@ def test_costs_by_hand() -> None:
     values = 16 * 24
     expected = cost.COEFFICIENTS["dense"] * values * 8 * 9 + cost.COEFFICIENTS["values"] * values + cost.COEFFICIENTS["calls"]
     assert seconds(dense, x) == pytest.approx(expected)
-    assert seconds(depthwise, x) == pytest.approx(cost.COEFFICIENTS["depthwise"] * 8 * 24 * 9 + cost.COEFFICIENTS["values"] * 8 * 24 + cost.COEFFICIENTS["calls"])
+    assert seconds(depthwise, x) == pytest.approx(
+        cost.COEFFICIENTS["depthwise"] * 8 * 24 * 9 + cost.COEFFICIENTS["values"] * 8 * 24 + cost.COEFFICIENTS["calls"]
+    )
     assert seconds(dense, (5, 8, 6, 4)) == pytest.approx(expected)  # the estimate is for 64 images, whatever was run
 
 
@@ -87,4 +89,6 @@ def test_attention_costs_by_its_scores() -> None:
             return F.scaled_dot_product_attention(x, x, x)
 
     more, less = (seconds(Attention(), (2, 4, n, 8)) for n in (64, 32))
-    assert more - less == pytest.approx(cost.COEFFICIENTS["scores"] * 4 * (64**2 - 32**2) + cost.COEFFICIENTS["values"] * 4 * 32 * 8)
+    assert more - less == pytest.approx(
+        cost.COEFFICIENTS["scores"] * 4 * (64**2 - 32**2) + cost.COEFFICIENTS["values"] * 4 * 32 * 8
+    )

@@ -25,9 +25,7 @@ ROOMS = ("comparison", "deepnets", "errors", "tasks", "timm")
 
 def type_checked() -> dict[str, str]:
     """Name → module that the page imports it from for type checkers; the package itself for rooms."""
-    (block,) = [
-        node for node in ast.parse(PAGE).body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
+    (block,) = [node for node in ast.parse(PAGE).body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     found = {}
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)

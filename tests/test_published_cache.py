@@ -156,7 +156,9 @@ def test_there_is_one_way_by_which_anything_is_downloaded(server: Hub, monkeypat
     assert files == {"ghn2_imagenet.pt", "ghn3sm8.pt", "config.json", "model.safetensors"}
 
 
-def test_what_github_sends_lies_in_the_cache_until_it_is_kept(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_github_sends_lies_in_the_cache_until_it_is_kept(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such a file can be larger than what the system has for temporary files."""
     folders: list[Path] = []
 

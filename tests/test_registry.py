@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ghn_init.checkpoints.published.registry import CHECKPOINTS
-
 DOCS = Path(__file__).parents[1] / "docs" / "checkpoints.md"
 NUMEL = {  # as the release's tensors and the GHN-3 project's notebook have it
     "ghn1-cifar10": 1_620_668,

@@ -220,7 +220,9 @@ def test_an_autograd_function_is_followed_inside() -> None:
 
 def test_an_operator_without_a_kernel_here_says_so_in_one_line() -> None:
     model = Fn(lambda m, x: elsewhere(m.a(x)), a=nn.Linear(8, 8))
-    message = r"operator 'ghn_tests::elsewhere' has no kernel for tensors on cpu; torch.library.register_fake\('ghn_tests::elsewh"
+    message = (
+        r"operator 'ghn_tests::elsewhere' has no kernel for tensors on cpu; torch.library.register_fake\('ghn_tests::elsewh"
+    )
     with pytest.raises(ghn_init.TraceError, match=message) as error:
         ghn_init.trace(model, vectors(2, 8))
     assert "\n" not in str(error.value)
@@ -261,7 +263,9 @@ def test_duplicates_are_refused_with_both_names(fused: None) -> None:
 
 
 def test_the_packages_own_rules_are_not_overwritten_by_accident() -> None:
-    with pytest.raises(ValueError, match=r"'conv2d' already has a rule: ghn_init\.tracing\.rules\.layers\._convolution; pass repl"):
+    with pytest.raises(
+        ValueError, match=r"'conv2d' already has a rule: ghn_init\.tracing\.rules\.layers\._convolution; pass repl"
+    ):
         register_rule("conv2d")(maximum)
     with pytest.raises(ValueError, match=r"'conv2d' already has a rule: ghn_init\.tracing\.rules\.layers\._convolution;"):
         registry.rule("conv2d")(maximum)
@@ -296,7 +300,9 @@ def test_what_was_not_registered_cannot_be_taken_back(name: str) -> None:
         unregister_rule(name)
 
 
-@pytest.mark.parametrize("name", ["ghn_tests::missing", "nowhere::linear", "fused_linear", "ghn_tests.fused_linear", "add.Tensor"])
+@pytest.mark.parametrize(
+    "name", ["ghn_tests::missing", "nowhere::linear", "fused_linear", "ghn_tests.fused_linear", "add.Tensor"]
+)
 def test_unknown_operators_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"there is no operator '{re.escape(name)}'; define it before its rule"):
         register_rule("maximum", name)
@@ -322,7 +328,9 @@ def test_a_rule_that_raises_is_named() -> None:
 
 def test_a_rule_that_forgets_its_result_is_named() -> None:
     register_rule("maximum")(lambda b, call: None)
-    message = r"the rule for 'maximum', test_rules\..*<lambda>, gives a result no flow; it should end in b\.assign\(call\.outputs"
+    message = (
+        r"the rule for 'maximum', test_rules\..*<lambda>, gives a result no flow; it should end in b\.assign\(call\.outputs"
+    )
     with pytest.raises(ghn_init.TraceError, match=message):
         ghn_init.trace(Fn(lambda m, x: torch.maximum(m.a(x), x), a=conv(3, 3)), images())
     unregister_rule("maximum")
@@ -330,7 +338,9 @@ def test_a_rule_that_forgets_its_result_is_named() -> None:
 
 def test_a_rule_that_makes_up_a_primitive_is_named() -> None:
     register_rule("maximum")(lambda b, call: b.assign(call.outputs, b.add(Node("maxout"), ())))
-    with pytest.raises(ghn_init.TraceError, match=r"raised ValueError: there is no primitive 'maxout'; hypernetworks know max_pool, "):
+    with pytest.raises(
+        ghn_init.TraceError, match=r"raised ValueError: there is no primitive 'maxout'; hypernetworks know max_pool, "
+    ):
         ghn_init.trace(Fn(lambda m, x: torch.maximum(m.a(x), x), a=conv(3, 3)), images())
     unregister_rule("maximum")
 

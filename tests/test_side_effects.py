@@ -100,7 +100,7 @@ def fails(m: Any, x: Tensor) -> Tensor:
 def test_nothing_is_left_behind_when_the_forward_raises(ghn: ghn_init.GHN, verb: str) -> None:
     model = Fn(fails, a=conv(), seen=[0], norm=nn.BatchNorm2d(3))
     before = snapshot(model)
-    with pytest.raises(ghn_init.TraceError, match="broken on purpose"):
+    with pytest.raises(ghn_init.errors.TraceError, match="broken on purpose"):
         VERBS[verb](model, ghn, images())
     assert_same(before, snapshot(model))
 

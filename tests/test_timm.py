@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN, ModelSpecError, UnsupportedModelError
+from ghn_init import GHN
+from ghn_init.errors import ModelSpecError, UnsupportedModelError
 from ghn_init.timm import ghn_models
 from hub_server import serving
 
@@ -193,7 +194,7 @@ def test_what_timm_could_not_load_is_not_exported(ghn: GHN, tmp_path: Path) -> N
         match=r"timm would make \(64, 3, 7, 7\) of its configuration for 'conv1.weight', which is \(64, 3, 3, 3\) in the model",
     ):
         ghn_init.timm.export(changed, tmp_path)
-    slower = ghn_init.models.stem.adapt_stem_(create("regnetx_002", num_classes=10, ghn=ghn))  # shows in no tensor
+    slower = ghn_init.adapt_stem_(create("regnetx_002", num_classes=10, ghn=ghn))  # shows in no tensor
     with pytest.raises(
         ModelSpecError, match=r"timm would make Conv2d\(3, 32, .*stride=\(2, 2\).* for 'stem.conv', which is Conv2d"
     ):

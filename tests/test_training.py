@@ -33,7 +33,6 @@ from ghn_init.training.schedule import warmup_cosine
 from helpers import RECIPE, SMALL, colours, tiny_networks
 from zoo import Fn, conv, param
 
-
 TASK = ImageTask(colours())
 
 
@@ -396,7 +395,7 @@ def test_a_short_cooldown_keeps_the_peak_before() -> None:
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adamw, muon"),
         (
             {"ghn": GHNConfig({"images": 4})},
-            "can't be trained on these tasks: the task 'images' has 3 outputs, the hypernetwork knows it with 4; name it otherwise",
+            "can't be trained on these tasks: the task 'images' has 3 outputs, the hypernetwork knows it with 4; give it another name",
         ),
         ({"architectures": []}, "there are no architectures"),
         ({"meta_batch": 7}, r"6 of the pool's 6 networks .* a step needs 7"),
@@ -409,7 +408,9 @@ def test_recipes_that_cannot_be_followed(tmp_path: Path, changes: dict[str, obje
 
 
 def test_networks_that_do_not_suit_their_task_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"Conv2d returns a tensor of shape \(2, 8, 16, 16\); the task 'images' needs 3 out"):
+    with pytest.raises(
+        TrainingError, match=r"Conv2d returns a tensor of shape \(2, 8, 16, 16\); the task 'images' needs 3 out"
+    ):
         Network.of(conv(), TASK)
     with pytest.raises(TrainingError, match=r"a network of the task 'images' can't be trained on: the forward pass of Conv2d"):
         train(tmp_path, architectures=[conv(5, 3)] * 6)

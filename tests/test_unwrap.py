@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN, UnsupportedModelError
+from ghn_init import GHN
+from ghn_init.errors import UnsupportedModelError
 from zoo import Fn, conv, images, param
 
 

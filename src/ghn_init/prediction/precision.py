@@ -1,6 +1,8 @@
 """Mixed precision for meta-training: bfloat16 where it is faster, float32 where the processor's bfloat16 kernels are slow.
 
-A convolution whose stride equals its dilation is computed on every second pixel alone, which are all that it sees.
+A convolution whose stride equals its dilation is computed on every second pixel alone, which are all that it sees; a 1×1
+convolution with a stride likewise, in float32 too: on three channels-last channels PyTorch's backward pass of it writes where it
+must not (torch 2.14, oneDNN), and the process dies sooner or later.
 
 On CPUs, oneDNN has a fast bfloat16 kernel for depthwise convolutions of 3×3, stride 1, dilation 1 only; for the others,
 and for fused attention with small heads, float32 is 1.4 to 8 times faster (`benchmarks/operations.py` measures it). On GPUs,
@@ -23,15 +25,19 @@ from torch.overrides import TorchFunctionMode
 def mixed_precision(device: torch.device, bf16: bool) -> Iterator[None]:
     """The block's networks run in bfloat16 where that pays; float32 throughout without `bf16`."""
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-        if bf16 and device.type == "cpu":
-            with _SlowInBfloat16():
+        if device.type == "cpu":
+            with _Kernels(bf16):
                 yield
         else:
             yield
 
 
-class _SlowInBfloat16(TorchFunctionMode):
-    """Runs the operations of `_IN_FLOAT32` in float32, outside of autocast; subsamples before convolutions that do."""
+class _Kernels(TorchFunctionMode):
+    """Subsamples before convolutions that do; with `bf16` runs the operations of `_IN_FLOAT32` outside of autocast."""
+
+    def __init__(self, bf16: bool) -> None:
+        super().__init__()
+        self._bf16 = bf16
 
     def __torch_function__(
         self, func: Callable, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -39,7 +45,7 @@ class _SlowInBfloat16(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.conv2d and not kwargs and len(args) == 7:  # as nn.Conv2d calls it
             args = _subsampled(*args)
-        slow = _IN_FLOAT32.get(func)
+        slow = _IN_FLOAT32.get(func) if self._bf16 else None
         if slow is None or not slow(*args, **kwargs):
             return func(*args, **kwargs)
         args = [_float(x) for x in args]
@@ -50,8 +56,9 @@ class _SlowInBfloat16(TorchFunctionMode):
 def _subsampled(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> tuple[Any, ...]:
-    """Equal arguments with stride and dilation 1 where both are the same s: the kernel touches multiples of s alone."""
-    same = isinstance(stride, tuple) and stride == dilation and stride[0] == stride[1] > 1
+    """Equal arguments with stride and dilation 1 where the kernel touches multiples of the stride s alone."""
+    alone = stride == dilation or (weight.shape[2:] == (1, 1) and padding == (0, 0))
+    same = isinstance(stride, tuple) and alone and stride[0] == stride[1] > 1
     if same and isinstance(padding, tuple) and all(p % stride[0] == 0 for p in padding):
         s = stride[0]
         return x[:, :, ::s, ::s], weight, bias, (1, 1), tuple(p // s for p in padding), (1, 1), groups

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ghn_init.errors import TrainingError
 from ghn_init.tasks.image_data import Images, Transform, load_images
-from ghn_init.tasks.task import Batch, Task
+from ghn_init.tasks.task import Batch, Task, described
 
 Data = str | Path | Images | Task
 """A hub data set, a folder of images, images in memory, or any task."""
@@ -45,8 +45,10 @@ class ImageTask:
 
     @property
     def fingerprint(self) -> str:
-        """Of the images."""
-        return self.images.fingerprint
+        """Of the images, and of how they and their labels are changed."""
+        changes = [] if self.transform is None else [described(self.transform)]
+        changes += [f"label smoothing {self.label_smoothing}"] if self.label_smoothing else []
+        return ", ".join([self.images.fingerprint, *changes])
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Two images on the meta device."""

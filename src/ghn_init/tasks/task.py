@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import re
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """The positional arguments of a network's forward pass, and the targets."""
@@ -45,3 +46,11 @@ class Task(Protocol):
 
     def accuracy(self, outputs: Tensor, targets: Tensor) -> float:
         """Share of right answers, from 0 to 1."""
+
+
+def described(value: Any) -> str:
+    """What tells one objective, transform or other part of a run from another in words that are the same tomorrow."""
+    if isinstance(value, nn.Module) or not callable(value) or hasattr(value, "__dataclass_fields__"):
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

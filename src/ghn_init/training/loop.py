@@ -24,13 +24,13 @@ from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks.images import Data, tasks_of
-from ghn_init.tasks.task import Batch
+from ghn_init.tasks.task import Batch, described
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.pool import Architectures, Pools
-from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check, described, write
+from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check, write
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
@@ -92,6 +92,8 @@ def train(
     start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
     model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()})
     model.to(workers.device).train()
+    for name, head in model.heads.items():
+        head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
@@ -244,7 +246,8 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
     if pairs:
         torch.autograd.backward([core for core, _ in pairs], [gradient for _, gradient in pairs])
     for p in model.parameters():  # every process reduces the same tensors
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        if p.grad is None and p.requires_grad:
+            p.grad = torch.zeros_like(p)
     return sums
 
 

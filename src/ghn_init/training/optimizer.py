@@ -20,7 +20,7 @@ class Optimizers:
     def __init__(self, model: GraphHyperNetwork, name: str, lr: float, weight_decay: float) -> None:
         if name not in OPTIMIZERS:
             raise TrainingError(f"optimizer is {name!r}; expected one of {', '.join(OPTIMIZERS)}.")
-        named = dict(model.named_parameters())
+        named = {n: p for n, p in model.named_parameters() if p.requires_grad}
         matrices = {n: p for n, p in named.items() if name == "muon" and p.dim() == 2 and not _is_table(n)}
         rest = {n: p for n, p in named.items() if n not in matrices}
         self._names = [names for names in (list(matrices), list(rest)) if names]

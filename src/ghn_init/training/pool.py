@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Pools:
         if unknown := [name for name in (*by_task, *shares) if name not in tasks]:
             raise TrainingError(f"{unknown[0]!r} is no task of this run; it has {', '.join(tasks)}.")
         self.shares = {name: float(shares.get(name, 0.0 if shares else 1.0)) for name in tasks}
-        if min(self.shares.values()) <= 0:
+        if not all(0 < share < math.inf for share in self.shares.values()):
             raise TrainingError(f"shares are {self.shares}; expected a positive one for each task, or none.")
         self._pools = {name: Pool(task, by_task.get(name), size, device) for name, task in tasks.items()}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -104,14 +103,6 @@ def changed(config: TrainConfig | None, changes: Mapping[str, Any]) -> TrainConf
     return replace(config or TrainConfig(), **changes)
 
 
-def described(value: Any) -> str:
-    """What tells one objective, transform or other part of a run from another in words that are the same tomorrow."""
-    if isinstance(value, torch.nn.Module) or not callable(value) or hasattr(value, "__dataclass_fields__"):
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
 def versions() -> dict[str, str]:
     """What the run was made with."""
     return {"ghn_init": __version__, "torch": str(torch.__version__)}
@@ -142,8 +133,9 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
         notes: list[Any] = list(begun["changes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
-            f"{path.parent} holds a state, but no {path.name} that says of what run ({error!r}); pass another folder, and "
-            f"start={str(path.parent)!r} to go on from its weights."
+            f"{path.parent} holds a state, but no {path.name} that says of what run ({error!r}); pass another folder. "
+            f"Where it has a finished checkpoint too, ghn=ghn_init.load({str(path.parent)!r}), on the command line --start, "
+            f"goes on from its weights."
         ) from error
     names = sorted(
         name for name in flat_begun.keys() | flat_wanted.keys() if flat_begun.get(name, None) != flat_wanted.get(name, None)
