@@ -265,7 +265,10 @@ def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
         ({"tasks": [10]}, r"tasks is \[10\]; expected names"),
         ({"tasks": {"ten": 0}}, "the task 'ten' has 0 outputs; expected a number of at least 1"),
         ({"tasks": {"ten": True}}, "the task 'ten' has True outputs; expected a number"),
-        ({"tasks": {"Ten": 10}}, "'Ten' names no task; expected at most 64 lower-case letters, digits, '-' and '_', and not 'auto'"),
+        (
+            {"tasks": {"Ten": 10}},
+            "'Ten' names no task; expected at most 64 lower-case letters, digits, '-' and '_', and not 'auto'",
+        ),
         ({"tasks": {"a.b": 10}}, "'a.b' names no task"),
         ({"tasks": {"": 10}}, "'' names no task"),
         ({"tasks": {"-a": 10}}, "'-a' names no task"),

@@ -84,7 +84,7 @@ def test_kept_parameters_hold_the_models_own_values(model: tuple[nn.Module, set[
 
 @pytest.mark.parametrize("objective", [ZeroShot(), FineTune(steps=1)], ids=["zero-shot", "fine-tune"])
 def test_models_with_kept_parameters_are_trained_on(model: tuple[nn.Module, set[str]], objective: Objective) -> None:
-    module, kept = model
+    module, _ = model
     before = {name: value.clone() for name, value in module.state_dict().items()}
     torch.manual_seed(0)
     ghn, network = GHN(SMALL), Network.of(module, TASK)

@@ -223,7 +223,8 @@ def test_a_file_that_the_hub_client_has_already_is_converted_offline(server: Hub
 def test_another_configuration_is_refused(server: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = CHECKPOINTS[name]
     monkeypatch.setitem(CHECKPOINTS, name, replace(entry, config=replace(entry.config, hid=12, tasks={"imagenet": 7})))
-    words = rf"{entry.file} of .* is not the hypernetwork '{name}': hid is 8, expected 12, tasks is {{'imagenet': 5}}, expected {{'imagenet': 7}}\."
+    words = rf"{entry.file} of .* is not the hypernetwork '{name}': "
+    words += r"hid is 8, expected 12, tasks is \{'imagenet': 5\}, expected \{'imagenet': 7\}\."
     with pytest.raises(CheckpointError, match=words):
         ghn_init.load(name)
     assert not is_kept(folder_of(CHECKPOINTS[name]))

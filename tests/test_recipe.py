@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -211,7 +212,7 @@ def test_a_state_without_a_recipe_says_what_to_do(
     with pytest.raises(
         TrainingError,
         match=rf"^{folder} holds a state, but no recipe.json that says of what run \({words}\); pass another folder\. Where it "
-        rf"has a finished checkpoint too, ghn=ghn_init.load\('{folder}'\), on the command line --start, goes on from its weights",
+        rf"has a finished checkpoint too, ghn=ghn_init.load\('{folder}'\), on the command line --start, goes on from its",
     ):
         ghn_init.train(out=folder, **options(steps=5))
     assert all(torch.equal(tensor, state[name]) for name, tensor in load_file(folder / "state.safetensors").items())
@@ -276,7 +277,8 @@ def test_parts_of_a_run_are_described_in_words_that_are_the_same_tomorrow() -> N
     assert described(FineTune(steps=3)) == "FineTune(steps=3, lr=0.05, classes=3)"
     assert described(Own(3)) == "Own(power=3)"
     assert described(darker) == f"{__name__}.darker"
-    assert described(Plain()) == f"{__name__}.Plain"
+    assert described(Plain()) == f"<{__name__}.Plain object>"
+    assert "0.5" in described(functools.partial(darker, 0.5))
     assert described(nn.Dropout(0.25)) == "Dropout(p=0.25, inplace=False)"
     assert described(object()) == "<object object>"
 

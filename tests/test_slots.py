@@ -158,7 +158,7 @@ def test_a_head_without_a_task_of_as_many_outputs_is_decoded_like_other_layers()
 def test_a_hypernetwork_of_one_task_takes_it_where_none_is_named() -> None:
     torch.manual_seed(0)
     one = GraphHyperNetwork(GHNConfig({"a": 7}, max_shape=(8, 6, 3, 3), hid=8)).eval()
-    two = GraphHyperNetwork(GHNConfig({"a": 7, "b": 11}, max_shape=(8, 6, 3, 3), hid=8)).eval()
+    two = GraphHyperNetwork(GHNConfig({"b": 11, "a": 7}, max_shape=(8, 6, 3, 3), hid=8)).eval()
     graph, slots = headed(7)
     for ghn, task in ((one, "a"), (two, None)):
         (cores,), (expected,) = ghn([graph], [slots]), ghn([graph], [slots], [task])

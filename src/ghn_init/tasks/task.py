@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """The positional arguments of a network's forward pass, and the targets."""
@@ -50,7 +50,6 @@ class Task(Protocol):
 
 def described(value: Any) -> str:
     """What tells one objective, transform or other part of a run from another in words that are the same tomorrow."""
-    if isinstance(value, nn.Module) or not callable(value) or hasattr(value, "__dataclass_fields__"):
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    if hasattr(value, "__qualname__"):  # of a function or class the representation says less
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

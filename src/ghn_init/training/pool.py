@@ -109,10 +109,12 @@ class Pools:
         by_task = dict(architectures) if isinstance(architectures, Mapping) else dict.fromkeys(tasks, architectures)
         if unknown := [name for name in (*by_task, *shares) if name not in tasks]:
             raise TrainingError(f"{unknown[0]!r} is no task of this run; it has {', '.join(tasks)}.")
+        if missing := [name for name in tasks if name not in by_task]:
+            raise TrainingError(f"there are no architectures for the task {missing[0]!r}; None stands for DeepNets-1M's.")
         self.shares = {name: float(shares.get(name, 0.0 if shares else 1.0)) for name in tasks}
         if not all(0 < share < math.inf for share in self.shares.values()):
             raise TrainingError(f"shares are {self.shares}; expected a positive one for each task, or none.")
-        self._pools = {name: Pool(task, by_task.get(name), size, device) for name, task in tasks.items()}
+        self._pools = {name: Pool(task, by_task[name], size, device) for name, task in tasks.items()}
 
     @property
     def described(self) -> dict[str, str]:
