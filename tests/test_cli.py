@@ -16,7 +16,8 @@ from safetensors.torch import load_model
 from typer.testing import CliRunner
 
 import ghn_init
-from ghn_init import cli
+from ghn_init import GHN, GHNConfig, cli
+from helpers import write_release
 
 OWN = """
 import torch
@@ -285,9 +286,12 @@ def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:
 
 
 def test_convert_writes_a_folder_that_loads(own: Path) -> None:
-    ghn = ghn_init.load()
-    torch.save({"config": ghn.config.to_dict(), "state_dict": ghn.state_dict()}, "published.pt")
-    assert "1,620,764 parameters, 10 classes, written to converted" in run("convert", "published.pt", "-o", "converted")
+    ghn = GHN(GHNConfig({"classes": 5}, max_shape=(8, 4, 3, 3), hid=8, class_width=5))
+    write_release(ghn, Path("published.pt"))
+    numel = sum(p.numel() for p in ghn.parameters())
+    assert f"{numel:,} parameters, tasks: classes (5), written to converted" in run(
+        "convert", "published.pt", "-o", "converted"
+    )
     assert torch.equal(ghn_init.load("converted").embed.weight, ghn.embed.weight)
     assert sorted(file.name for file in Path("converted").iterdir()) == [
         "config.json",

@@ -115,10 +115,10 @@ def test_train_a_hypernetwork(tmp_path: Path, example: Any, output: Any) -> None
     output(module, "--steps", "1", *options)
     (line,) = output(module, "--steps", "2", *options)
     assert [row.split(",")[0] for row in (tmp_path / "log.csv").read_text().splitlines()] == ["step", "1", "2"]
-    _, images = module.digits()
+    _, images = module.split()
     with torch.device("meta"):
         network = ghn_init.deepnets.network("test", 0)
-    prediction = ghn_init.predict(network, ghn_init.load(tmp_path), torch.empty(2, 3, 32, 32, device="meta"), head=True)
+    prediction = ghn_init.predict(network, ghn_init.load(tmp_path), torch.empty(2, 3, 32, 32, device="meta"), head="digits")
     model = prediction.model.to_empty(device="cpu").eval()
     prediction.apply_()
     with torch.no_grad():

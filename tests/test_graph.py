@@ -1,14 +1,21 @@
-"""Graphs: shortest paths against breadth-first search, names, prefixes."""
+"""Graphs: shortest paths against breadth-first search, names, prefixes; heads, shapes and order of traced ones."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ghn_init import trace
 from ghn_init.graph import MAX_DISTANCE, PRIMITIVES, Graph, Node, shortest_paths
 from helpers import random_edges
+from zoo import SEQUENCE, ZOO, Case, Fn, conv, images, param, vectors
 
 
 def breadth_first(num_nodes: int, edge_index: np.ndarray, longest: int) -> np.ndarray:
@@ -57,3 +64,98 @@ def test_a_prefix_is_put_before_every_parameter() -> None:
     assert graph.parameter_names == ("module.n.weight", "module.n.bias")
     assert graph.kept == {"module.gamma": "why"}
     assert graph.edges == [(0, 1)]
+
+
+def test_no_parameter_has_two_places(case: Case) -> None:
+    graph = trace(case.build(), case.inputs)
+    assert len(set(graph.parameter_names)) == len(graph.parameter_names)
+    assert graph.kept.keys().isdisjoint(graph.parameter_names)
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    features: Tensor
+
+
+def body_and_head(order: Callable[[Tensor, Tensor], Any]) -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Any:
+        features = m.body(x)
+        return order(m.head(features), m.norm(features))
+
+    return Fn(forward, body=nn.Linear(8, 6), norm=nn.LayerNorm(6), head=nn.Linear(6, 10))
+
+
+def residual_end(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)
+    return x + m.b(x)
+
+
+FIRST = {"head.weight", "head.bias"}
+HEADS: dict[str, tuple[Callable[[], nn.Module], Any, set[str]]] = {
+    "the last layer": (lambda: nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 10)), vectors(2, 8), {"1.weight", "1.bias"}),
+    "two in parallel": (
+        lambda: Fn(lambda m, x: m.a(x) + m.b(x), a=nn.Linear(8, 10), b=nn.Linear(8, 10, bias=False)),
+        vectors(2, 8),
+        {"a.weight", "a.bias", "b.weight"},
+    ),
+    "of sequences": (lambda: nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 10)), SEQUENCE, {"1.weight", "1.bias"}),
+    "none before a norm": (lambda: nn.Sequential(nn.Linear(8, 10), nn.LayerNorm(10)), vectors(2, 8), set()),
+    "none beside positions": (lambda: Fn(lambda m, x: m.a(x) + m.p, a=nn.Linear(8, 10), p=param(2, 10)), vectors(2, 8), set()),
+    "none after one another": (lambda: Fn(residual_end, a=nn.Linear(8, 10), b=nn.Linear(10, 10)), vectors(2, 8), set()),
+    "none of maps": (lambda: conv(3, 8), images(), set()),
+    "none of sequences as wide as before": (lambda: nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 6)), SEQUENCE, set()),
+    "of a tuple's first": (lambda: body_and_head(lambda a, b: (a, b)), vectors(2, 8), FIRST),
+    "of a dict's first": (lambda: body_and_head(lambda a, b: {"logits": a, "features": b}), vectors(2, 8), FIRST),
+    "of a dataclass's first": (lambda: body_and_head(Output), vectors(2, 8), FIRST),
+    "none of a dict's second": (lambda: body_and_head(lambda a, b: {"features": b, "logits": a}), vectors(2, 8), set()),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads(name: str) -> None:
+    build, inputs, expected = HEADS[name]
+    assert {parameter for node in trace(build(), inputs).nodes if node.head for parameter in node.parameters} == expected
+
+
+def test_a_pool_after_the_head_is_put_before_it() -> None:
+    model = nn.Sequential(conv(3, 8), nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    graph = trace(model, images())
+    assert [node.primitive for node in graph.nodes] == ["input", "conv", "bias", "glob_avg", "conv", "bias"]
+    assert graph.edges == [(k, k + 1) for k in range(5)]
+    assert [node.head for node in graph.nodes] == [False] * 4 + [True] * 2
+
+
+def test_a_pool_after_another_pool_stays() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 10, 1), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert [node.primitive for node in trace(model, images()).nodes] == ["input", "conv", "bias", "max_pool", "glob_avg"]
+
+
+def test_positions_follow_nothing() -> None:
+    case = ZOO["vision transformer"]
+    graph = trace(case.build(), case.inputs)
+    (position,) = (k for k, node in enumerate(graph.nodes) if node.primitive == "pos_enc")
+    assert position not in graph.edge_index[1]
+    assert position in graph.edge_index[0]
+
+
+@pytest.mark.parametrize(
+    ("build", "inputs", "shape", "transposed"),
+    [
+        (lambda: nn.ConvTranspose2d(3, 8, 2), images(), (8, 3, 2, 2), True),
+        (lambda: nn.ConvTranspose2d(8, 4, 3, groups=2), images(8), (8, 2, 3, 3), False),
+        (lambda: Fn(lambda m, x: x @ m.w[0], w=param(1, 8, 4)), SEQUENCE, (4, 8), True),
+        (lambda: Fn(lambda m, x: F.conv2d(x, m.w[..., None, None]), w=param(8, 3)), images(), (8, 3), False),
+    ],
+    ids=["transposed", "transposed and grouped", "with an axis more", "with two axes less"],
+)
+def test_weights_have_the_shape_in_which_they_are_used(
+    build: Callable[[], nn.Module], inputs: Tensor, shape: tuple[int, ...], transposed: bool
+) -> None:
+    node = trace(build(), inputs).nodes[1]
+    assert (node.shape, node.transposed) == (shape, transposed)
+
+
+def test_pools_have_their_kernel() -> None:
+    node = trace(nn.Sequential(conv(), nn.MaxPool2d((2, 3))), images()).nodes[-1]
+    assert node.shape == (1, 1, 2, 3)

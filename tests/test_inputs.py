@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import ghn_init
+from ghn_init.errors import TraceError
 from ghn_init.tracing.inputs import candidates
 from zoo import Fn, conv, images
 
@@ -64,9 +66,7 @@ def test_example_inputs_take_a_tensor_a_tuple_or_a_dict(inputs: object) -> None:
 
 
 def test_a_failing_forward_shows_the_input_and_the_way_out() -> None:
-    with pytest.raises(
-        ghn_init.errors.TraceError, match=r"Linear failed on \(float32\[2, 7\]\) from example_inputs.*example_inputs="
-    ):
+    with pytest.raises(TraceError, match=r"Linear failed on \(float32\[2, 7\]\) from example_inputs.*example_inputs="):
         ghn_init.trace(nn.Linear(5, 3), torch.zeros(2, 7))
 
 
@@ -74,11 +74,63 @@ def test_a_model_without_a_workable_guess_says_how_many_were_tried() -> None:
     def picky(m: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return m.a(x) + y  # type: ignore[operator]
 
-    with pytest.raises(
-        ghn_init.errors.TraceError, match=r"\d+ other guesses failed too.*missing 1 required positional argument: 'y'"
-    ):
+    with pytest.raises(TraceError, match=r"\d+ other guesses failed too.*missing 1 required positional argument: 'y'"):
         ghn_init.trace(Fn(lambda m, x, y: picky(m, x, y), a=conv()))
 
 
 def test_example_inputs_on_another_device_kind_are_fine() -> None:
     assert ghn_init.trace(conv(), images().to("meta")).primitives["conv"] == 1
+
+
+def test_guesses_have_the_models_dtype_and_none_comes_twice() -> None:
+    guesses = [guess.args[0] for guess in candidates(conv().half())]
+    assert {guess.dtype for guess in guesses} == {torch.float16}
+    shapes = [tuple(guess.shape) for guess in guesses]
+    assert len(set(shapes)) == len(shapes) > 5
+
+
+def test_eval_mode_is_tried_where_training_mode_leaves_parameters_unused() -> None:
+    model = Fn(lambda m, x: m.a(x) if m.training else m.b(m.a(x)), a=conv(), b=conv(8))
+    assert ghn_init.trace(model, images()).kept == {}
+
+
+def test_the_first_guess_counts_where_training_mode_fails_on_all() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        if m.training:
+            raise RuntimeError("not for training")
+        return m.a(x) if x.shape[-1] == 224 else m.b(x)
+
+    assert set(ghn_init.trace(Fn(forward, a=conv(), b=conv())).kept) == {"b.weight", "b.bias"}
+
+
+def test_layers_without_parameters_drop_nothing() -> None:
+    class Drop(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x) if self.training else x
+
+    model = Fn(lambda m, x: m.drop(m.a(x)) + m.b(x), a=conv(), b=conv(), drop=Drop())
+    graph = ghn_init.trace(model, images())
+    assert (graph.kept, graph.primitives["sum"]) == ({}, 1)
+
+
+def test_real_runs_are_tried_on_the_first_guess_alone() -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        seen.append((x.is_meta, x.shape[-1]))
+        raise RuntimeError("never")
+
+    with pytest.raises(TraceError, match=r"Fn failed on .*\(\d+ other guesses failed too\): RuntimeError: never"):
+        ghn_init.trace(Fn(forward, a=conv()))
+    assert [size for on_meta, size in seen if not on_meta] == [224, 224]  # in training and in eval mode
+    assert len({size for on_meta, size in seen if on_meta}) > 5
+
+
+def test_encoder_layers_show_their_parameters_in_real_runs_in_eval_mode() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        if m.training or x.sum().item() < 0:
+            raise RuntimeError("for non-negative sums in eval mode")
+        return m.layer(x)
+
+    model = Fn(forward, layer=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+    assert ghn_init.trace(model, torch.zeros(2, 5, 8)).kept == {}

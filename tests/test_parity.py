@@ -96,7 +96,8 @@ def test_values_of_the_imagenet_shape_equal_the_published_ones(name: str) -> Non
 
 
 def compare(name: str, ghn: ghn_init.GHN, published: dict[str, list[float] | None]) -> None:
-    model, _ = model_and_graph(name, ghn.config.num_classes)
+    (outputs,) = ghn.config.tasks.values()
+    model, _ = model_and_graph(name, outputs)
     size = 299 if name == "inception_v3" else 224
     images = torch.empty(BATCH, 3, size, size, device="meta")
     prediction = ghn_init.predict(model, ghn, images, head=True)

@@ -16,9 +16,9 @@ import ghn_init
 
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
-    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "ImageTask", "Images", "Node",
-    "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare", "evaluate", "initialize",
-    "load", "predict", "recalibrate_batchnorm", "trace", "train",
+    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "ImageTask",
+    "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare",
+    "evaluate", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "tasks", "timm")
 

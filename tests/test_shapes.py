@@ -99,7 +99,7 @@ def convolutions(draw: st.DrawFn, wrong: bool) -> tuple[int, tuple[Any, ...], di
         options["stride"] = draw(st.integers(1, 2)) if wrong or options["padding"] == "valid" else 1
     batch = draw(st.sampled_from([(), (1,), (2,)] + ([(2, 2)] if wrong else [])))
     x = meta(*batch, channels, *space, dtype=dtype)
-    weight = meta(out + (draw(st.integers(0, 1)) if wrong else 0), inner, *kernel, dtype=dtype)
+    weight = meta(out + (draw(st.integers(0, 1)) if wrong else 0), inner, *kernel, dtype=draw(DTYPES) if wrong else dtype)
     width = out + (draw(st.integers(-1, 1)) if wrong else 0)
     bias = draw(st.sampled_from([None, meta(width, dtype=dtype)]))
     return axes, (x, weight, bias), options

@@ -82,6 +82,79 @@ def explicit_attention(m: Any, x: Tensor) -> Tensor:
     return m.out(logits.softmax(-1) @ v)
 
 
+def floored_norm(m: Any, x: Tensor) -> Tensor:
+    x = m.fc(x)
+    return (x - x.mean(-1, keepdim=True)) / torch.maximum(x.std(-1, keepdim=True), m.floor) * m.scale
+
+
+def offset_then_scale(m: Any, x: Tensor) -> Tensor:
+    return m.fc(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + m.scale) * m.gamma)
+
+
+def masked_attention(m: Any, x: Tensor) -> Tensor:
+    q, k, v = m.qkv(x).chunk(3, -1)
+    logits = q @ k.transpose(-2, -1) * m.scale + m.table[m.index]
+    return m.out((logits.softmax(-1) * m.mask) @ v)
+
+
+def attention_with_content_and_place(m: Any, x: Tensor) -> Tensor:
+    q = m.q(x)
+    logits = q @ m.k(x).transpose(-2, -1) + q @ m.r(x).transpose(-2, -1) + m.table[m.index]
+    return logits.softmax(-1) @ m.v(x)
+
+
+def table_after_softmax(m: Any, x: Tensor) -> Tensor:
+    return (m.q(x).softmax(-1) + m.table[m.index]) @ m.v(x)
+
+
+def mixed_attention(m: Any, x: Tensor) -> Tensor:
+    weights = (m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1)
+    return m.out((weights + m.g(x)) @ m.v(x))
+
+
+def gated_attention(m: Any, x: Tensor) -> Tensor:
+    weights = (m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1)
+    return m.out((weights * m.g(x).sigmoid()) @ m.v(x))
+
+
+def attention_with_a_learned_mask(m: Any, x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(m.q(x), m.k(x), m.v(x), attn_mask=m.mask(x))
+
+
+def relative_keys(m: Any, x: Tensor) -> Tensor:
+    q = m.q(x)
+    return (q @ m.k(x).transpose(-2, -1) + q @ m.table[m.index].T).softmax(-1) @ m.v(x)
+
+
+def shared_shift(m: Any, x: Tensor) -> Tensor:
+    x = F.layer_norm(m.a(x), (8,)) * m.v + m.b
+    return F.layer_norm(m.c(x), (8,)) * m.w + m.b
+
+
+def same_stream_twice(m: Any, x: Tensor) -> Tensor:
+    x = torch.maximum(m.a(x), m.b(x))
+    return x + x.relu()
+
+
+def dynamic_convolution(m: Any, x: Tensor) -> Tensor:
+    share = m.route(x.mean((2, 3))).softmax(-1)
+    kernel = (share @ m.kernels.flatten(1)).view(2, 8, 3, 3, 3)[0]
+    return F.conv2d(x, kernel)
+
+
+def qkv_bias(m: Any, x: Tensor) -> Tensor:
+    return F.linear(x, m.w, torch.cat([m.q, torch.zeros(8, device=m.q.device), m.v]))
+
+
+class Slotted:
+    """An output without `__dict__`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
 def vit(m: Any, x: Tensor) -> Tensor:
     x = m.patch(x).flatten(2).transpose(1, 2)
     x = torch.cat([m.token.expand(2, -1, -1), x], 1) + m.position
@@ -375,5 +448,215 @@ ZOO: dict[str, Case] = {
     "channels last": Case(lambda: conv().to(memory_format=torch.channels_last), {"conv": 1, "bias": 1}, inputs=images()),
     "image of 32 px": Case(lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(8 * 32 * 32, 10)), {"conv": 2, "bias": 2}),
     "one channel": Case(lambda: nn.Sequential(conv(1), nn.Flatten(), nn.Linear(8 * 28 * 28, 10)), {"conv": 2, "bias": 2}),
+    "dead end": Case(
+        lambda: Fn(lambda m, x: (m.a(x), m.b(x))[0], a=nn.Linear(8, 4), b=nn.Linear(8, 4)),
+        {"conv": 1, "bias": 1},
+        {"b.weight": "does not reach the model's output", "b.bias": "does not reach the model's output"},
+        inputs=vectors(2, 8),
+    ),
+    "layer of a constant": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.b(m.c), a=nn.Linear(8, 4), b=nn.Linear(3, 4), c=vectors(2, 3)),
+        {"conv": 2, "bias": 2, "sum": 1},
+        inputs=vectors(2, 8),
+    ),
+    "output with slots": Case(
+        lambda: Fn(lambda m, x: Slotted(m.a(x)), a=nn.Linear(8, 4)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8)
+    ),
+    "sum of a stream with itself": Case(
+        lambda: Fn(same_stream_twice, a=nn.Linear(8, 4), b=nn.Linear(8, 4)), {"conv": 2, "bias": 2}, inputs=vectors(2, 8)
+    ),
+    "two embeddings": Case(
+        lambda: Fn(lambda m, i: m.fc(m.a(i) + m.b(i)), a=nn.Embedding(50, 8), b=nn.Embedding(50, 8), fc=nn.Linear(8, 4)),
+        {"pos_enc": 2, "sum": 1, "conv": 1, "bias": 1},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "shift along another axis": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.p, a=nn.Linear(8, 8, bias=False), p=param(5, 1)),
+        {"conv": 1},
+        {"p": "shifts a stream"},
+        inputs=SEQUENCE,
+    ),
+    "norm with a floor under its deviation": Case(
+        lambda: Fn(floored_norm, fc=nn.Linear(8, 8), scale=param(8), floor=torch.ones(1)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "scale after a norm met another stream": Case(
+        lambda: Fn(
+            lambda m, x: torch.maximum(F.layer_norm(m.a(x), (8,)), m.b(x)) * m.w,
+            a=nn.Linear(8, 8),
+            b=nn.Linear(8, 8),
+            w=param(8),
+        ),
+        {"conv": 2, "bias": 2},
+        {"w": "scales a stream"},
+        inputs=SEQUENCE,
+    ),
+    "norm weight with an offset, then a scale": Case(
+        lambda: Fn(offset_then_scale, fc=nn.Linear(8, 8), scale=param(8), gamma=param(8)),
+        {"conv": 1, "bias": 1},
+        {"scale": "adds a constant", "gamma": "scales a stream"},
+        inputs=SEQUENCE,
+    ),
+    "shift after a plain batch norm": Case(
+        lambda: Fn(lambda m, x: m.norm(m.a(x)) * m.w, a=conv(), norm=nn.BatchNorm2d(8, affine=False), w=param(8, 1, 1)),
+        {"conv": 1, "bias": 1},
+        {"w": "scales a stream"},
+        inputs=images(),
+    ),
+    "norms by hand that share a shift": Case(
+        lambda: Fn(shared_shift, a=nn.Linear(8, 8), c=nn.Linear(8, 8), v=param(8), w=param(8), b=param(8)),
+        {"conv": 2, "bias": 2, "ln": 2},
+        inputs=SEQUENCE,
+    ),
+    "norm with a bias alone": Case(
+        lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,), None, m.b), a=nn.Linear(8, 8), b=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "kernel standardised as a norm": Case(
+        lambda: Fn(
+            lambda m, x: F.conv2d(x, F.batch_norm(m.w.view(1, 8, 27), None, None, m.gain, None, True).view(8, 3, 3, 3)),
+            w=param(8, 3, 3, 3),
+            gain=param(8),
+        ),
+        {"conv": 1},
+        {"gain": "reparametrises 'w'"},
+        inputs=images(),
+    ),
+    "instance norm by hand": Case(
+        lambda: Fn(
+            lambda m, x: F.batch_norm(m.a(x).reshape(1, 16, 8, 8), None, None, m.w.repeat(2), m.b.repeat(2), True),
+            a=conv(),
+            w=param(8),
+            b=param(8),
+        ),
+        {"conv": 1, "bias": 1, "bn": 1},
+        inputs=images(),
+    ),
+    "division by a root of a parameter": Case(
+        lambda: Fn(lambda m, x: m.a(x) / m.v.sqrt() * m.w, a=nn.Linear(8, 8), v=param(8), w=param(8)),
+        {"conv": 1, "bias": 1},
+        {"v": "no primitive covers the operation 'div'", "w": "scales a stream"},
+        inputs=SEQUENCE,
+    ),
+    "dynamic convolution": Case(
+        lambda: Fn(dynamic_convolution, route=nn.Linear(3, 4), kernels=param(4, 8, 3, 3, 3)),
+        {"conv": 1, "bias": 1, "glob_avg": 1},
+        {"kernels": "mix kernels from it"},
+        inputs=images(),
+    ),
+    "bias of queries and values": Case(
+        lambda: Fn(qkv_bias, w=param(24, 8), q=param(8), v=param(8)), {"conv": 1, "bias": 2}, inputs=SEQUENCE
+    ),
+    "masked attention": Case(
+        lambda: Fn(
+            masked_attention,
+            qkv=nn.Linear(8, 24),
+            out=nn.Linear(8, 8),
+            table=param(9, 1),
+            index=torch.arange(5),
+            scale=torch.ones(1),
+            mask=torch.ones(5, 5),
+        ),
+        {"conv": 2, "bias": 2, "msa": 1},
+        {"table": "attention logits"},
+        inputs=SEQUENCE,
+    ),
+    "attention by content and place": Case(
+        lambda: Fn(
+            attention_with_content_and_place,
+            **{name: nn.Linear(8, 8) for name in "qkrv"},
+            table=param(9, 1),
+            index=torch.arange(5),
+        ),
+        {"conv": 4, "bias": 4, "sum": 1, "msa": 1},
+        {"table": "attention logits"},
+        inputs=SEQUENCE,
+    ),
+    "table after the softmax": Case(
+        lambda: Fn(table_after_softmax, q=nn.Linear(8, 5), v=nn.Linear(8, 8), table=param(9, 1), index=torch.arange(5)),
+        {"conv": 2, "bias": 2, "msa": 1},
+        {"table": "attention logits"},
+        inputs=SEQUENCE,
+    ),
+    "attention mixed with a stream": Case(
+        lambda: Fn(mixed_attention, **{name: nn.Linear(8, 8) for name in ("q", "k", "v", "out")}, g=nn.Linear(8, 5)),
+        {"conv": 5, "bias": 5, "sum": 1},
+        inputs=SEQUENCE,
+    ),
+    "attention times a gate": Case(
+        lambda: Fn(gated_attention, **{name: nn.Linear(8, 8) for name in ("q", "k", "v", "out")}, g=nn.Linear(8, 5)),
+        {"conv": 5, "bias": 5, "cse": 1},
+        inputs=SEQUENCE,
+    ),
+    "attention by its kernel": Case(
+        lambda: Fn(
+            lambda m, x: torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*(f(x)[:, None] for f in (m.q, m.k, m.v)))[
+                0
+            ],
+            **{name: nn.Linear(8, 8) for name in "qkv"},
+        ),
+        {"conv": 3, "bias": 3, "msa": 1},
+        inputs=SEQUENCE,
+    ),
+    "attention mask from a layer": Case(
+        lambda: Fn(attention_with_a_learned_mask, **{name: nn.Linear(8, 8) for name in "qkv"}, mask=nn.Linear(8, 5)),
+        {"conv": 4, "bias": 4, "msa": 1},
+        inputs=SEQUENCE,
+    ),
+    "relative keys": Case(
+        lambda: Fn(relative_keys, **{name: nn.Linear(8, 8) for name in "qkv"}, table=param(9, 8), index=torch.arange(5)),
+        {"conv": 3, "bias": 3, "sum": 1, "msa": 1},
+        {"table": "attention logits"},
+        inputs=SEQUENCE,
+    ),
+    "batched product with a weight of two parts": Case(
+        lambda: Fn(lambda m, x: torch.bmm(x, torch.cat([m.u, m.v], 1).expand(2, 8, 8)), u=param(8, 4), v=param(8, 4)),
+        {},
+        {"u": "no primitive covers the operation", "v": "no primitive covers the operation"},
+        inputs=SEQUENCE,
+    ),
+    "dilated along one axis": Case(
+        lambda: nn.Conv2d(6, 6, 3, groups=3, dilation=(2, 1)), {"sep_conv": 1, "bias": 1}, inputs=images(6)
+    ),
+    "projected recurrent layer without biases": Case(
+        lambda: Fn(lambda m, x: m.rnn(x)[0], rnn=nn.LSTM(8, 6, bias=False, proj_size=3, batch_first=True)),
+        {"conv": 3},
+        inputs=SEQUENCE,
+    ),
+    "recurrent cell without biases": Case(
+        lambda: Fn(lambda m, x: m.cell(x), cell=nn.GRUCell(8, 6, bias=False)), {"conv": 2}, inputs=vectors(2, 8)
+    ),
+    "packed sequence": Case(
+        lambda: Fn(
+            lambda m, x: m.rnn(nn.utils.rnn.pack_padded_sequence(x, [5, 3], batch_first=True))[0].data,
+            rnn=nn.GRU(8, 6, bidirectional=True, batch_first=True),
+        ),
+        {"conv": 4, "bias": 4, "concat": 1},
+        inputs=SEQUENCE,
+    ),
+    "weight filled by hand": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.b(x.new_empty(2, 8).normal_()), a=nn.Linear(8, 8), b=nn.Linear(8, 8)),
+        {"conv": 2, "bias": 2, "sum": 1},
+        inputs=vectors(2, 8),
+    ),
+    "noise of a stream's shape": Case(
+        lambda: Fn(lambda m, x: m.b(torch.randn_like(m.a(x))) + x, a=nn.Linear(8, 8), b=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "sum": 1},
+        {"a.weight": "does not reach", "a.bias": "does not reach"},
+        inputs=vectors(2, 8),
+    ),
+    "channels last means over space": Case(
+        lambda: Fn(lambda m, x: m.fc(m.a(x).permute(0, 2, 3, 1).mean((1, 2))), a=conv(), fc=nn.Linear(8, 4)),
+        {"conv": 2, "bias": 2, "glob_avg": 1},
+        inputs=images(),
+    ),
+    "mean over the batch": Case(
+        lambda: Fn(lambda m, x: m.a(x).mean(0), a=nn.Conv1d(8, 4, 3)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8, 9)
+    ),
+    "mean over channels": Case(
+        lambda: Fn(lambda m, x: m.a(x).mean(2), a=nn.Linear(8, 5)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
+    ),
     "vectors": Case(lambda: nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 2)), {"conv": 2, "bias": 2}),
 }

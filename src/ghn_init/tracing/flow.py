@@ -1,7 +1,8 @@
 """Follows the recorded calls and builds the architecture graph: list of calls → nodes and edges.
 
 Each value of the run carries a `Flow`: the nodes whose results it holds, or the parameters that it was made from. Operations
-without a primitive are contracted, which here means that their result carries the flows of their operands.
+without a primitive are contracted, which here means that their result carries the flows of their operands. That is what wiring
+a node's inputs to its outputs and dropping the node comes to, as the published construction does, without making the node.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ UNKNOWN = "no primitive covers the operation '{}' that uses it"
 class Flow:
     """What a value holds.
 
+    The flags recognise layers that are written out by hand, where the operation alone doesn't say what it is part of.
+
     Attributes:
         data: It depends on the model's input, or on the result of a weight.
         nodes: The nodes whose results it holds.
         params: Parameters that it was computed from, as long as it holds no data.
-        flipped: Its last two axes are swapped against the parameter's.
-        gathered: Picked by index from a parameter.
-        softmax: Attention weights.
-        product: A product of two streams, as attention logits are.
-        deviation: A root of a stream's statistics.
-        normalised: A stream divided by its deviation.
-        offset: A parameter with a constant added.
+        flipped: Its last two axes are swapped against the parameter's: in `x @ w.T` the stored weight is (out, in), in `x @ w`
+            (in, out).
+        gathered: Picked by index from a parameter: `q @ table[index].T` is no layer but an attention's relative positions.
+        softmax: Attention weights: their product with the values is the `msa` node (Swin).
+        product: A product of two streams, as attention logits are: a table added to them is no positional embedding (Swin).
+        deviation: A root of a stream's statistics: dividing by it is a norm, and multiplying with its inverse no gate.
+        normalised: A stream divided by its deviation: a parameter that it is multiplied with next is a norm's weight.
+        offset: A parameter with a constant added: in `x * (1 + w)`, Gemma's norm, a predicted w, around 1, would scale by 2.
     """
 
     data: bool = False
@@ -61,6 +65,7 @@ def union(flows: Iterable[Flow]) -> Flow:
     if len(flows) == 1:
         return first
     data = any(flow.data for flow in flows)
+    # `mask * w.T` is flipped because `w.T` is, not because of the constant that it is multiplied with.
     leading = next((flow for flow in flows if flow.data == data and (data or flow.params)), first)
     return replace(
         leading,
@@ -70,7 +75,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         softmax=any(flow.softmax for flow in flows),
         product=any(flow.product for flow in flows),
         deviation=any(flow.deviation for flow in flows),
-        normalised=False,
+        normalised=False,  # only of one norm's result, untouched since, is the next factor its weight
     )
 
 
@@ -80,7 +85,7 @@ class GraphBuilder:
     def __init__(self, record: Record) -> None:
         self.nodes: list[Node] = [Node("input")]
         self.preds: list[set[int]] = [set()]
-        self.contracted: set[int] = set()
+        self.contracted: set[int] = set()  # nodes that a later call showed to be none; `finish` takes them out
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
@@ -131,6 +136,8 @@ class GraphBuilder:
             node = replace(node, bias=None)  # another norm's as well
         if index is not None:
             self._add_bias(index, node.bias)
+            # A loop over a recurrent cell, or a tied weight one layer further on, would come back to its own node, and a
+            # hypernetwork reads nodes in topological order. The first use has its edges, such a later one is contracted.
             if index in self.ancestors(preds):
                 return Flow(data=True, nodes=frozenset(preds))
             self.preds[index] |= preds
@@ -153,7 +160,7 @@ class GraphBuilder:
             self.keep([bias], SECOND_BIAS.format(self.nodes[index].weight))
 
     def merge(self, primitive: str, flows: list[Flow]) -> Flow:
-        """A node where two or more different nodes flow in, else nothing."""
+        """A node where two or more different nodes flow in, else nothing: `x + x.relu()` joins nothing."""
         together = union(flows)
         if len({flow.nodes for flow in flows}) < 2 or len(together.nodes) < 2:
             return together
@@ -182,7 +189,9 @@ class GraphBuilder:
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
-                preds[index].add(0)  # computed from constants alone; every node is reached from the input
+                # Computed from constants alone, as by the networks that make Swin-V2's position tables. Every node is reached
+                # from the input, whose distance GHN-3 reads; only positional embeddings are not, in published graphs either.
+                preds[index].add(0)
         order = _topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
@@ -235,7 +244,10 @@ class GraphBuilder:
         return weights | {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & weights}
 
     def _pool_before_head(self, end: set[int], head: set[int]) -> None:
-        """A mean over space commutes with a 1×1 convolution: the published graphs end in the head, never in a pool."""
+        """A mean over space commutes with a 1×1 convolution: the published graphs end in the head, never in a pool.
+
+        SqueezeNet's head is such a convolution. With the pool at the end its weight and bias would not be the last two nodes.
+        """
         weights = [i for i in head if self.nodes[i].primitive != "bias"]
         if len(end) != 1 or len(weights) != 1:
             return

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 BATCH = 2
 """Two examples, so that batch norm in training mode has something to normalise over."""
 
+# ImageNet's first; a size that doesn't fit fails, at a linear layer or a positional embedding, and costs milliseconds on meta.
 _IMAGE_SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
 _TOKENS = 16
 
@@ -95,12 +96,14 @@ def _from_transformers(model: nn.Module, config: Any, dtype: torch.dtype) -> Ite
     size = getattr(vision, "image_size", None) or 224
     space = tuple(size) if isinstance(size, tuple | list) else (size, size)
     image = _image(getattr(vision, "num_channels", 3) or 3, *space, dtype=dtype)
+    # Within the vocabulary, since a real run looks them up.
     tokens = torch.arange(BATCH * _TOKENS).view(BATCH, _TOKENS) % max(getattr(text, "vocab_size", 2) or 2, 2)
     main = getattr(model, "main_input_name", "input_ids")
     origin = "the model's transformers configuration"
     if main == "pixel_values":
         yield Inputs((), {"pixel_values": image}, origin)
     elif main in ("input_values", "input_features"):
+        # Whisper takes spectrograms of 30 seconds, 3000 frames, and no others; waves are a second at 16 kHz.
         features = getattr(config, "num_mel_bins", None)
         wave = _image(features, 3000, dtype=dtype) if features else torch.empty(BATCH, 16_000, dtype=dtype, device="meta")
         decoder = {"decoder_input_ids": tokens} if getattr(config, "is_encoder_decoder", False) else {}

@@ -1,8 +1,10 @@
 """Runs a model once and writes down every tensor operation: model → list of calls.
 
-The model runs on meta tensors (shapes without data) in inference mode under a dispatch mode, so composite operations such as
-`linear` or `scaled_dot_product_attention` arrive whole, and nothing is computed. What comes out is in single assignment form:
-an in-place operation makes a new `Value`.
+The model runs on meta tensors (shapes without data) under a dispatch mode, so that nothing is computed. What comes out is in
+single assignment form: an in-place operation makes a new `Value`.
+
+Why a run below the modules, and no symbolic trace: what counts is what a model computes, whoever computes it. Hooks on modules
+don't see `torch.nn.functional`, and `torch.fx` stops at the first `if` on a value.
 """
 
 from __future__ import annotations
@@ -73,8 +75,10 @@ class Recorder(TorchDispatchMode):
         self._keep = keep
         self._operators: dict[Any, tuple[str, bool, tuple[int | str, ...]]] = {}
         self._on_meta = on_meta
+        # By identity: the mode is handed the same Python object for the same tensor. An id is given out again once its tensor
+        # is gone: without `_alive`, a tensor that no operation made (`torch.from_numpy`) would take a dead one's value.
         self._values: dict[int, Value] = {}
-        self._alive: list[Tensor] = []  # ids stay unique while their tensors live
+        self._alive: list[Tensor] = []
         self._writes: dict[int, tuple[int, Value]] = {}  # storage → (position in calls, value written into it)
         self._born: dict[int, int] = {}  # id of tensor → position in calls
         self._meta: dict[int, Tensor] = {}
@@ -88,7 +92,7 @@ class Recorder(TorchDispatchMode):
         return value
 
     def alias(self, tensor: Tensor, stand_in: Tensor) -> None:
-        """The model also holds the real `tensor` where no module registers it; it has the stand-in's value."""
+        """The model may also hold the real `tensor` where no module registers it; it has the stand-in's value."""
         self._values[id(tensor)] = self._values[id(stand_in)]
         self._born[id(tensor)] = self._born[id(stand_in)]
         self._alive.append(tensor)
@@ -111,13 +115,16 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         name, apart, writes = self._operators.get(func) or self._look_up(func)
         if apart:
+            # Composite operations without a rule, such as `einsum`, come down to ones that have a rule.
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        given = _written(writes, args, kwargs) if writes else ()
+        # `relu_` and the like bring nothing in that the result, or other views, would have to know.
+        given = _written(writes, args, kwargs) if writes and (len(args) + len(kwargs) > 1 or name in self._keep) else ()
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
+        # Before the operation runs: one that is in-place gives its argument another value.
         recorded = _map(self.value_of, (tuple(args), kwargs))
         if self._constants and (writes or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
@@ -127,7 +134,7 @@ class Recorder(TorchDispatchMode):
             result = _run(func, name, args, kwargs)
         written = _written(writes, args, kwargs) if given else ()
         self._record(name, recorded, result, written)
-        if written and (len(args) + len(kwargs) > 1 or name in self._keep):
+        if written:
             self._note_writes(given, written)
         return result
 
@@ -155,7 +162,7 @@ class Recorder(TorchDispatchMode):
 
     def _record(self, name: str, recorded: Any, result: Any, written: Sequence[Tensor]) -> None:
         tensors = list(_leaves(result, Tensor))
-        if written:
+        if written:  # a custom operator may return nothing of what it wrote
             tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
         outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
@@ -177,7 +184,11 @@ class Recorder(TorchDispatchMode):
         self._alive.append(tensor)
 
     def _merge(self, tensor: Tensor, old: Value, written: Value) -> Value:
-        """A view of a storage that was written through another view carries both values."""
+        """A view of a storage that was written through another view carries both values.
+
+        Both, because it isn't known which elements were written: `out[:, :4] = a; out[:, 4:] = b` leaves `out` with a and b.
+        A view that was overwritten as a whole has an edge too many.
+        """
         merged = Value(tuple(tensor.shape), "call")
         self.calls.append(Call("alias", (old, written), {}, (merged,)))
         self._bind(tensor, merged)
@@ -191,13 +202,14 @@ class Recorder(TorchDispatchMode):
         return _map(self._meta_of, (tuple(args), kwargs))
 
     def _meta_of(self, tensor: Tensor) -> Tensor:
-        if tensor.is_meta or tensor.dim() == 0:
+        if tensor.is_meta or tensor.dim() == 0:  # PyTorch lets scalars meet tensors of any device
             return tensor
         value = self.value_of(tensor)
         if id(tensor) not in self._meta:
             self._meta[id(tensor)] = torch.empty_like(tensor, device="meta")
             self._bind(self._meta[id(tensor)], value)
         stand_in = self._meta[id(tensor)]
+        # The tensor may have been written since, through a view with a stand-in of its own.
         if self._born[id(tensor)] > self._born[id(stand_in)]:
             self._bind(stand_in, value)
         return stand_in
@@ -224,12 +236,15 @@ def record_calls(
         return torch.empty_like(tensor, device="meta") if on_meta else tensor.clone()
 
     recorder = Recorder(keep, on_meta)
+    # Inference mode, for the stand-ins as well as for the run: tensors that autograd knows, even under `no_grad`, reach the
+    # dispatch mode only after PyTorch has taken composite operations apart (an LSTM then arrives as its sums and gates).
     with torch.inference_mode():
         parameters = {name: stand_in(p) for name, p in model.named_parameters()}
         buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
         args, kwargs = _map(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():
         recorder.register(tensor, "parameter", name)
+    # `functional_call` swaps what modules have registered, and nothing else.
     for name, parameter in model.named_parameters():
         recorder.alias(parameter, parameters[name])
     for tensor in _leaves((args, kwargs), Tensor):

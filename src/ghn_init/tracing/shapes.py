@@ -39,7 +39,8 @@ def _per_axis(values: Sequence[int], axes: int) -> Sequence[int]:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    if weight.dim() != 2 or x.dim() < 1 or x.shape[-1] != weight.shape[1] or not _fit((bias,), weight.shape[:1]):
+    fits = weight.dim() == 2 and x.dim() > 0 and x.shape[-1] == weight.shape[1] and x.dtype == weight.dtype
+    if not fits or not _fit((bias,), weight.shape[:1]):
         return NotImplemented
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 

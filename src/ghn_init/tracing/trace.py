@@ -17,8 +17,6 @@ from ghn_init.tracing.rules import WHOLE, build_graph
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
-_KEEP = WHOLE | {"dropout"}
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -100,10 +98,10 @@ def _attempt(
         with untouched(model):
             _set_mode(model, training)
             record = _record(model, inputs, on_meta)
-            return Trace(build_graph(record), record)
     except Exception as error:
         failures.append((inputs, error))
         return None
+    return Trace(build_graph(record), record)  # what fails here is a rule, and no other inputs would help
 
 
 def _set_mode(model: nn.Module, training: bool) -> None:
@@ -116,7 +114,7 @@ def _record(model: nn.Module, inputs: Inputs, on_meta: bool) -> Record:
     args, kwargs = inputs.args, inputs.kwargs
     if not on_meta:
         args, kwargs = _made_real(model, inputs)
-    return record_calls(model, args, kwargs, _KEEP, on_meta)
+    return record_calls(model, args, kwargs, WHOLE, on_meta)
 
 
 def _made_real(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

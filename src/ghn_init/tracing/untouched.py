@@ -1,4 +1,9 @@
-"""Puts a model and the random number generators back as they were, however a run ends."""
+"""Puts a model and the random number generators back as they were, however a run ends.
+
+By a snapshot of what attributes refer to, not by a copy of the model: that would double its memory, and objects that can't be
+copied are common. Parameters and buffers need none, as the run is on stand-ins; plain tensors that it writes into are the
+recorder's to restore.
+"""
 
 from __future__ import annotations
 
@@ -96,6 +101,7 @@ def _snapshots(root: Any, seen: set[int]) -> Iterator[Snapshot]:
 def _set_mapping(mapping: MutableMapping[Any, Any], content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
     """Gives a mapping its former content back; the mapping itself stays the same object."""
     keys, items = content
+    # What is as it was is left alone: writing to a mapping of one's own class may have effects.
     if not (_same(keys, mapping) and _same(items, mapping.values())):
         mapping.clear()
         for key, item in zip(keys, items, strict=True):
@@ -115,4 +121,5 @@ def _set_bits(generator: np.random.Generator, bits: Any) -> None:
 
 
 def _same(before: tuple[Any, ...], now: Collection[Any]) -> bool:
+    """By identity: an `==` of the user's objects may be anything, as it is for tensors and arrays."""
     return len(before) == len(now) and all(map(operator.is_, before, now))

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from ghn_init.errors import UnsupportedModelError
 
+# By name, here and below: not every build of PyTorch has `torch.distributed`, and none has torchao.
 _WRAPPED_IN = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _COUNTING = (torch.bool, torch.int16, torch.int32, torch.int64)

@@ -54,6 +54,7 @@ def drop_position_table(b: GraphBuilder, x: Flow) -> bool:
 def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream + parameter: the bias of the layer before, a positional embedding, or nothing that has a primitive."""
     flow = b.flow(value)
+    # The published construction has no node for tables of relative positions, and its models keep theirs at their init.
     if x.product or x.softmax:
         b.keep(flow.params, POSITION_TABLE)
         return x
@@ -63,6 +64,7 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     owner = next(iter(x.nodes)) if len(x.nodes) == 1 else None
     if name is not None and owner is not None and len(sizes) == 1:
         node = b.nodes[owner]
+        # A norm written out by hand has its bias last, too late for the node that its weight made.
         is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and prod(node.shape or ()) == sizes[0]
         if is_norm and name not in b.node_of:
             b.nodes[owner] = replace(node, bias=name)
@@ -87,6 +89,7 @@ def _concat(b: GraphBuilder, call: Call) -> None:
     streams = [flow for flow in flows if flow.data]
     if not streams:
         return b.contract(call)
+    # With a class token alone a stream stays what it was: published graphs have no node for the token, and no `concat`.
     b.keep((name for flow in flows for name in flow.params), TOKEN)
     b.assign(call.outputs, b.merge("concat", streams))
 
@@ -110,6 +113,8 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow], out_shape: tup
     """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
     if any(flow.deviation for flow in flows):
         return replace(union(flows), deviation=False, normalised=True)
+    # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
+    # Inside is what the smaller factor, which is repeated over space, has gone through and the larger one has not.
     sizes = [prod(value.shape) for value in values]
     if sizes[0] != sizes[1]:
         small, large = (0, 1) if sizes[0] < sizes[1] else (1, 0)

@@ -44,6 +44,7 @@ def apply_weight(
     b.keep(x.params, QUERY)
     if name is None:
         b.keep(w.params, UNKNOWN.format("convolution" if len(weight.shape) > 2 else "linear"))
+        # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
         for index in w.nodes if len(weight.shape) > 2 else ():
             if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
                 mixed = b.nodes[index].weight
@@ -159,8 +160,8 @@ def convolve(
     Returns:
         What the result holds.
     """
-    dilation = dilation if isinstance(dilation, list | tuple) else [dilation]
-    primitive = "conv" if groups == 1 else "dil_conv" if min(dilation) > 1 else "sep_conv"
+    least = dilation if isinstance(dilation, int) else min(dilation)
+    primitive = "conv" if groups == 1 else "dil_conv" if least > 1 else "sep_conv"
     # Grouped transposed weights, (in, out / groups, …), can't be turned: they are predicted as they are stored.
     return apply_weight(b, x, weight, bias, primitive, stored_flipped=transposed and groups == 1)
 

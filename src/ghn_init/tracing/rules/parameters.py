@@ -16,6 +16,7 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
     """Of the parameters that a weight was computed from, the one of the weight's own size."""
     if flow.data or not flow.params:
         return None
+    # Weight norm's direction rather than its magnitudes: the tensor that sets the layer's values, not one that scales them.
     same_shape = [name for name in flow.params if tuple(b.shapes[name]) == tuple(shape)]
     same_size = [name for name in flow.params if b_numel(b, name) == prod(shape)]
     if same_shape or same_size:
@@ -28,7 +29,10 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
 
 
 def is_piece(shape: tuple[int, ...], whole: tuple[int, ...], flipped: bool) -> bool:
-    """Whether a weight is some output channels of a parameter, as queries, keys and values packed in one are."""
+    """Whether a weight is some output channels of a parameter, as queries, keys and values packed in one are.
+
+    Each piece is an own call in cross-attention; all of them lead to the one node of the packed parameter.
+    """
     shape = (*shape[:-2], shape[-1], shape[-2]) if flipped and len(shape) > 1 else shape
     return len(shape) == len(whole) and shape[1:] == tuple(whole[1:]) and 0 < shape[0] < whole[0]
 

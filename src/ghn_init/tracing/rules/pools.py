@@ -41,7 +41,7 @@ def pool(b: GraphBuilder, x: Flow, primitive: str, kernel: int | Sequence[int] =
         return x
     if primitive == "glob_avg":
         return b.add(Node(primitive), x.nodes)
-    sizes = list(kernel) if isinstance(kernel, list | tuple) else [kernel]
+    sizes = [kernel] if isinstance(kernel, int) else list(kernel)
     if len(sizes) == 1:
         sizes = sizes * 2
     return b.add(Node(primitive, (1, 1, sizes[-2], sizes[-1])), x.nodes)
@@ -69,6 +69,8 @@ def averages_space(b: GraphBuilder, x: Flow, shape: tuple[int, ...], dim: Any) -
         return False
     if len(shape) > 3:
         return axes == set(range(2, len(shape))) or axes == set(range(1, len(shape) - 1))
+    # (B, L, C) or (B, C, L), the shape alone doesn't tell: axis 1 counts as positions, axis 2 only where the layer before has
+    # as many channels as axis 1.
     if axes == {1}:
         return True
     widths = {(b.nodes[i].shape or (0,))[0] for i in x.nodes}  # (B, C, L): the last layer's width is axis 1

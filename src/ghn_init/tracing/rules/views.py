@@ -41,9 +41,11 @@ def _fill(b: GraphBuilder, call: Call) -> None:
 @rule("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like")
 @rule("rand_like", "randn_like")
 def _constant(b: GraphBuilder, call: Call) -> None:
-    b.assign(call.outputs, CONSTANT)  # takes no more than the shape from its operand
+    # Takes no more than the shape from its operand. Otherwise Swin's masks, made by `x.new_zeros`, would be streams of x, and
+    # adding one to the logits a sum.
+    b.assign(call.outputs, CONSTANT)
 
 
 @rule("dropout")
 def _dropout(b: GraphBuilder, call: Call) -> None:
-    b.contract(call)  # has a rule so that it is recorded whole: one call in the place of four
+    b.contract(call)  # the default; with a rule it is recorded whole, one call in the place of four
