@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import itertools
+import math
 import pkgutil
 import re
 import subprocess
@@ -124,6 +125,48 @@ def test_train_a_hypernetwork(tmp_path: Path, example: Any, output: Any) -> None
     with torch.no_grad():
         answers = torch.cat([model(images.normalise(pixels)).argmax(1) for pixels in images.pixels.split(64)])
     assert line == f"unseen network 0: {100 * (answers == images.labels).double().mean():.1f} % without training"
+
+
+def test_next_byte(tmp_path: Path, example: Any, output: Any) -> None:
+    """A task without images: once to the first step, then on to the second; what is printed is what the weights give."""
+    module, text = example("next_byte"), tmp_path / "text"
+    text.write_bytes(b"abac" * 500)
+    options = ["--text", str(text), "--out", str(tmp_path / "run"), "--networks", "1"]
+    output(module, "--steps", "1", *options)
+    shares, unseen = output(module, "--steps", "2", *options)
+    counts = {b: 1800 // 4 * k + 1 for b, k in ((97, 2), (98, 1), (99, 1))}  # of the first nine tenths, and one of each byte
+    bits = [math.log2((1800 + 256) / counts[b]) for b in b"abac"]
+    assert shares == f"shares of the bytes alone: {sum(bits) / 4:.2f} bits per byte"
+    ghn = ghn_init.load(tmp_path / "run")
+    assert ghn.config.tasks == {"next-byte": 256}
+    torch.manual_seed(1)
+    transformer = module.Transformer(*module.UNSEEN[0])
+    assert unseen.startswith(f"unseen {module.UNSEEN[0]}: default {cross_entropy(transformer, text):.2f}, ")
+    prediction = ghn_init.predict(transformer, ghn, torch.zeros(2, 64, dtype=torch.long))
+    assert (prediction.task, list(prediction.kept)) == ("next-byte", [])
+    assert f" predicted {cross_entropy(prediction.apply_(), text):.2f}, trained for 1 steps " in unseen
+
+
+def cross_entropy(model: nn.Module, text: Path) -> float:
+    """Bits per byte on windows of the last tenth, which repeats itself every four bytes: each start is drawn equally often."""
+    held_out = torch.tensor(list(text.read_bytes()[1800:]))
+    windows = torch.stack([held_out[k : k + 65] for k in range(4)])
+    with torch.no_grad():
+        logits = model.eval()(windows[:, :-1]).double()
+    each = (
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none").view(4, 64).mean(1)
+    )
+    starts = torch.cat(
+        [torch.randint(136, (32,), generator=torch.Generator().manual_seed(7 * 1_000_003 + k)) for k in range(8)]
+    )
+    return each[starts % 4].mean().item() / math.log(2)
+
+
+def test_the_page_on_tasks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add_a_task.md").read_text(), re.DOTALL)
+    exec(compile(block, "docs/add_a_task.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("next-symbol 7 of 7 parameters predicted")
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
