@@ -70,6 +70,15 @@ def test_a_failing_forward_shows_the_input_and_the_way_out() -> None:
         ghn_init.trace(nn.Linear(5, 3), torch.zeros(2, 7))
 
 
+def test_a_failing_forward_shows_inputs_of_every_kind() -> None:
+    inputs = {"x": torch.zeros(2, 7), "more": [torch.zeros(3).long()], "options": {"scale": torch.ones(()), "steps": 4}}
+    words = (
+        r"failed on \(x=float32\[2, 7\], more=\[int64\[3\]\], options=\{scale: float32\[\], steps: 4\}\) from example_inputs"
+    )
+    with pytest.raises(TraceError, match=words):
+        ghn_init.trace(Fn(lambda m, x, more, options: m.a(x), a=nn.Linear(5, 3)), inputs)
+
+
 def test_a_model_without_a_workable_guess_says_how_many_were_tried() -> None:
     def picky(m: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return m.a(x) + y  # type: ignore[operator]

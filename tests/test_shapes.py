@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -138,6 +138,7 @@ def test_linear(batch: list[int], inputs: int, outputs: int, bias: bool, dtype: 
     assert answers == [("linear", True)]
 
 
+@example([1], [3, 1], 3, torch.float64)
 @EXAMPLES
 @given(st.lists(st.integers(1, 3), max_size=3), st.lists(st.integers(1, 3), max_size=3), st.none() | st.integers(1, 3), DTYPES)
 def test_linear_that_may_not_fit(x: list[int], weight: list[int], bias: int | None, dtype: torch.dtype) -> None:

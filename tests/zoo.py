@@ -248,6 +248,20 @@ ZOO: dict[str, Case] = {
     "x @ w.T": Case(lambda: Fn(lambda m, x: x @ m.w.T, w=param(4, 8)), {"conv": 1}, inputs=SEQUENCE),
     "w @ x": Case(lambda: Fn(lambda m, x: m.w @ x, w=param(4, 5)), {"conv": 1}, inputs=SEQUENCE),
     "einsum": Case(lambda: Fn(lambda m, x: torch.einsum("bld,do->blo", x, m.w), w=param(8, 4)), {"conv": 1}, inputs=SEQUENCE),
+    "addmm": Case(
+        lambda: Fn(lambda m, x: torch.addmm(m.b, m.a(x), m.w), a=nn.Linear(8, 8), w=param(8, 4), b=param(4)),
+        {"conv": 2, "bias": 2},
+        inputs=vectors(2, 8),
+    ),
+    "product added to a stream": Case(
+        lambda: Fn(
+            lambda m, x: torch.baddbmm(m.c(x), m.q(x), m.k(x).transpose(1, 2)),
+            **{n: nn.Linear(8, 8) for n in "qk"},
+            c=nn.Linear(8, 5),
+        ),
+        {"conv": 3, "bias": 3, "sum": 1},
+        inputs=SEQUENCE,
+    ),
     "dict input and output": Case(
         lambda: Fn(lambda m, left, right: {"sum": m.a(left) + m.b(right)}, a=nn.Linear(8, 4), b=nn.Linear(8, 4)),
         {"conv": 2, "bias": 2, "sum": 1},
