@@ -261,7 +261,7 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
                 yield images, labels
 
     def plain(model: nn.Module, seed: int) -> None:
-        starts.append((seed, float(next(model.parameters()).sum())))
+        starts.append((seed, next(model.parameters()).sum().item()))
 
     def drawing(model: nn.Module, seed: int) -> None:
         plain(model, seed)

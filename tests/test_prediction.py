@@ -127,7 +127,8 @@ def test_parameters_that_cannot_be_written_are_refused_before_the_first_write(gh
 
 
 def test_parameters_without_elements_are_kept(ghn: GHN) -> None:
-    model = nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 8))
+    with pytest.warns(UserWarning, match="Initializing zero-element tensors"):
+        model = nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 8))
     prediction = ghn_init.predict(model, ghn, torch.zeros(2, 8), head=True)
     assert set(prediction.tensors) == {"1.bias"}
     assert prediction.kept["0.weight"] == "it has no elements"

@@ -234,7 +234,7 @@ def _train(
         if torch.isfinite(loss):
             loss.backward()
             optimizer.step()
-        schedule.step()
+            schedule.step()
         if step in marks:
             accuracies.append(_accuracy(model, val_loader, device))
     return tuple(marks), tuple(accuracies)
