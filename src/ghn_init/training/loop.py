@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.errors import CheckpointError, TrainingError
@@ -35,6 +34,9 @@ from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
 from ghn_init.viz.curve import draw
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing's own from Python 3.11 on
 
 log = logging.getLogger(__name__)
 

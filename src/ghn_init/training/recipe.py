@@ -8,10 +8,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from typing_extensions import TypedDict
 
 from ghn_init.errors import TrainingError
 from ghn_init.version import __version__
