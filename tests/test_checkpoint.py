@@ -166,7 +166,7 @@ def damage(folder: Path, how: str) -> None:
         ("no classes", r"config.json can't be used: the configuration has neither 'tasks' nor 'num_classes'"),
         ("many keys", r"neither 'tasks' nor 'num_classes'; it has \['key0', .*\.\.\.\]\.$"),
         ("huge number", r"needs more than 2⁶³ parameters at least, the file has"),
-        ("evil type", r"unknown variant .*evil"),
+        ("evil type", r"unknown variant .*evil|InvalidHeaderDeserialization"),
         ("evil name", r"unexpected tensor 'evil\\n"),
         ("wrong type", r"hid is '8'; expected int"),
         ("other width", r"'embed.weight' is \(15, 8\), expected \(15, 4\)"),

@@ -62,7 +62,8 @@ def loader(model: nn.Module, root: Path, split: str) -> Iterable[tuple[Tensor, T
     return create_loader(
         dataset, input_size=data_config["input_size"], batch_size=ARGS.batch_size, is_training=is_training,
         use_prefetcher=False, interpolation=data_config["interpolation"], mean=data_config["mean"],
-        std=data_config["std"], num_workers=0, crop_pct=data_config["crop_pct"], device=torch.device("cpu"),
+        std=data_config["std"], num_workers=0, persistent_workers=False, crop_pct=data_config["crop_pct"],
+        device=torch.device("cpu"),
     )  # fmt: skip
 
 

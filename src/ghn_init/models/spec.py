@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ghn_init.errors import ModelSpecError
@@ -52,6 +53,19 @@ def build_timm(name: str, options: Mapping[str, Any]) -> nn.Module:
     if ":" not in name:
         check_timm_name(name)
     return _called(f"timm:{name}", functools.partial(timm.create_model, name), options)
+
+
+def without_storage(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` builds, on the meta device where the constructor allows it; RegNets compute their widths with tensors.
+
+    Raises:
+        ModelSpecError: As `build`.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except ModelSpecError:
+        return build()
 
 
 def check_timm_name(name: str) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
-from ghn_init.models.spec import build_timm, library
+from ghn_init.models.spec import build_timm, library, without_storage
 
 _NOT_OURS = frozenset({"tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"})
 """What timm's configuration says about trained weights, which these are not."""
@@ -91,8 +90,7 @@ def _sign(config: Path, origin: Mapping[str, Any] | None) -> None:
 
 def _check(folder: str, model: nn.Module) -> None:
     """Refuses a folder from which timm would make another model: a timm that doesn't write arguments down, a changed model."""
-    with torch.device("meta"):
-        again = _description(build_timm(f"local-dir:{folder}", {}))
+    again = _description(without_storage(lambda: build_timm(f"local-dir:{folder}", {})))
     own = _description(model)
     for name in own | again:
         made, there = again.get(name, "nothing"), own.get(name, "nothing")
