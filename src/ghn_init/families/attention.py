@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ghn_init.deepnets.draw import Draw
-from ghn_init.families.convolutional import LOGITS, doubling
+from ghn_init.families.convolutional import LOGITS, growing
 from ghn_init.families.member import CLASSES, SIZE, Recipe
 
 PATCHES = (4, 4, 4, 8)
@@ -166,7 +166,7 @@ def xcit(draw: Draw) -> Recipe:
 
 def pvt(draw: Draw) -> Recipe:
     """PVT v2 (Wang et al., 2021, arXiv 2106.13797): a pyramid whose attention reads fewer keys."""
-    widths = doubling(draw, (16, 24, 32), 4, (1.5, 2.0), unit=16)
+    widths = growing(draw, (16, 24, 32), 4, (1.5, 2.0), unit=16)
     arguments = {
         "depths": [draw.integer(1, 2) for _ in widths],
         "embed_dims": widths,
@@ -177,4 +177,4 @@ def pvt(draw: Draw) -> Recipe:
         "linear": draw.chance(0.3),
         "num_classes": CLASSES,
     }
-    return Recipe("timm.models.pvt_v2.PyramidVisionTransformerV2", arguments, small_stem=draw.chance(0.3))
+    return Recipe("timm.models.pvt_v2.PyramidVisionTransformerV2", arguments)

@@ -1,6 +1,8 @@
-"""Families of convolutional networks, but for those of inverted residuals: a stream of choices → a constructor and arguments."""
+"""Families of convolutional networks, but for inverted residuals: a stream of choices → a constructor and arguments."""
 
 from __future__ import annotations
+
+import math
 
 from ghn_init.deepnets.draw import Draw
 from ghn_init.families.member import CLASSES, SIZE, Recipe
@@ -8,7 +10,9 @@ from ghn_init.families.member import CLASSES, SIZE, Recipe
 LOGITS = "ghn_init.families.wrappers.Logits"
 
 
-def doubling(draw: Draw, first: tuple[int, ...], stages: int, growth: tuple[float, ...] = (1.5, 2.0), unit: int = 8) -> list[int]:
+def growing(
+    draw: Draw, first: tuple[int, ...], stages: int, growth: tuple[float, ...] = (1.5, 2.0), unit: int = 8
+) -> list[int]:
     """Widths of stages, each a multiple of `unit`, growing by one factor."""
     width, factor = draw.pick(first), draw.pick(growth)
     return [round(width * factor**k / unit) * unit for k in range(stages)]
@@ -26,7 +30,7 @@ def resnet(draw: Draw) -> Recipe:
         config = {
             "@": "transformers.ResNetConfig",
             "embedding_size": draw.pick((16, 24, 32)),
-            "hidden_sizes": doubling(draw, (16, 24, 32) if basic else (32, 48, 64), stages),
+            "hidden_sizes": growing(draw, (16, 24, 32) if basic else (32, 48, 64), stages),
             "depths": depths(draw, stages, 2),
             "layer_type": "basic" if basic else "bottleneck",
             "hidden_act": draw.pick(("relu", "relu", "gelu", "silu")),
@@ -45,15 +49,14 @@ def resnext(draw: Draw) -> Recipe:
 def _timm_resnet(draw: Draw, basic: bool, cardinality: int = 1, base_width: int = 64) -> Recipe:
     norm = draw.pick(("batchnorm2d", "batchnorm2d", "batchnorm2d", "groupnorm")) if cardinality == 1 else "batchnorm2d"
     unit = 32 if norm == "groupnorm" else 8  # timm's group norms have 32 groups
-    first = (16, 24, 32) if basic else (8, 16, 24) if cardinality == 1 else (32, 48)
-    stem = draw.pick(("", "", "deep"))
+    first = (16, 24, 32) if basic else (8, 16) if cardinality == 1 else (16, 24, 32)
     block = "BasicBlock" if basic else "Bottleneck"
     arguments = {
         "block": f"@timm.models.resnet.{block}",
         "layers": depths(draw, 4, 2),
-        "channels": doubling(draw, (32,) if unit == 32 else first, 4, (1.5, 1.75, 2.0), unit=unit),
-        "stem_type": stem,
-        "stem_width": (32 if unit == 32 else draw.pick((8, 16, 24))) if stem else draw.pick((16, 24, 32)) // unit * unit or unit,
+        "channels": growing(draw, (32,) if unit == 32 else first, 4, (1.5, 1.75, 2.0), unit=unit),
+        "stem_type": draw.pick(("", "", "deep")),
+        "stem_width": 32 if unit == 32 else draw.pick((16, 24, 32)),
         "avg_down": draw.chance(0.3),
         "act_layer": draw.pick(("relu", "relu", "silu", "gelu", "leaky_relu")),
         "norm_layer": norm,
@@ -68,7 +71,7 @@ def _timm_resnet(draw: Draw, basic: bool, cardinality: int = 1, base_width: int 
 
 
 def regnet(draw: Draw) -> Recipe:
-    """RegNet X and Y (Radosavovic et al., 2020, arXiv 2003.13678): widths grow linearly with depth; Y has squeeze-and-excite."""
+    """RegNet X and Y (Radosavovic et al., 2020, arXiv 2003.13678): widths grow with depth; Y has squeeze-and-excite."""
     se_ratio = draw.pick((0.0, 0.25))
     group = draw.pick((4, 8, 16))
     if draw.chance(0.4):
@@ -76,7 +79,7 @@ def regnet(draw: Draw) -> Recipe:
         params = {
             "@": "torchvision.models.regnet.BlockParams",
             "depths": depths(draw, stages, 3),
-            "widths": doubling(draw, (16, 32), stages, unit=16),
+            "widths": growing(draw, (16, 32), stages, unit=16),
             "group_widths": [group] * stages,
             "bottleneck_multipliers": [draw.pick((1.0, 1.0, 0.5))] * stages,
             "strides": [draw.pick((1, 2)), 2, 2, 2],
@@ -88,10 +91,7 @@ def regnet(draw: Draw) -> Recipe:
         return Recipe("torchvision.models.regnet.RegNet", arguments, small_stem=draw.chance(0.5))
     cfg = {
         "@": "timm.models.regnet.RegNetCfg",
-        "depth": draw.integer(4, 9),
-        "w0": draw.pick((16, 24, 32, 48)),
-        "wa": draw.pick((12.0, 16.0, 20.0, 24.0)),
-        "wm": draw.pick((2.0, 2.25, 2.5)),
+        **_four_stages(draw),
         "group_size": group,
         "bottle_ratio": draw.pick((1.0, 1.0, 0.5)),
         "se_ratio": se_ratio,
@@ -100,6 +100,15 @@ def regnet(draw: Draw) -> Recipe:
         "act_layer": draw.pick(("relu", "relu", "silu")),
     }
     return Recipe("timm.models.regnet.RegNet", {"cfg": cfg, "num_classes": CLASSES}, small_stem=draw.chance(0.6))
+
+
+def _four_stages(draw: Draw) -> dict[str, float]:
+    """Parameters of widths (equations 2 to 4 of the paper) that fall into four stages, as timm asks for."""
+    while True:
+        depth, w0 = draw.integer(5, 10), draw.pick((16, 24, 32))
+        wa, wm = draw.pick((12.0, 16.0, 20.0, 24.0, 32.0)), draw.pick((1.75, 2.0, 2.25))
+        if {round(math.log(1 + wa * block / w0) / math.log(wm)) for block in range(depth)} == {0, 1, 2, 3}:
+            return {"depth": depth, "w0": w0, "wa": wa, "wm": wm}
 
 
 def densenet(draw: Draw) -> Recipe:
@@ -117,7 +126,7 @@ def densenet(draw: Draw) -> Recipe:
 
 def vgg(draw: Draw) -> Recipe:
     """VGG (Simonyan and Zisserman, 2014, arXiv 1409.1556): 3×3 convolutions and max pools, with the head of small images."""
-    widths, cfg = doubling(draw, (16, 24, 32), draw.integer(3, 4)), []
+    widths, cfg = growing(draw, (16, 24, 32), draw.integer(3, 4)), []
     for width in widths:
         cfg += [*[width] * draw.integer(1, 3), "M"]
     features = {"@": "torchvision.models.vgg.make_layers", "cfg": cfg, "batch_norm": draw.chance(0.7)}
@@ -127,7 +136,7 @@ def vgg(draw: Draw) -> Recipe:
 
 def shufflenet(draw: Draw) -> Recipe:
     """ShuffleNet V2 (Ma et al., 2018, arXiv 1807.11164): halves of the channels pass, then all are shuffled."""
-    widths = doubling(draw, (24, 32, 48, 64), 3)
+    widths = growing(draw, (24, 32, 48, 64), 3)
     arguments = {
         "stages_repeats": [draw.integer(2, 4) for _ in range(3)],
         "stages_out_channels": [draw.pick((16, 24, 32)), *widths, draw.pick((128, 256, 512))],
@@ -138,7 +147,6 @@ def shufflenet(draw: Draw) -> Recipe:
 
 def convnext(draw: Draw) -> Recipe:
     """ConvNeXt (Liu et al., 2022, arXiv 2201.03545) and V2 (arXiv 2301.00808), which has response normalisation."""
-    widths = doubling(draw, (16, 24, 32, 40), 4)
     if draw.chance(0.3):
         stages = draw.integer(2, 3)
         second = draw.chance(0.5)
@@ -146,7 +154,7 @@ def convnext(draw: Draw) -> Recipe:
             "@": f"transformers.ConvNext{'V2' if second else ''}Config",
             "patch_size": draw.pick((2, 4)),
             "num_stages": stages,
-            "hidden_sizes": [2 * width for width in widths[:stages]],
+            "hidden_sizes": growing(draw, (32, 48, 64), stages),
             "depths": depths(draw, stages, 3),
             "hidden_act": draw.pick(("gelu", "gelu", "silu", "relu")),
             "image_size": SIZE,
@@ -156,12 +164,13 @@ def convnext(draw: Draw) -> Recipe:
             config["layer_scale_init_value"] = draw.pick((0.0, 1e-6, 0.1))
         model = {"@": f"transformers.ConvNext{'V2' if second else ''}ForImageClassification", "config": config}
         return Recipe(LOGITS, {"model": model})
-    grn = draw.chance(0.4)
+    grn, patch = draw.chance(0.4), draw.pick((1, 2, 4))
     arguments = {
         "depths": depths(draw, 4, 3),
-        "dims": widths,
+        "dims": growing(draw, (16, 24) if patch == 1 else (16, 24, 32, 40), 4),
         "kernel_sizes": draw.pick((3, 5, 7, 7)),
-        "patch_size": 2,  # at 24 px three more halvings are possible
+        "patch_size": patch,
+        "output_stride": 8 if patch == 1 else 16,  # 24 px can be halved so often
         "ls_init_value": None if grn else draw.pick((None, 1e-6, 0.1)),
         "use_grn": grn,
         "conv_mlp": draw.chance(0.5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ghn_init.deepnets.draw import Draw
-from ghn_init.families.convolutional import doubling
+from ghn_init.families.convolutional import growing
 from ghn_init.families.member import CLASSES, Recipe
 
 EFFICIENT = "timm.models.efficientnet.EfficientNet"
@@ -13,7 +13,7 @@ EFFICIENT = "timm.models.efficientnet.EfficientNet"
 
 def mobilenet_v2(draw: Draw) -> Recipe:
     """MobileNetV2 (Sandler et al., 2018, arXiv 1801.04381): inverted residuals with linear ends."""
-    widths = doubling(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75, 2.0))
+    widths = growing(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75, 2.0))
     small = draw.chance(0.5)
     expansion = draw.pick((2, 3, 4, 6))
     if draw.chance(0.5):
@@ -28,7 +28,7 @@ def mobilenet_v2(draw: Draw) -> Recipe:
 
 def mobilenet_v3(draw: Draw) -> Recipe:
     """MobileNetV3 (Howard et al., 2019, arXiv 1905.02244): with squeeze-and-excite, hard swish, and a head after the pool."""
-    widths = doubling(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75))
+    widths = growing(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75))
     small = draw.chance(0.5)
     if draw.chance(0.4):
         return Recipe("torchvision.models.mobilenetv3.MobileNetV3", _torchvision_v3(draw, widths), small)
@@ -43,7 +43,7 @@ def mobilenet_v3(draw: Draw) -> Recipe:
         "block_args": _decoded(stages),
         "stem_size": draw.pick((8, 16, 24)),
         "num_features": draw.pick((128, 256, 512)),
-        "act_layer": draw.pick(("hard_swish", "hard_swish", "relu", "silu")),
+        "act_layer": f"@torch.nn.{draw.pick(('Hardswish', 'Hardswish', 'ReLU', 'SiLU'))}",
         "num_classes": CLASSES,
     }
     return Recipe("timm.models.mobilenetv3.MobileNetV3", arguments, small)
@@ -77,7 +77,7 @@ def efficientnet(draw: Draw) -> Recipe:
     stages = [[f"ds_r1_k3_s1_e1_c{draw.pick((8, 16))}_se0.25"]]
     if second:
         stages = [[f"cn_r{draw.integer(1, 2)}_k3_s1_e1_c{draw.pick((8, 16))}_skip"]]
-    for place, width in enumerate(doubling(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75, 2.0))):
+    for place, width in enumerate(growing(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75, 2.0))):
         kernel, repeats, expansion = draw.pick((3, 5)), draw.integer(1, 3), draw.pick((2, 4, 6))
         fused = second and place < 2
         kind = f"er_r{repeats}_k3_s2_e{min(expansion, 4)}" if fused else f"ir_r{repeats}_k{kernel}_s2_e{expansion}"
@@ -87,12 +87,8 @@ def efficientnet(draw: Draw) -> Recipe:
 
 def mnasnet(draw: Draw) -> Recipe:
     """MNASNet (Tan et al., 2018, arXiv 1807.11626): stages that differ in kernel, expansion and squeeze-and-excite."""
-    if draw.chance(0.2):
-        alpha = draw.integer(10, 60) / 100
-        arguments = {"alpha": alpha, "dropout": 0.0, "num_classes": CLASSES}
-        return Recipe("torchvision.models.mnasnet.MNASNet", arguments, draw.chance(0.5))
     stages = [[f"ds_r1_k3_s1_c{draw.pick((8, 16))}_noskip"]]
-    for width in doubling(draw, (16, 24), draw.integer(3, 5), (1.25, 1.5)):
+    for width in growing(draw, (16, 24), draw.integer(3, 5), (1.25, 1.5)):
         kernel, repeats, expansion = draw.pick((3, 5)), draw.integer(1, 3), draw.pick((3, 6))
         stride = 2 if len(stages) % 2 or len(stages) < 4 else 1
         stages.append([f"ir_r{repeats}_k{kernel}_s{stride}_e{expansion}_c{width}{draw.pick(('', '_se0.25'))}"])
@@ -100,10 +96,10 @@ def mnasnet(draw: Draw) -> Recipe:
 
 
 def ghostnet(draw: Draw) -> Recipe:
-    """GhostNet (Han et al., 2020, arXiv 1911.11907) and V2 (arXiv 2211.12905): half of the maps are cheap transforms of the rest."""
+    """GhostNet (Han et al., 2020, arXiv 1911.11907) and V2 (arXiv 2211.12905): half of the maps are cheap ones."""
     before = draw.pick((8, 12, 16))
     rows: list[list[list[float]]] = [[[3, before, before, 0, 1]]]
-    for width in doubling(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75)):
+    for width in growing(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75)):
         kernel, squeeze, expansion = draw.pick((3, 5)), draw.pick((0, 0.25)), draw.pick((2, 3, 4))
         rows.append([[kernel, expansion * before, width, squeeze, 2]])
         rows.append([[kernel, expansion * width, width, squeeze, 1] for _ in range(draw.integer(1, 2))])

@@ -76,7 +76,7 @@ class Member(Recipe):
             importlib.import_module(self.library)
         except ImportError as error:
             raise ArchitectureError(
-                f"{self.library}, of which the family {self.family!r} is, is not installed ({error}); pip install {self.library}."
+                f"{self.library}, which has this {self.family}, is not installed ({error}); pip install {self.library}."
             ) from error
         called = {NAME: self.constructor, **self.arguments}
         try:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from ghn_init.deepnets.draw import Draw
-from ghn_init.families.convolutional import LOGITS, depths, doubling
+from ghn_init.families.convolutional import LOGITS, depths, growing
 from ghn_init.families.member import CLASSES, SIZE, Recipe
 
+MIXERS = (
+    ["SepConv"] * 4,
+    ["SepConv", "SepConv", "Attention", "Attention"],
+    ["SepConv", "SepConv", "SepConv", "Attention"],
+    ["Pooling", "Pooling", "SepConv", "Attention"],
+    ["Pooling", "Pooling", "Attention", "Attention"],
+)
+"""Of a MetaFormer's four stages."""
 _MIXER = "timm.models.mlp_mixer.MlpMixer"
 
 
@@ -35,8 +43,8 @@ def _mixer(draw: Draw) -> dict[str, Any]:
     return {
         "img_size": SIZE,
         "patch_size": draw.pick((4, 4, 4, 8)),
-        "num_blocks": draw.integer(2, 8),
-        "embed_dim": draw.pick((48, 64, 96, 128)),
+        "num_blocks": draw.integer(3, 8),
+        "embed_dim": draw.pick((64, 96, 128)),
         "num_classes": CLASSES,
     }
 
@@ -53,7 +61,7 @@ def poolformer(draw: Draw) -> Recipe:
         "@": "transformers.PoolFormerConfig",
         "num_encoder_blocks": stages,
         "depths": depths(draw, stages, 3),
-        "hidden_sizes": doubling(draw, (16, 24, 32), stages),
+        "hidden_sizes": growing(draw, (16, 24, 32), stages),
         "patch_sizes": [first[0]] + [3] * (stages - 1),
         "strides": [first[1]] + [2] * (stages - 1),
         "padding": [first[2]] + [1] * (stages - 1),
@@ -70,28 +78,29 @@ def poolformer(draw: Draw) -> Recipe:
 
 def metaformer(draw: Draw) -> Recipe:
     """MetaFormer (Yu et al., 2022, arXiv 2210.13452): ConvFormer, CAFormer and mixtures with pools, a mixer for each stage."""
-    module = "@timm.models.metaformer."
-    kinds = draw.pick((["SepConv"] * 4, ["SepConv", "SepConv", "Attention", "Attention"], ["Pooling", "Pooling", "SepConv", "Attention"],
-        ["Pooling", "Pooling", "Attention", "Attention"], ["Pooling"] * 4))  # fmt: skip
+    kinds = draw.pick(MIXERS)
+    module, biased = "@timm.models.metaformer.", draw.chance(0.3)
+    # Attention reads (B, H, W, C), the others (B, C, H, W).
+    norms = [f"LayerNorm{'' if kind == 'Attention' else '2d'}" for kind in kinds]
     arguments = {
         "depths": depths(draw, 4, 2),
-        "dims": doubling(draw, (16, 32), 4, (1.5, 2.0), unit=32),
+        "dims": growing(draw, (32,), 4, (1.25, 1.5, 2.0), unit=32),
         "token_mixers": [module + kind for kind in kinds],
         "mlp_act": draw.pick((module + "StarReLU", module + "StarReLU", "@torch.nn.GELU")),
         "mlp_bias": draw.chance(0.3),
         "layer_scale_init_values": draw.pick((None, None, 1e-5)),
-        "norm_layers": draw.pick((module + "LayerNorm2dNoBias", "@timm.layers.LayerNorm2d", "@timm.layers.GroupNorm1")),
+        "norm_layers": [f"@timm.layers.{norm}" if biased else f"{module}{norm}NoBias" for norm in norms],
         "use_mlp_head": draw.chance(0.5),
         "num_classes": CLASSES,
     }
-    return Recipe("timm.models.metaformer.MetaFormer", arguments, small_stem=draw.chance(0.3))
+    return Recipe("timm.models.metaformer.MetaFormer", arguments)
 
 
 def mobilevit(draw: Draw) -> Recipe:
     """MobileViT (Mehta and Rastegari, 2021, arXiv 2110.02178): inverted residuals, then transformers over unfolded maps."""
     heads = draw.pick((2, 4))
-    widths = [heads * width for width in doubling(draw, (16, 24), 3, (1.25, 1.5), unit=4)]
-    necks = doubling(draw, (8, 16), 6, (1.25, 1.5), unit=8)
+    widths = [heads * width for width in growing(draw, (16, 24), 3, (1.25, 1.5), unit=4)]
+    necks = growing(draw, (8, 16), 6, (1.25, 1.5), unit=8)
     config = {
         "@": "transformers.MobileViTConfig",
         "image_size": SIZE,
@@ -115,7 +124,7 @@ def edgenext(draw: Draw) -> Recipe:
     """EdgeNeXt (Maaz et al., 2022, arXiv 2206.10589): convolutions, and attention between channels after split ones."""
     arguments = {
         "depths": [draw.integer(1, 2), *(draw.integer(1, 3) for _ in range(3))],
-        "dims": doubling(draw, (16, 24, 32), 4, (1.5, 2.0), unit=8),
+        "dims": growing(draw, (16, 24, 32), 4, (1.5, 2.0), unit=8),
         "global_block_counts": [0, 1, 1, 1],
         "kernel_sizes": draw.pick(([3, 5, 7, 9], [3, 3, 3, 3], [3, 3, 5, 5], [7, 7, 7, 7])),
         "heads": [draw.pick((2, 4))] * 4,

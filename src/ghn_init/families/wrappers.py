@@ -39,7 +39,7 @@ class PatchBert(nn.Module):
 
         self.patches = nn.Conv2d(3, config.hidden_size, patch_size, patch_size)
         self.bert = BertModel(config, add_pooling_layer=pooled)
-        self.bert.embeddings.word_embeddings = nn.Identity()  # there are no words
+        self.bert.embeddings.word_embeddings = nn.Identity()  # type: ignore[assignment]  # there are no words
         self.head = nn.Linear(config.hidden_size, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
