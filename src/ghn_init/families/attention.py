@@ -12,7 +12,7 @@ PATCHES = (4, 4, 4, 8)
 """Sides in pixels; they divide 24, 32, 48 and 64."""
 
 
-def _width(draw: Draw, head_widths: tuple[int, ...] = (16, 24, 32)) -> tuple[int, int]:
+def _width(draw: Draw, head_widths: tuple[int, ...] = (12, 16, 20, 24, 28, 32)) -> tuple[int, int]:
     """Hidden width and number of heads."""
     heads = draw.pick((2, 3, 4, 6))
     width = heads * draw.pick(head_widths)
@@ -35,12 +35,13 @@ def vit(draw: Draw) -> Recipe:
         return Recipe(LOGITS, {"model": {"@": "transformers.ViTForImageClassification", "config": config}})
     pool = draw.pick(("token", "avg", "avg", "map"))
     token = pool == "token" or draw.chance(0.2)
+    registers, positions = draw.pick((0, 0, 0, 2, 4)), draw.pick(("learn", "learn", "learn", "none"))
     arguments = _timm_vit(draw, patch, width, heads, depth, ratio) | {
         "global_pool": pool,
         "class_token": token,
-        "reg_tokens": draw.pick((0, 0, 0, 2, 4)),
-        "no_embed_class": draw.chance(0.3),
-        "pos_embed": draw.pick(("learn", "learn", "learn", "none")),
+        "reg_tokens": registers,
+        "pos_embed": positions,
+        "no_embed_class": positions == "learn" and bool(token or registers) and draw.chance(0.3),  # else it changes nothing
         "qk_norm": draw.chance(0.2),
         "pre_norm": draw.chance(0.15),
         "init_values": draw.pick((None, None, 1e-5, 0.1)),

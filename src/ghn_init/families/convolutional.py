@@ -50,19 +50,21 @@ def _timm_resnet(draw: Draw, basic: bool, cardinality: int = 1, base_width: int 
     norm = draw.pick(("batchnorm2d", "batchnorm2d", "batchnorm2d", "groupnorm")) if cardinality == 1 else "batchnorm2d"
     unit = 32 if norm == "groupnorm" else 8  # timm's group norms have 32 groups
     first = (16, 24, 32) if basic else (8, 16) if cardinality == 1 else (16, 24, 32)
+    stem = draw.pick(("", "deep", "deep"))
     block = "BasicBlock" if basic else "Bottleneck"
     arguments = {
         "block": f"@timm.models.resnet.{block}",
         "layers": depths(draw, 4, 2),
         "channels": growing(draw, (32,) if unit == 32 else first, 4, (1.5, 1.75, 2.0), unit=unit),
-        "stem_type": draw.pick(("", "", "deep")),
-        "stem_width": 32 if unit == 32 else draw.pick((16, 24, 32)),
+        "stem_type": stem,
         "avg_down": draw.chance(0.3),
         "act_layer": draw.pick(("relu", "relu", "silu", "gelu", "leaky_relu")),
         "norm_layer": norm,
         "zero_init_last": draw.chance(0.5),
         "num_classes": CLASSES,
     }
+    if stem:  # else it has 64 channels always
+        arguments["stem_width"] = 32 if unit == 32 else draw.pick((8, 12, 16, 24))
     if cardinality > 1:
         arguments |= {"cardinality": cardinality, "base_width": base_width}
     if draw.chance(0.3):

@@ -21,7 +21,7 @@ _MIXER = "timm.models.mlp_mixer.MlpMixer"
 
 def mlp_mixer(draw: Draw) -> Recipe:
     """MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): one perceptron across patches, one across channels."""
-    ratios = [draw.pick((0.5, 1.0)), draw.pick((2.0, 3.0, 4.0))]
+    ratios = [draw.pick((0.5, 0.75, 1.0)), draw.pick((2.0, 3.0, 4.0))]
     arguments = _mixer(draw) | {"mlp_ratio": ratios, "act_layer": _act(draw), "stem_norm": draw.chance(0.2)}
     return Recipe(_MIXER, arguments)
 
@@ -29,7 +29,7 @@ def mlp_mixer(draw: Draw) -> Recipe:
 def resmlp(draw: Draw) -> Recipe:
     """ResMLP (Touvron et al., 2021, arXiv 2105.03404): a linear map across patches, affine norms, layer scale."""
     block = "@timm.models.mlp_mixer.ResBlock"
-    arguments = _mixer(draw) | {"mlp_ratio": draw.pick((2.0, 3.0, 4.0)), "block_layer": block, "act_layer": _act(draw)}
+    arguments = _mixer(draw) | {"mlp_ratio": draw.pick((2.0, 2.5, 3.0, 4.0)), "block_layer": block, "act_layer": _act(draw)}
     return Recipe(_MIXER, arguments | {"norm_layer": "@timm.models.mlp_mixer.Affine"})
 
 
@@ -44,7 +44,7 @@ def _mixer(draw: Draw) -> dict[str, Any]:
         "img_size": SIZE,
         "patch_size": draw.pick((4, 4, 4, 8)),
         "num_blocks": draw.integer(3, 8),
-        "embed_dim": draw.pick((64, 96, 128)),
+        "embed_dim": 8 * draw.integer(8, 16),
         "num_classes": CLASSES,
     }
 
@@ -56,6 +56,7 @@ def _act(draw: Draw) -> str:
 def poolformer(draw: Draw) -> Recipe:
     """PoolFormer (Yu et al., 2021, arXiv 2111.11418): pools in the place of attention."""
     stages = draw.integer(3, 4)
+    scale = draw.pick((0.0, 1e-5, 0.1))
     first = draw.pick(([7, 4, 2], [3, 2, 1], [4, 4, 0], [3, 1, 1]))
     config = {
         "@": "transformers.PoolFormerConfig",
@@ -68,8 +69,8 @@ def poolformer(draw: Draw) -> Recipe:
         "pool_size": draw.pick((3, 3, 5)),
         "mlp_ratio": float(draw.pick((2, 3, 4))),
         "hidden_act": draw.pick(("gelu", "gelu", "relu", "silu")),
-        "use_layer_scale": draw.chance(0.7),
-        "layer_scale_init_value": draw.pick((1e-5, 0.1)),
+        "use_layer_scale": scale > 0,
+        "layer_scale_init_value": scale,
         "drop_path_rate": 0.0,
         "num_labels": CLASSES,
     }
