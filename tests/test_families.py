@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -51,14 +52,14 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
 
 def check(split: str, index: int) -> None:
     """Runs at all sizes; traced; a step of meta-training; what is kept holds its start values."""
-    for size in SIZES:
-        built = families.network(split, index, image_size=size)
-        assert built.training
+    of_size = {size: families.network(split, index, image_size=size) for size in SIZES}
+    assert all(module.training for module in of_size.values())
+    for size, built in of_size.items():
         with torch.no_grad():
-            outputs = built.eval()(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
+            outputs = copy.deepcopy(built).eval()(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
         assert outputs.shape == (2, 10)
         assert outputs.isfinite().all()
-    module, images = families.network(split, index), task()
+    module, images = of_size[32], task()
     before = state(module)
     network = Network.of(module, images)
     ghn = GHN(GHNConfig.ghn2({images.name: images.outputs}, max_shape=(16, 16, 7, 7), hid=8))
@@ -67,7 +68,7 @@ def check(split: str, index: int) -> None:
     assert math.isfinite(sums[images.name].loss)
     assert all(g.isfinite().all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients)
-    start = dict(families.network(split, index).named_parameters())
+    start = {name: before[name] for name, _ in module.named_parameters()}
     assert all(torch.equal(value, start[name]) for name, value in network.kept.items())
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert {slot.name for slot in network.slots} | network.kept.keys() == start.keys()
@@ -101,11 +102,14 @@ def test_a_network_depends_on_its_key_alone(split: str, index: int) -> None:
     assert not equal(first, families.network(split, index, image_size=24, seed=1))
 
 
-def test_other_processes_draw_the_same() -> None:
+def test_other_processes_draw_the_same_and_import_nothing_for_it() -> None:
     here = [families.member(split, index).digest for split in SPLITS for index in range(30)]
-    code = "from ghn_init import families as f; print([f.member(s, k).digest for s in f.SPLITS for k in range(30)])"
+    code = (
+        "import sys; from ghn_init import families as f; print([f.member(s, k).digest for s in f.SPLITS for k in range(30)]); "
+        "print([m for m in ('timm', 'torchvision', 'transformers') if m in sys.modules])"
+    )
     there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert there.stdout.strip() == str(here)
+    assert there.stdout.splitlines() == [str(here), "[]"]
 
 
 def test_first_members_are_the_same_everywhere() -> None:
@@ -120,14 +124,6 @@ def test_random_states_are_left_alone() -> None:
         families.network("held-out", index)
     assert torch.equal(before, torch.get_rng_state())
     assert python == random.getstate()
-
-
-def test_nothing_is_imported_before_it_is_needed() -> None:
-    code = (
-        "import sys, ghn_init; from ghn_init import families; [families.member('train', k) for k in range(40)]; "
-        "print([m for m in ('timm', 'torchvision', 'transformers') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def members(split: str, count: int = 200, seed: int = 0) -> list[Member]:
@@ -249,12 +245,12 @@ def test_networks_are_those_of_the_split() -> None:
         networks[3]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
 def test_mixtures_have_their_shares(share: float) -> None:
-    networks = families.mixed(8, share)
+    networks = families.mixed(4, share)
     of_deepnets = [isinstance(net, deepnets.DeepNet) for net in networks]
-    assert sum(of_deepnets) == 8 * share
-    assert sum(of_deepnets[:4]) == 4 * share
+    assert sum(of_deepnets) == 4 * share
+    assert sum(of_deepnets[:2]) == 4 * share // 2
     own = [net for net, other in zip(networks, of_deepnets, strict=True) if not other]
     assert all(equal(net, families.network("train", k)) for k, net in enumerate(own))
     drawn = [net for net, other in zip(networks, of_deepnets, strict=True) if other]
