@@ -137,7 +137,7 @@ def page(by_family: dict[str, list[MemberStatistics]], costs: list[float], size:
         INTRO,
         "## What varies\n",
         table(["family", "library, members", "what is drawn"], varies),
-        "\nEach family is one function of `families/{convolutional,inverted,attention,mixing}.py`; its docstring names the paper.\n",
+        "\nEach family is one function of `families/{convolutional,inverted,attention,mixing}.py`, with its paper.\n",
         "## Statistics\n",
         made,
         f"\nFewest / median / most parameters and nodes; least and median share of elements that are predicted; median and "

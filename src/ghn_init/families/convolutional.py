@@ -49,13 +49,15 @@ def resnext(draw: Draw) -> Recipe:
 def _timm_resnet(draw: Draw, basic: bool, cardinality: int = 1, base_width: int = 64) -> Recipe:
     norm = draw.pick(("batchnorm2d", "batchnorm2d", "batchnorm2d", "groupnorm")) if cardinality == 1 else "batchnorm2d"
     unit = 32 if norm == "groupnorm" else 8  # timm's group norms have 32 groups
-    first = (16, 24, 32) if basic else (8, 16) if cardinality == 1 else (16, 24, 32)
+    first = (16, 24) if basic else (8, 16) if cardinality == 1 else (16, 24, 32)
     stem = draw.pick(("", "deep", "deep"))
     block = "BasicBlock" if basic else "Bottleneck"
     arguments = {
         "block": f"@timm.models.resnet.{block}",
         "layers": depths(draw, 4, 2),
-        "channels": growing(draw, (32,) if unit == 32 else first, 4, (1.5, 1.75, 2.0), unit=unit),
+        "channels": growing(
+            draw, (32,) if unit == 32 else first, 4, (1.5, 1.75) if unit == 32 else (1.5, 1.75, 2.0), unit=unit
+        ),
         "stem_type": stem,
         "avg_down": draw.chance(0.3),
         "act_layer": draw.pick(("relu", "relu", "silu", "gelu", "leaky_relu")),
@@ -81,9 +83,10 @@ def regnet(draw: Draw) -> Recipe:
         params = {
             "@": "torchvision.models.regnet.BlockParams",
             "depths": depths(draw, stages, 3),
-            "widths": growing(draw, (16, 32), stages, unit=16),
+            "widths": growing(draw, (32, 48), stages, unit=16),
             "group_widths": [group] * stages,
-            "bottleneck_multipliers": [draw.pick((1.0, 1.0, 0.5))] * stages,
+            "bottleneck_multipliers": [draw.pick((1.0, 1.0, 0.5)) if group < 16 else 1.0]
+            * stages,  # torchvision fits no groups
             "strides": [draw.pick((1, 2)), 2, 2, 2],
             "se_ratio": se_ratio or None,
         }
@@ -107,7 +110,7 @@ def regnet(draw: Draw) -> Recipe:
 def _four_stages(draw: Draw) -> dict[str, float]:
     """Parameters of widths (equations 2 to 4 of the paper) that fall into four stages, as timm asks for."""
     while True:
-        depth, w0 = draw.integer(5, 10), draw.pick((16, 24, 32))
+        depth, w0 = draw.integer(5, 10), draw.pick((24, 32, 40))
         wa, wm = draw.pick((12.0, 16.0, 20.0, 24.0, 32.0)), draw.pick((1.75, 2.0, 2.25))
         if {round(math.log(1 + wa * block / w0) / math.log(wm)) for block in range(depth)} == {0, 1, 2, 3}:
             return {"depth": depth, "w0": w0, "wa": wa, "wm": wm}
@@ -117,7 +120,7 @@ def densenet(draw: Draw) -> Recipe:
     """DenseNet (Huang et al., 2016, arXiv 1608.06993): each layer reads all earlier ones of its block."""
     small = draw.chance(0.6)
     blocks = [draw.integer(2, 5) for _ in range(draw.integer(3, 4) if small else 3)]  # with its own stem 24 px allow three
-    growth, bottleneck = draw.pick((8, 12, 16, 24)), draw.pick((2, 3, 4))
+    growth, bottleneck = draw.pick((12, 16, 20, 24)), draw.pick((2, 3, 4))
     arguments = {"growth_rate": growth, "block_config": blocks, "bn_size": bottleneck, "num_classes": CLASSES}
     if draw.chance(0.5):
         first = {"num_init_features": draw.pick((16, 24, 32))}
@@ -128,7 +131,7 @@ def densenet(draw: Draw) -> Recipe:
 
 def vgg(draw: Draw) -> Recipe:
     """VGG (Simonyan and Zisserman, 2014, arXiv 1409.1556): 3×3 convolutions and max pools, with the head of small images."""
-    widths, cfg = growing(draw, (16, 24, 32), draw.integer(3, 4)), []
+    widths, cfg = growing(draw, (24, 32, 40), draw.integer(3, 4)), []
     for width in widths:
         cfg += [*[width] * draw.integer(1, 3), "M"]
     features = {"@": "torchvision.models.vgg.make_layers", "cfg": cfg, "batch_norm": draw.chance(0.7)}
@@ -138,7 +141,7 @@ def vgg(draw: Draw) -> Recipe:
 
 def shufflenet(draw: Draw) -> Recipe:
     """ShuffleNet V2 (Ma et al., 2018, arXiv 1807.11164): halves of the channels pass, then all are shuffled."""
-    widths = growing(draw, (24, 32, 48, 64), 3)
+    widths = growing(draw, (32, 40, 48, 64), 3)
     arguments = {
         "stages_repeats": [draw.integer(2, 4) for _ in range(3)],
         "stages_out_channels": [draw.pick((16, 24, 32)), *widths, draw.pick((128, 256, 512))],

@@ -97,15 +97,16 @@ def mnasnet(draw: Draw) -> Recipe:
 
 def ghostnet(draw: Draw) -> Recipe:
     """GhostNet (Han et al., 2020, arXiv 1911.11907) and V2 (arXiv 2211.12905): half of the maps are cheap ones."""
-    before = draw.pick((8, 12, 16))
+    small, before = draw.chance(0.6), draw.pick((8, 12, 16))
+    version = draw.pick(("v1", "v2")) if small else "v1"  # V2 pools the smallest maps once more, and 24 px need all they have
     rows: list[list[list[float]]] = [[[3, before, before, 0, 1]]]
     for width in growing(draw, (16, 24), draw.integer(3, 4), (1.5, 1.75)):
         kernel, squeeze, expansion = draw.pick((3, 5)), draw.pick((0, 0.25)), draw.pick((2, 3, 4))
         rows.append([[kernel, expansion * before, width, squeeze, 2]])
         rows.append([[kernel, expansion * width, width, squeeze, 1] for _ in range(draw.integer(1, 2))])
         before = width
-    arguments = {"cfgs": rows, "drop_rate": 0.0, "version": draw.pick(("v1", "v1", "v2")), "num_classes": CLASSES}
-    return Recipe("timm.models.ghostnet.GhostNet", arguments, draw.chance(0.6))
+    arguments = {"cfgs": rows, "drop_rate": 0.0, "version": version, "num_classes": CLASSES}
+    return Recipe("timm.models.ghostnet.GhostNet", arguments, small)
 
 
 def rexnet(draw: Draw) -> Recipe:
