@@ -62,7 +62,7 @@ def poolformer(draw: Draw) -> Recipe:
         "@": "transformers.PoolFormerConfig",
         "num_encoder_blocks": stages,
         "depths": depths(draw, stages, 3),
-        "hidden_sizes": growing(draw, (24, 32, 40), stages),
+        "hidden_sizes": growing(draw, (24, 32), stages),
         "patch_sizes": [first[0]] + [3] * (stages - 1),
         "strides": [first[1]] + [2] * (stages - 1),
         "padding": [first[2]] + [1] * (stages - 1),
