@@ -163,6 +163,7 @@ def test_members_are_json() -> None:
         for drawn in members(split, 60):
             again = Member(**json.loads(json.dumps(drawn.to_dict())))
             assert again == drawn
+            assert len({again, drawn}) == 1
             assert again.digest == drawn.digest
             assert drawn.constructor in repr(drawn)
 

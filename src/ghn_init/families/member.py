@@ -57,6 +57,9 @@ class Member(Recipe):
         library = next(name for name in LIBRARIES if f"{name}." in text)
         return cls(recipe.constructor, recipe.arguments, recipe.small_stem, family, library)
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
