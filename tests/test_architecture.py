@@ -112,6 +112,7 @@ RULES = {
     "tracing": {"errors", "graph"},
     "hypernetwork": {"errors", "graph"},
     "deepnets": {"errors", "graph", "tracing", "models"},
+    "families": {"errors", "graph", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "graph", "tracing"},
     "tasks": {"errors"},
     "checkpoints": {"errors", "graph", "hypernetwork"},

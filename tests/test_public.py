@@ -20,7 +20,7 @@ NAMES = (
     "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare",
     "evaluate", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
-ROOMS = ("comparison", "deepnets", "errors", "tasks", "timm")
+ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
 
 def type_checked() -> dict[str, str]:

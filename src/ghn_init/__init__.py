@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ghn_init import comparison as comparison
     from ghn_init import deepnets as deepnets
     from ghn_init import errors as errors
+    from ghn_init import families as families
     from ghn_init import tasks as tasks
     from ghn_init import timm as timm
     from ghn_init.api import initialize as initialize
@@ -71,7 +72,7 @@ _HOMES = {
 """Module → the public names that it defines; the imports above tell type checkers the same, and a test holds both together."""
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ROOMS = ("comparison", "deepnets", "errors", "tasks", "timm")
+_ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
 __all__ = ["__version__", *sorted(_HOME_OF), *_ROOMS]
 

@@ -65,8 +65,9 @@ def train(
             (`config.json`, `model.safetensors`) and, with the extra `viz`, `curve.png`.
         shares: Task → its part of the networks, in any unit; by default all have equal parts.
         architectures: Modules from a task's example inputs to its outputs; or a file of `ghn-init deepnets write`; by default
-            the training split of DeepNets-1M. The first `pool` of them are taken. Parameters that are not predicted hold the
-            modules' own values. For several tasks one for all, or a mapping of names.
+            the training split of DeepNets-1M. The first `pool` of them are taken; those of `ghn_init.families.networks` are
+            built when they take part. Parameters that are not predicted hold the modules' own values. For several tasks one
+            for all, or a mapping of names.
         ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from; by default a GHN-2
             of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.

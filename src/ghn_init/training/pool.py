@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -19,8 +20,24 @@ from ghn_init.prediction.functional import told_apart
 from ghn_init.tasks.task import Task
 from ghn_init.training.networks import Network
 
-Architectures = str | Path | Iterable[nn.Module] | None
-"""A file of `ghn-init deepnets write`, modules, or None: the training split of DeepNets-1M."""
+
+@runtime_checkable
+class Described(Protocol):
+    """Modules by position, built when they are asked for, as `ghn_init.families.networks` has them.
+
+    Attributes:
+        described: Tells these modules from others in words; compared where a run goes on.
+    """
+
+    described: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> nn.Module: ...
+
+
+Architectures = str | Path | Iterable[nn.Module] | Described | None
+"""A file of `ghn-init deepnets write`, modules, or None: the training split of DeepNets-1M. `Described` ones are built late."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +182,11 @@ def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callab
         if entries is None:
             return build, size, "DeepNets-1M train"
         return build, min(size, len(entries)), f"{len(entries)} of {Path(str(architectures)).name}"
-    modules: Sequence[nn.Module] = list(islice(architectures, size))
-    if not modules:
+    modules = architectures if isinstance(architectures, Described) else list(islice(architectures, size))
+    if not len(modules):
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
-    return modules.__getitem__, len(modules), told_apart(modules)
+    described = modules.described if isinstance(modules, Described) else told_apart(modules)
+    return modules.__getitem__, min(size, len(modules)), described
 
 
 def _image_side(task: Task) -> int:
