@@ -100,7 +100,7 @@ def _mul(b: GraphBuilder, call: Call) -> None:
     flows = [b.flow(value) for value in values]
     streams = [flow for flow in flows if flow.data]
     if len(streams) == 2:
-        return b.assign(call.outputs, gate(b, values, flows, call.outputs[0].shape))
+        return b.assign(call.outputs, gate(b, values, flows))
     if len(streams) == 1 and len(values) == 2:
         x = streams[0]
         parameter = values[0] if flows[1].data else values[1]
@@ -109,7 +109,7 @@ def _mul(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
 
 
-def gate(b: GraphBuilder, values: list[Value], flows: list[Flow], out_shape: tuple[int, ...]) -> Flow:
+def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
     if any(flow.deviation for flow in flows):
         return replace(union(flows), deviation=False, normalised=True)
