@@ -17,9 +17,10 @@ TIMEOUT = 30
 """Seconds without an answer from GitHub."""
 _PIECE = 2**20
 DOWNLOAD_FAILURES: tuple[type[Exception], ...] = (
-    OSError, ValueError, http.client.HTTPException, EntryNotFoundError, HfHubHTTPError.__bases__[0],
+    OSError, ValueError, RuntimeError, http.client.HTTPException, EntryNotFoundError, HfHubHTTPError.__bases__[0],
 )  # fmt: skip
-"""What a download can raise: urllib's errors, the hub client's, and (the last) those of the HTTP library below it, httpx."""
+"""What a download can raise: urllib's errors, the hub client's (a retry of 1.3 can find its own connection closed, a
+RuntimeError), and (the last) those of the HTTP library below it, httpx."""
 
 
 @dataclass(frozen=True)
