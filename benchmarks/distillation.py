@@ -5,8 +5,8 @@
 
 DATA holds CIFAR-10's train.parquet, or is its hub name. The teacher is the CIFAR ResNet-56 (He et al., CVPR 2016, arXiv
 1512.03385, section 4.2; shortcuts without parameters), whose softened answers to the very images of a step make `--share` of
-the targets. Runs of one seed see the same networks and images, so that their curves (`OUT/log.csv`, accuracies by the true labels)
-compare step by step. Interrupted, the same command goes on.
+the targets. Runs of one seed see the same networks and images, so that their curves (`OUT/log.csv`, accuracies by the true
+labels) compare step by step. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
