@@ -76,9 +76,8 @@ def fetched(entry: Published, revision: str | None, access: Access, folder: Path
                 f"could not get {entry.name!r}, {entry.file} of {entry.release.page} at {wanted or 'main'} "
                 f"({reason(error)}); check the connection, or get that file elsewhere and run ghn-init convert."
             ) from error
-        if (
-            entry.release.host == "hub"
-        ):  # its client keeps the file; its paths are links to the bytes, in folders named by commit
+        if entry.release.host == "hub":
+            # Its client keeps the file; its paths are links to the bytes, in folders named by commit.
             found: str | None = path.parent.name
             called, advice = str(path), f"Delete {path.resolve()} to have it fetched again."
         else:
