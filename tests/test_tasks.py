@@ -405,3 +405,15 @@ def test_a_forward_pass_that_fails_on_the_tasks_inputs_is_named() -> None:
         TrainingError, match=r"a network of the task 'larger' can't be trained on: the forward pass of Fn failed"
     ):
         Network.of(broken, Larger())
+
+
+@pytest.mark.parametrize("name", ["vector", "kernel"])
+def test_tasks_may_be_called_as_decoders_are(name: str) -> None:
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig({name: 3}, max_shape=(8, 8, 3, 3), hid=8))
+    other = GHN(GHNConfig({"colours": 3}, max_shape=(8, 8, 3, 3), hid=8))
+    other.load_state_dict({key.replace(f"heads.{name}.", "heads.colours."): value for key, value in ghn.state_dict().items()})
+    model = tiny_networks()[0]
+    found, expected = (ghn_init.predict(model, one, torch.zeros(2, 3, 16, 16)).tensors for one in (ghn, other))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -27,6 +27,9 @@ _PRIMITIVE_INDEX = {name: index for index, name in enumerate(PRIMITIVES)}
 _CHUNK = 256
 """Kernel positions that are decoded at once; bounds the memory of a step to about 4 MiB at 64 × 64 channels."""
 
+_KERNEL, _VECTOR = "_kernel", "_vector"
+"""The decoders that serve all tasks, beside tasks' names for their heads; no task's name begins with an underscore."""
+
 _PUBLISHED_HEAD = {"decoder.class_layer_predictor.1.": "to_weight.", "bias_class.1.": "to_bias."}
 """Published names of the one head's tensors → ours."""
 
@@ -145,22 +148,22 @@ class GraphHyperNetwork(nn.Module):
         """Slots with the same key are decoded together: by which decoder, and the sizes that it makes."""
         slot = wanted.slot
         if slot.kind not in ("weight", "position"):
-            return ("vector", 1, 1, 1, 1)
+            return (_VECTOR, 1, 1, 1, 1)
         if wanted.task is not None:
             return (wanted.task, 1, min(slot.sizes[1], self.config.max_shape[1]), 1, 1)
         _, _, height, width = slot.sizes
         o, i = self.core_shape(slot, None)[:2]
-        return ("kernel ", o, i, height, width)  # no task has a space in its name
+        return (_KERNEL, o, i, height, width)
 
     def _decoded(
         self, key: tuple[str, int, int, int, int], members: Sequence[_Wanted], rows: Tensor
     ) -> Iterator[tuple[_Wanted, Tensor]]:
         """Each member of a group with its core; `rows` are its embeddings."""
         decoder, o, i, height, width = key
-        if decoder == "vector":
+        if decoder == _VECTOR:
             yield from self._vectors(members, rows)
             return
-        if decoder == "kernel ":
+        if decoder == _KERNEL:
             cores = self.decoder(rows, o, i, (height, width))
         else:
             cores = cast(Head, self.heads[decoder]).weight(self.decoder, rows, i)[..., None, None]
