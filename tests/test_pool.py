@@ -21,12 +21,23 @@ def pool(**changes: object) -> Pool:
     return Pool(**options)  # type: ignore[arg-type]
 
 
+def draws(own: Pool, key: str, places: int) -> list[Part]:
+    """A step's."""
+    return [own.draw(key, place, places, 8, 1, None) for place in range(places)]
+
+
 def test_draws_depend_on_the_key_alone_and_have_no_network_twice() -> None:
-    parts = pool().draw("a", 4, 8, 1, None)
-    assert parts == pool().draw("a", 4, 8, 1, None)
-    assert parts != pool().draw("b", 4, 8, 1, None)
-    assert len({part.index for part in parts}) == 4
+    parts = draws(pool(), "a", 3)
+    assert parts == draws(pool(), "a", 3)
+    assert [draws(pool(), key, 3) for key in "bcde"].count(parts) < 4
+    assert len({part.index for part in parts}) == 3
     assert {part.examples for part in parts} == {8}
+
+
+def test_a_place_traces_its_own_networks_alone() -> None:
+    own = pool()
+    drawn = {own.draw(str(k), 1, 3, 8, 1, budget=100.0).index for k in range(20)}
+    assert drawn == set(own._networks) == {1, 4}
 
 
 def test_costly_networks_get_fewer_images_or_stay_out() -> None:
@@ -34,7 +45,8 @@ def test_costly_networks_get_fewer_images_or_stay_out() -> None:
     seconds = [own[index].seconds for index in range(6)]
     assert seconds[3] > 1.5 * seconds[0]  # four convolutions against one
     budget = 32 / 64 * seconds[0] * 1.01
-    parts = {part.index: part.examples for k in range(20) for part in own.draw(str(k), 2, 32, 16, budget)}
+    drawn = [own.draw(str(k), place, 2, 32, 16, budget) for k in range(20) for place in range(2)]
+    parts = {part.index: part.examples for part in drawn}
     allowed = {index: min(int(64 * budget / cost) // 8 * 8, 32) for index, cost in enumerate(seconds)}
     assert parts == {index: examples for index, examples in allowed.items() if examples >= 16}
     assert parts[0] == 32
@@ -52,7 +64,7 @@ def test_a_file_of_networks(tmp_path: Path) -> None:
     deepnets.write(tmp_path / "nets.db", "val", 0, 2)
     own = pool(architectures=tmp_path / "nets.db", size=100)
     assert own.size == 2
-    assert own.draw("a", 2, 8, 1, None) in ([Part(0, 8), Part(1, 8)], [Part(1, 8), Part(0, 8)])
+    assert draws(own, "a", 2) == [Part(0, 8), Part(1, 8)]
 
 
 def test_a_network_is_a_copy_without_parameters_and_running_statistics() -> None:

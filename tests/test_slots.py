@@ -99,21 +99,28 @@ def test_fan_in_scaling() -> None:
     assert weight_slot(64, 32, 1, 7).scale == pytest.approx((1 / (32 * 7)) ** 0.5)
 
 
+def decoded(decoder: ConvDecoder, h: Tensor, o: int, i: int, height: int, width: int) -> Tensor:
+    """(n, O, I, H, W) for nodes' embeddings (n, D)."""
+    return decoder(h, decoder.cut([(o, i, height, width)]), o, i, (height, width))
+
+
 @pytest.mark.parametrize("sizes", [(3, 5, 1, 1), (8, 8, 3, 3), (1, 8, 5, 2)])
 def test_decoding_a_corner_equals_the_corner_of_everything(sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     decoder = ConvDecoder(GHNConfig({"a": 4}, max_shape=(8, 8, 5, 5), hid=8))
     h = torch.randn(3, 8)
     o, i, height, width = sizes
-    whole = decoder(h, 8, 8, (5, 5))
-    torch.testing.assert_close(decoder(h, o, i, (height, width)), whole[:, :o, :i, :height, :width], rtol=1e-5, atol=1e-6)
+    whole = decoded(decoder, h, 8, 8, 5, 5)
+    torch.testing.assert_close(
+        decoded(decoder, h, o, i, height, width), whole[:, :o, :i, :height, :width], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_kernels_beyond_the_decoder_are_interpolated() -> None:
     torch.manual_seed(0)
     decoder = ConvDecoder(GHNConfig({"a": 4}, max_shape=(4, 4, 3, 3), hid=8))
     h = torch.randn(1, 8)
-    large, whole = decoder(h, 4, 4, (7, 5)), decoder(h, 4, 4, (3, 3))
+    large, whole = decoded(decoder, h, 4, 4, 7, 5), decoded(decoder, h, 4, 4, 3, 3)
     expected: Tensor = torch.nn.functional.interpolate(whole.flatten(0, 1), size=(7, 5), mode="bilinear")
     torch.testing.assert_close(large.flatten(0, 1), expected)
 
@@ -136,7 +143,7 @@ def test_a_head_is_decoded_by_its_tasks_own_decoder(config: dict[str, int]) -> N
     assert (cores["w"].shape, cores["b"].shape) == ((11, 6, 1, 1), (11,))
     assert fill(slots[0], cores["w"]).shape == (11, 30)
     (h,) = ghn.embed_nodes([graph])
-    kernel = ghn.decoder(h[1:2], 8, 6, (1, 1))[0, :, :, 0, 0]
+    kernel = decoded(ghn.decoder, h[1:2], 8, 6, 1, 1)[0, :, :, 0, 0]
     weight = torch.stack([ghn.heads["b"].to_weight(column) for column in kernel.relu().T], dim=1)
     torch.testing.assert_close(cores["w"][..., 0, 0], weight * (2 / 30) ** 0.5)
     ((_, bias),) = ghn.decoder_1d(h[2:3])

@@ -22,7 +22,7 @@ from ghn_init.tasks.images import task_name, tasks_of
 from ghn_init.training.curve import Progress
 from ghn_init.training.loop import Job, meta_step
 from ghn_init.training.networks import Network
-from ghn_init.training.pool import Pools
+from ghn_init.training.pool import Part, Pools
 from helpers import RECIPE, SMALL, Tiny, colours, tiny_networks
 from zoo import Fn, conv, images
 
@@ -91,8 +91,12 @@ def turns(shares: dict[str, float], count: int, meta_batch: int = 4) -> list[str
     """The tasks of the first networks of a run."""
     tasks = {name: ImageTask(colours(), name) for name in ("a", "b", "c")[: max(len(shares), 2)]}
     pools = Pools(tasks, tiny_networks(), shares, 6, CPU)
-    drawn = [pools.draw(0, step, meta_batch, 8, 1, None) for step in range(count // meta_batch)]
-    return [name for step in drawn for name, _ in step]
+    return [name for step in range(count // meta_batch) for name, _ in step_of(pools, 0, step, meta_batch)]
+
+
+def step_of(pools: Pools, seed: int, step: int, places: int) -> list[tuple[str, Part]]:
+    """A step's networks."""
+    return [pools.draw(seed, step, place, places, 8, 1, None) for place in range(places)]
 
 
 @pytest.mark.parametrize(
@@ -115,13 +119,14 @@ def test_of_any_networks_in_a_row_each_task_has_its_share(shares: dict[str, floa
 def test_a_step_has_different_networks_of_each_task_and_depends_on_seed_and_step() -> None:
     tasks = {name: ImageTask(colours(), name) for name in ("a", "b")}
     pools = Pools(tasks, tiny_networks(), {}, 6, CPU)
-    drawn = pools.draw(0, 3, 8, 8, 1, None)
-    assert drawn == Pools(tasks, tiny_networks(), {}, 6, CPU).draw(0, 3, 8, 8, 1, None)
-    assert drawn != pools.draw(1, 3, 8, 8, 1, None)
-    assert [name for name, _ in drawn] == [name for name, _ in pools.draw(1, 3, 8, 8, 1, None)]
+    drawn = step_of(pools, 0, 3, 6)
+    assert drawn == step_of(Pools(tasks, tiny_networks(), {}, 6, CPU), 0, 3, 6)
+    tripled = Pools(tasks, tiny_networks() * 3, {}, 18, CPU)
+    assert step_of(tripled, 0, 3, 6) != step_of(tripled, 1, 3, 6)
+    assert [name for name, _ in step_of(tripled, 0, 3, 6)] == [name for name, _ in step_of(tripled, 1, 3, 6)]
     for task in tasks:
         indices = [part.index for name, part in drawn if name == task]
-        assert len(indices) >= 3
+        assert len(indices) == 3
         assert len(set(indices)) == len(indices)
     assert {pools.network(name, part).task.name for name, part in drawn} == {"a", "b"}
 

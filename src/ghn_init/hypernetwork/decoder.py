@@ -4,12 +4,21 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghn_init.hypernetwork.blocks import Block, blocks
 from ghn_init.hypernetwork.config import GHNConfig
+
+
+class Cuts(NamedTuple):
+    """The parts of a decoder's first and last layer that some sizes need: weights and biases by block."""
+
+    first: dict[Block, tuple[Tensor, Tensor]]
+    last: dict[Block, tuple[Tensor, Tensor]]
 
 
 class ConvDecoder(nn.Module):
@@ -26,26 +35,39 @@ class ConvDecoder(nn.Module):
             nn.Linear(4 * hid, 8 * hid), nn.ReLU(), nn.Linear(8 * hid, self.out_channels * self.in_channels)
         )
 
-    def forward(self, h: Tensor, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> Tensor:
-        """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; interpolated where the kernel exceeds S.
+    def cut(self, sizes: Iterable[tuple[int, int, int, int]]) -> Cuts:
+        """What `forward` needs for tensors of these sizes (O, I, H, W)."""
+        sizes, S = list(sizes), self.kernel
+        first, last = cast(nn.Linear, self.fc[0]), cast(nn.Linear, self.conv[2])
+        kernels = [self._kernel((H, W)) for _, _, H, W in sizes]
+        channels = [Block(0, 0, out, into) for out, into, _, _ in sizes]
+        weights = blocks(first.weight.view(-1, S, S, first.in_features).permute(1, 2, 0, 3), kernels)
+        biases = blocks(first.bias.view(-1, S, S).permute(1, 2, 0), kernels)
+        last_weights = blocks(last.weight.view(self.out_channels, self.in_channels, -1), channels)
+        last_biases = blocks(last.bias.view(self.out_channels, self.in_channels), channels)
+        return Cuts(
+            {block: (weights[block], biases[block]) for block in weights},
+            {block: (last_weights[block], last_biases[block]) for block in last_weights},
+        )
 
-        Smaller kernels are the top left corner of the S × S grid, a GHN-3's are its centre.
-        """
-        S, (H, W) = self.kernel, kernel
-        rows, columns = (H, W) if max(H, W) <= S else (S, S)
-        top, left = (S // 2 - rows // 2, S // 2 - columns // 2) if self.centred else (0, 0)
-        fc, second = cast(nn.Linear, self.fc[0]), cast(nn.Linear, self.conv[2])
-        weight = fc.weight.view(-1, S, S, fc.in_features)[:, top : top + rows, left : left + columns].permute(1, 2, 0, 3)
-        bias = fc.bias.view(-1, S, S)[:, top : top + rows, left : left + columns].permute(1, 2, 0)
-        features = F.relu(F.linear(h, weight.reshape(-1, fc.in_features), bias.reshape(-1)))
-        features = self.conv[1](self.conv[0](features.view(h.shape[0], rows, columns, -1)))
-        weight = second.weight.view(self.out_channels, self.in_channels, -1)[:out_channels, :in_channels]
-        bias = second.bias.view(self.out_channels, self.in_channels)[:out_channels, :in_channels]
+    def forward(self, h: Tensor, cuts: Cuts, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> Tensor:
+        """(n, D) → (n, O, I, H, W), O ≤ M0, I ≤ M1; interpolated where the kernel exceeds S."""
+        (H, W), block = kernel, self._kernel(kernel)
+        weight, bias = cuts.first[block]
+        features = F.relu(F.linear(h, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1)))
+        features = self.conv[1](self.conv[0](features.view(h.shape[0], block.rows, block.columns, -1)))
+        weight, bias = cuts.last[Block(0, 0, out_channels, in_channels)]
         kernels = F.linear(features, weight.flatten(0, 1), bias.flatten())
-        kernels = kernels.view(h.shape[0], rows, columns, out_channels, in_channels).permute(0, 3, 4, 1, 2)
-        if (rows, columns) != (H, W):
+        kernels = kernels.view(h.shape[0], block.rows, block.columns, out_channels, in_channels).permute(0, 3, 4, 1, 2)
+        if (block.rows, block.columns) != (H, W):
             kernels = F.interpolate(kernels.flatten(0, 1), size=(H, W), mode="bilinear").view(*kernels.shape[:3], H, W)
         return kernels
+
+    def _kernel(self, kernel: tuple[int, int]) -> Block:
+        """Its positions: smaller kernels are the top left corner of the S × S grid, a GHN-3's are its centre."""
+        S = self.kernel
+        rows, columns = kernel if max(kernel) <= S else (S, S)
+        return Block(*(S // 2 - rows // 2, S // 2 - columns // 2) if self.centred else (0, 0), rows, columns)
 
 
 class VectorDecoder(nn.Module):

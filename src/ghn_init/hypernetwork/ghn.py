@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.decoder import ConvDecoder, VectorDecoder
+from ghn_init.hypernetwork.decoder import ConvDecoder, Cuts, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
 from ghn_init.hypernetwork.heads import Head
 from ghn_init.hypernetwork.shape_encoding import ShapeEncoder
@@ -116,10 +116,11 @@ class GraphHyperNetwork(nn.Module):
                 groups[self._group(wanted)].append(wanted)
             first += len(h)
         rows = torch.cat(list(embeddings))
+        cuts = self.decoder.cut(key[1:] for key in groups if key[0] != _VECTOR)
         cores: list[dict[str, Tensor]] = [dict.fromkeys((slot.name for slot in own), rows) for own in slots]
         for key, members in groups.items():
             for chunk in _chunks(members):
-                for wanted, core in self._decoded(key, chunk, rows[[wanted.row for wanted in chunk]]):
+                for wanted, core in self._decoded(key, chunk, cuts, rows[[wanted.row for wanted in chunk]]):
                     cores[wanted.graph][wanted.slot.name] = core
         return cores
 
@@ -150,13 +151,13 @@ class GraphHyperNetwork(nn.Module):
         if slot.kind not in ("weight", "position"):
             return (_VECTOR, 1, 1, 1, 1)
         if wanted.task is not None:
-            return (wanted.task, 1, min(slot.sizes[1], self.config.max_shape[1]), 1, 1)
+            return (wanted.task, self.config.max_shape[0], min(slot.sizes[1], self.config.max_shape[1]), 1, 1)
         _, _, height, width = slot.sizes
         o, i = self.core_shape(slot, None)[:2]
         return (_KERNEL, o, i, height, width)
 
     def _decoded(
-        self, key: tuple[str, int, int, int, int], members: Sequence[_Wanted], rows: Tensor
+        self, key: tuple[str, int, int, int, int], members: Sequence[_Wanted], cuts: Cuts, rows: Tensor
     ) -> Iterator[tuple[_Wanted, Tensor]]:
         """Each member of a group with its core; `rows` are its embeddings."""
         decoder, o, i, height, width = key
@@ -164,9 +165,9 @@ class GraphHyperNetwork(nn.Module):
             yield from self._vectors(members, rows)
             return
         if decoder == _KERNEL:
-            cores = self.decoder(rows, o, i, (height, width))
+            cores = self.decoder(rows, cuts, o, i, (height, width))
         else:
-            cores = cast(Head, self.heads[decoder]).weight(self.decoder, rows, i)[..., None, None]
+            cores = cast(Head, self.heads[decoder]).weight(self.decoder, rows, cuts, i)[..., None, None]
         for wanted, core in zip(members, cores, strict=True):
             scaled = self.config.weight_norm and wanted.slot.kind != "position"
             yield wanted, core * wanted.slot.scale if scaled else core

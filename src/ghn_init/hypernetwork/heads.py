@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.hypernetwork.decoder import ConvDecoder
+from ghn_init.hypernetwork.decoder import ConvDecoder, Cuts
 
 
 class Head(nn.Module):
@@ -24,9 +24,9 @@ class Head(nn.Module):
         self.to_weight = nn.Linear(M0, outputs)
         self.to_bias = nn.Linear(max(M0, M1), outputs)
 
-    def weight(self, decoder: ConvDecoder, h: Tensor, in_channels: int) -> Tensor:
+    def weight(self, decoder: ConvDecoder, h: Tensor, cuts: Cuts, in_channels: int) -> Tensor:
         """(n, D) → (n, outputs, I): the decoder's 1×1 tensor, ReLU, then a linear map over its M0 axis."""
-        kernels = decoder(h, decoder.out_channels, in_channels, (1, 1))[..., 0, 0]
+        kernels = decoder(h, cuts, decoder.out_channels, in_channels, (1, 1))[..., 0, 0]
         return self.to_weight(F.relu(kernels).transpose(1, 2)).transpose(1, 2)
 
     def bias(self, decoded: Tensor) -> Tensor:

@@ -73,22 +73,28 @@ class Images:
         Returns:
             (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
         """
-        per_epoch = max(len(self.labels) // size, 1)
-        index = torch.from_numpy(_order(len(self.labels), seed, number // per_epoch)[(number % per_epoch) * size :][:size])
+        index, mirrored = self.drawn(number, size, seed)
         pixels = self.pixels[index]
         if transform is not None:
             return self.normalise(transform(pixels)), self.labels[index]
         rng = np.random.default_rng([seed, 1, number])
+        rng.random(size)  # those that `drawn` has used
         height, width = pixels.shape[2:]
         pad = height // 16
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
         out = torch.empty_like(pixels)
-        flips = (rng.random(size) < 0.5)[: len(index)]
         shifts = rng.integers(0, 2 * pad + 1, (size, 2))[: len(index)]
-        for k, (flip, (y, x)) in enumerate(zip(flips, shifts, strict=True)):
+        for k, (flip, (y, x)) in enumerate(zip(mirrored, shifts, strict=True)):
             crop = padded[k, :, y : y + height, x : x + width]
             out[k] = crop.flip(2) if flip else crop
         return self.normalise(out), self.labels[index]
+
+    def drawn(self, number: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Which images make the `number`-th training batch, (size,), and which of them are mirrored without a transform."""
+        per_epoch = max(len(self.labels) // size, 1)
+        index = _order(len(self.labels), seed, number // per_epoch)[(number % per_epoch) * size :][:size]
+        flips = np.random.default_rng([seed, 1, number]).random(size) < 0.5
+        return torch.from_numpy(index), torch.from_numpy(flips[: len(index)])
 
     @cached_property
     def fingerprint(self) -> str:

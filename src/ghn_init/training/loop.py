@@ -24,6 +24,7 @@ from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks.images import Data, tasks_of
 from ghn_init.tasks.task import Batch, described
+from ghn_init.training import process
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
@@ -56,7 +57,8 @@ def train(
 ) -> GHN:
     """Trains a hypernetwork on one task or several, or goes on with the run in `out`.
 
-    Called in each process that `accelerate launch` or `torchrun` starts, it shares the networks of a step among them.
+    Called in each process that `accelerate launch` or `torchrun` starts, it shares the networks of a step among them. On a CPU
+    the process keeps compiled kernels and freed memory from then on (`ghn_init.training.process`).
 
     Args:
         data: A hub data set, a folder with `train.parquet` or with a folder per class in `train`, `Images`, or a `Task`; or
@@ -85,6 +87,7 @@ def train(
         TypeError: The recipe has no such field.
     """
     recipe = changed(config, changes)
+    process.tune()
     workers = Workers()
     if recipe.meta_batch % workers.size:
         raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
@@ -157,9 +160,10 @@ def _run(
     names = list(pools.shares)
     with CurveLog(folder / "log.csv", first, workers.leads, board, names) as curve:
         for step in range(first, recipe.steps):
-            drawn = pools.draw(recipe.seed, step, recipe.meta_batch, recipe.batch_size, recipe.least_examples, recipe.budget)
             jobs = []
-            for position, (task, part) in workers.share(list(enumerate(drawn))):
+            for position in workers.share(range(recipe.meta_batch)):
+                limits = (recipe.batch_size, recipe.least_examples, recipe.budget)
+                task, part = pools.draw(recipe.seed, step, position, recipe.meta_batch, *limits)
                 network = pools.network(task, part)
                 batches = _batches(network, part.examples, step, position, objective, recipe, workers.device)
                 jobs.append(Job(network, batches, f"{step}/{position}"))

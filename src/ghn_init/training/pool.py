@@ -70,35 +70,34 @@ class Pool:
             self._networks[index] = Network.of(self._build(index), self._task, self._device)
         return self._networks[index]
 
-    def draw(self, key: str, count: int, batch_size: int, least: int, budget: float | None) -> list[Part]:
-        """Different networks for a step, the same in all processes.
+    def draw(self, key: str, place: int, places: int, batch_size: int, least: int, budget: float | None) -> Part:
+        """A network for one of a step's places, each of which has a part of the pool to itself: every `places`-th network.
+
+        So no network is twice in a step, and a process traces and keeps those of its own places alone. Of a pool that has fewer
+        networks than a step has places, several places share one.
 
         Args:
-            key: The draw depends on it alone.
-            count: How many.
+            key: The draw depends on it and on the place alone.
+            place: 0, 1, … in the step.
+            places: How many a step has.
             batch_size: Examples of a network that the budget allows them all.
             least: A network whose budget allows fewer examples, and fewer than `batch_size`, does not take part.
             budget: Core-seconds of a network, as `cost` estimates them; None for no bound.
 
         Raises:
-            TrainingError: The pool has not enough networks within the budget.
+            TrainingError: That part of the pool has no network within the budget.
         """
-        order = list(range(self.size))
-        random.Random(key).shuffle(order)
-        parts: list[Part] = []
-        for index in order if count else ():
+        order = list(range(place % self.size, self.size, places))
+        random.Random(f"{key}/{place}").shuffle(order)
+        for index in order:
             examples = batch_size if budget is None else int(cost.EXAMPLES * budget / self[index].seconds) // 8 * 8
             if examples >= min(least, batch_size):
-                parts.append(Part(index, min(examples, batch_size)))
-            if len(parts) == count:
-                break
-        if len(parts) < count:
-            within = "" if budget is None else f" within the budget of {budget} s"
-            raise TrainingError(
-                f"{len(parts)} of the pool's {self.size} networks can be trained on{within}; a step needs {count}: "
-                f"raise pool{' or budget' if within else ''}, or lower meta_batch."
-            )
-        return parts
+                return Part(index, min(examples, batch_size))
+        within = "" if budget is None else f" within the budget of {budget} s"
+        raise TrainingError(
+            f"none of {len(order)} networks can be trained on{within}: the pool's {self.size} are shared out among the "
+            f"{places} places of a step; raise pool{' or budget' if within else ''}, or lower meta_batch."
+        )
 
 
 class Pools:
@@ -139,18 +138,14 @@ class Pools:
         return {name: pool.described for name, pool in self._pools.items()}
 
     def draw(
-        self, seed: int, step: int, count: int, batch_size: int, least: int, budget: float | None
-    ) -> list[tuple[str, Part]]:
-        """Tasks and parts of a step's networks, the same in all processes. Arguments as of `Pool.draw`.
+        self, seed: int, step: int, place: int, places: int, batch_size: int, least: int, budget: float | None
+    ) -> tuple[str, Part]:
+        """Task and part of the network at a step's place, the same in all processes. Arguments as of `Pool.draw`.
 
         Networks are numbered through the whole run; the tasks take turns so that each has its share of any stretch of it.
         """
-        names = [self._turn(step * count + k) for k in range(count)]
-        drawn = {}
-        for name, pool in self._pools.items():
-            key = f"{seed}/{step}" if len(self._pools) == 1 else f"{seed}/{step}/{name}"
-            drawn[name] = iter(pool.draw(key, names.count(name), batch_size, least, budget))
-        return [(name, next(drawn[name])) for name in names]
+        name = self._turn(step * places + place)
+        return name, self._pools[name].draw(f"{seed}/{step}", place, places, batch_size, least, budget)
 
     def network(self, task: str, part: Part) -> Network:
         """The network of a part, traced when it is asked for the first time."""

@@ -50,8 +50,8 @@ class Workers:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's items."""
-        return list(items[self.rank :: self.size])
+        """This process's items, a stretch of them."""
+        return list(items[self.rank * len(items) // self.size : (self.rank + 1) * len(items) // self.size])
 
     def wait(self) -> None:
         """Returns when all processes are here."""

@@ -1,0 +1,316 @@
+"""What predicted parameters are worth to people with a few photographs: few-step fine-tuning on data that no hypernetwork saw.
+
+    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT [--ghn NAME-OR-FOLDER …] [--workers 2]
+    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT --table docs/transfer.md --picture docs/results/transfer.png
+
+Data sets are folders or hub names as `ghn-init train` takes them. 12 networks (4 of DeepNets-1M `test`, 4 members of families
+that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork}: 200 steps of SGD (momentum
+0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for all. For each
+init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not count; then it
+is trained on all of them with each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on training
+images: some networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
+
+OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
+hypernetwork that is added later races against the runs that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import ghn_init
+from ghn_init import comparison, deepnets, families
+from ghn_init.tasks import Images, load_images
+
+RATES = (0.005, 0.015, 0.05, 0.15)
+STEPS, BATCH, CLIP = 200, 32, 5.0
+TRAIN_IMAGES, TEST_IMAGES = 2_000, 1_000
+TUNING_SEED = 10_000
+RIVALS = ("default", "orthogonal")
+
+NETWORKS = {
+    **{f"deepnets-{k}": ("deepnets", k) for k in range(4)},
+    "mobilenet-v3": ("test", 6),
+    "efficientnet": ("test", 7),
+    "convnext": ("test", 10),
+    "vit": ("test", 11),
+    "ghostnet": ("held-out", 0),
+    "gmlp": ("held-out", 2),
+    "cait": ("held-out", 3),
+    "edgenext": ("held-out", 7),
+}
+"""Name → split and index."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network on a data set from one init, all rates and seeds."""
+
+    data: str
+    network: str
+    init: str
+    ghn: str | None
+    seeds: int
+    rates: tuple[float, ...]
+    out: Path
+
+    @property
+    def file(self) -> Path:
+        """Of its runs."""
+        return self.out / f"{Path(self.data).name}~{self.network}~{self.init}.json"
+
+
+def network(name: str, classes: int, side: int) -> nn.Module:
+    """A network with an init of its own constructor's, drawn from torch's random state."""
+    split, index = NETWORKS[name]
+    if split == "deepnets":
+        return deepnets.network("test", index, classes, side)
+    return families.member(split, index).module(classes, side)
+
+
+def write(model: nn.Module, job: Job, seed: int) -> None:
+    """The init, but for the head, which stays the model's own."""
+    if job.ghn is None:
+        comparison.named(job.init)(model, seed)
+    else:
+        ghn_init.initialize(model, job.ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed)
+
+
+def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, steps: int = STEPS) -> None:
+    """SGD with one cycle of the rate."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, cycle_momentum=False)
+    model.train()
+    for pixels, labels in itertools.islice(batches(images, rows, seed), steps):
+        loss = F.cross_entropy(model(pixels), labels)
+        if not torch.isfinite(loss):
+            return
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        schedule.step()
+
+
+def batches(images: Images, rows: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end, shuffled, half of the images mirrored; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for part in rows[torch.randperm(len(rows), generator=generator)].split(BATCH):
+            if len(part) == BATCH:
+                pixels = images.pixels[part]
+                mirrored = torch.rand(len(part), generator=generator) < 0.5
+                pixels[mirrored] = pixels[mirrored].flip(3)
+                yield images.normalise(pixels), images.labels[part]
+
+
+@torch.inference_mode()
+def tested(model: nn.Module, images: Images, rows: Tensor) -> float:
+    """Accuracy in percent."""
+    model.eval()
+    right = 0
+    for part in rows.split(128):
+        logits = model(images.normalise(images.pixels[part]))
+        right += int(((logits.argmax(1) == images.labels[part]) & logits.isfinite().all(1)).sum())
+    return 100 * right / len(rows)
+
+
+def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judge: tuple[Images, Tensor]) -> float:
+    """Of one run."""
+    torch.manual_seed(seed)
+    images, rows = data
+    model = network(job.network, images.num_classes, images.pixels.shape[2])
+    write(model, job, seed)
+    model.to(memory_format=torch.channels_last)
+    train(model, images, rows, rate, seed)
+    ghn_init.recalibrate_batchnorm(model, itertools.islice(batches(images, rows, seed), 20))
+    return tested(model, *judge)
+
+
+def run(job: Job) -> Path:
+    """Does what is left of a job."""
+    torch.set_num_threads(1)
+    done = json.loads(job.file.read_text()) if job.file.exists() else {"init": job.init, "tuning": {}, "test": {}}
+    train_images, test_images = _read(job.data)
+    order = torch.randperm(len(train_images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
+    test_rows = torch.arange(min(TEST_IMAGES, len(test_images.labels)))
+    fifth = len(order) // 5
+    for rate in job.rates:
+        if str(rate) not in done["tuning"]:
+            data, judge = (train_images, order[fifth:]), (train_images, order[:fifth])
+            done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge)
+            _save(job.file, done)
+    best = float(max(done["tuning"], key=lambda rate: done["tuning"][rate]))
+    for seed in map(str, range(job.seeds)):
+        if done["test"].get(seed, {}).get("rate") != best:
+            right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows))
+            done["test"][seed] = {"rate": best, "accuracy": right}
+            _save(job.file, done)
+    return job.file
+
+
+def _read(data: str) -> tuple[Images, Images]:
+    images = load_images(data, "train")
+    return images, load_images(data, "test", like=images)
+
+
+def _save(path: Path, contents: object) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(contents, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A network on a data set: accuracies in percent by init and seed, and the rates that were chosen."""
+
+    data: str
+    network: str
+    accuracies: dict[str, list[float]]
+    rates: dict[str, float]
+
+    def mean(self, init: str) -> float:
+        """Over the seeds."""
+        return statistics.fmean(self.accuracies[init])
+
+    def gain(self, init: str) -> tuple[float, float]:
+        """Points above the better of the rivals, and the standard error of the difference."""
+        rival = max(RIVALS, key=self.mean)
+        gaps = [a - b for a, b in zip(self.accuracies[init], self.accuracies[rival], strict=True)]
+        error = statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
+        return statistics.fmean(gaps), error
+
+
+def cells(out: Path, data: list[str], seeds: int) -> list[Cell]:
+    """Those of which all rivals are there."""
+    found = []
+    for name, net in itertools.product((Path(d).name for d in data), NETWORKS):
+        accuracies, rates = {}, {}
+        for path in sorted(out.glob(f"{name}~{net}~*.json")):
+            runs = json.loads(path.read_text())
+            if all(str(seed) in runs["test"] for seed in range(seeds)):
+                accuracies[runs["init"]] = [runs["test"][str(seed)]["accuracy"] for seed in range(seeds)]
+                rates[runs["init"]] = runs["test"]["0"]["rate"]
+        if all(rival in accuracies for rival in RIVALS):
+            found.append(Cell(name, net, accuracies, rates))
+    return found
+
+
+def table(found: list[Cell]) -> str:
+    """A row per cell and init; then what each hypernetwork gains in all."""
+    inits = list(dict.fromkeys(init for cell in found for init in cell.accuracies))
+    ghns = [init for init in inits if init not in RIVALS]
+    inits = [*RIVALS, *ghns]
+    lines = ["| data | network | " + " | ".join([*inits, *(f"gain of {g}" for g in ghns)]) + " |"]
+    lines.append("| --- " * (len(inits) + len(ghns) + 2) + "|")
+    for cell in found:
+        values = [f"{cell.mean(i):.1f} ({cell.rates[i]:g})" if i in cell.accuracies else "–" for i in inits]
+        gains = ["{:+.1f} ± {:.1f}".format(*cell.gain(g)) if g in cell.accuracies else "–" for g in ghns]
+        lines.append("| " + " | ".join([cell.data, cell.network, *values, *gains]) + " |")
+    return "\n".join(lines) + "\n\n" + "\n".join(summary(found, g) for g in ghns)
+
+
+def summary(found: list[Cell], ghn: str) -> str:
+    """Mean gain over the cells, its standard error over them, and how many lose."""
+    groups: dict[str, Callable[[Cell], bool]] = {
+        "all": lambda cell: True,
+        "DeepNets-1M": lambda cell: NETWORKS[cell.network][0] == "deepnets",
+        "families of the training": lambda cell: NETWORKS[cell.network][0] == "test",
+        "held-out families": lambda cell: NETWORKS[cell.network][0] == "held-out",
+    }
+    parts = []
+    for name, within in groups.items():
+        gains = [cell.gain(ghn)[0] for cell in found if within(cell) and ghn in cell.accuracies]
+        if gains:
+            error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+            lost = sum(gain < -1 for gain in gains)
+            parts.append(f"{name} {statistics.fmean(gains):+.1f} ± {error:.1f} ({lost} of {len(gains)} lose more than a point)")
+    return f"{ghn}: " + "; ".join(parts) + "."
+
+
+def draw(found: list[Cell], path: Path) -> None:
+    """Gain of each hypernetwork per network, a panel per data set."""
+    import matplotlib.pyplot as plt
+
+    data = list(dict.fromkeys(cell.data for cell in found))
+    ghns = list(dict.fromkeys(init for cell in found for init in cell.accuracies if init not in RIVALS))
+    figure, panels = plt.subplots(1, len(data), figsize=(4 * len(data) + 1, 4), sharey=True, squeeze=False)
+    for panel, name in zip(panels[0], data, strict=True):
+        own = [cell for cell in found if cell.data == name]
+        for k, ghn in enumerate(ghns):
+            points = [(row, *cell.gain(ghn)) for row, cell in enumerate(own) if ghn in cell.accuracies]
+            rows, gains, errors = zip(*points, strict=True) if points else ((), (), ())
+            offset = 0.2 * (k - (len(ghns) - 1) / 2)
+            panel.errorbar(gains, [row + offset for row in rows], xerr=errors, fmt="o", markersize=4, label=ghn)
+        panel.axvline(0, color="0.6", linewidth=1)
+        panel.set_yticks(range(len(own)), [cell.network for cell in own])
+        panel.set_title(name)
+        panel.set_xlabel("points above the better random init")
+    panels[0][0].invert_yaxis()
+    panels[0][-1].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Runs what is left; prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument(
+        "--ghn", nargs="*", default=["ghn2-cifar10-small"], help="what ghn_init.load takes; NAME=FOLDER names it"
+    )
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    base = Job("", "", "", None, options.seeds, tuple(options.rates), options.out)
+    inits: dict[str, str | None] = dict.fromkeys(RIVALS)
+    for ghn in options.ghn:
+        name, equals, source = ghn.partition("=")
+        inits[Path(name).name] = source if equals else ghn
+    jobs = [
+        replace(base, data=data, network=net, init=init, ghn=ghn)
+        for data, (init, ghn), net in itertools.product(options.data, inits.items(), options.networks)
+    ]
+    if not options.only_table:
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+            for path in pool.map(run, jobs):
+                print(path.stem, flush=True)
+    found = cells(options.out, options.data, options.seeds)
+    command = f"`python benchmarks/transfer.py {' '.join(Path(d).name for d in options.data)} -o OUT --ghn {' '.join(inits)}`"
+    note = (
+        f"{command}: accuracy in percent, mean of {options.seeds} seeds, in brackets the rate that was chosen from "
+        f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the summary "
+        f"over the cells. One thread of an {platform.machine()} CPU per run, torch {torch.__version__.split('+')[0]}."
+    )
+    text = f"{note}\n\n{table(found)}\n"
+    print(text)
+    if options.table:
+        options.table.write_text("# Transfer\n\n" + text)
+    if options.picture:
+        draw(found, options.picture)
+
+
+if __name__ == "__main__":
+    main()
