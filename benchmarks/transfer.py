@@ -7,8 +7,8 @@ Data sets are folders or hub names as `ghn-init train` takes them. 12 networks (
 that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork}: 200 steps of SGD (momentum
 0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for all. For each
 init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not count; then it
-is trained on all of them with each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on training
-images: some networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
+is trained on all of them with each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on
+training images: some networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
 hypernetwork that is added later races against the runs that are there.
@@ -301,8 +301,8 @@ def main() -> None:
     command = f"`python benchmarks/transfer.py {' '.join(Path(d).name for d in options.data)} -o OUT --ghn {' '.join(inits)}`"
     note = (
         f"{command}: accuracy in percent, mean of {options.seeds} seeds, in brackets the rate that was chosen from "
-        f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the summary "
-        f"over the cells. One thread of an {platform.machine()} CPU per run, torch {torch.__version__.split('+')[0]}."
+        f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the "
+        f"summary over the cells. One thread of an {platform.machine()} CPU per run, torch {torch.__version__.split('+')[0]}."
     )
     text = f"{note}\n\n{table(found)}\n"
     print(text)
