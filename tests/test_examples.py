@@ -201,9 +201,10 @@ def test_docstring_examples(name: str) -> None:
 
 
 def test_every_public_verb_has_an_example() -> None:
-    own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.recalibrate_batchnorm)
+    own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.fit_head_)
     for verb in (
         *own,
+        ghn_init.recalibrate_batchnorm,
         ghn_init.adapt_stem_,
         ghn_init.timm.create_model,
         ghn_init.timm.register,

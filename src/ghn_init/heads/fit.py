@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ghn_init.errors import HeadError, RecalibrationError
+from ghn_init.errors import HeadError, RecalibrationError, UnsupportedModelError
 from ghn_init.heads.features import class_numbers, collect
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.regression import Regression
@@ -67,6 +67,8 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         (60, ('2.weight', '2.bias'))
     """
     inner, prefix = unwrap(model)
+    if any(parameter.is_meta for parameter in inner.parameters()):
+        raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
     try:
         with untouched(inner):
             return fit_on(Batches(loader, inner, max_images), prefix, recalibrate=recalibrate)

@@ -49,7 +49,9 @@ def measure_response(run: Run, heads: Sequence[str], classes: int, tolerance: fl
     Raises:
         HeadError: What follows a head is neither linear nor a softmax.
     """
-    ramp = torch.linspace(-1, 1, classes, dtype=torch.float64)
+    steps = torch.linspace(-1, 1, classes, dtype=torch.float64)
+    ramp = steps + steps.square() / 3  # uneven, since a sigmoid's response to -1, 0, 1 looks linear
+    ramp -= ramp.mean()
     for level in (0.0, 2.0):
         flat = {name: torch.full((classes,), level, dtype=torch.float64) for name in heads}
         base = centred_logits(run(flat))
