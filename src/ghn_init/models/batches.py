@@ -90,6 +90,24 @@ def labels_of(content: Any) -> Any:
     return None
 
 
+def unlabelled(loader: Iterable[Any]) -> Iterable[Any]:
+    """The same batches without labels, where nothing is to be fitted to them. What can be read again can be so still."""
+    return map(_without_labels, loader) if isinstance(loader, Iterator) else _Unlabelled(loader)
+
+
+@dataclass(frozen=True)
+class _Unlabelled:
+    loader: Iterable[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(_without_labels, self.loader)
+
+
+def _without_labels(content: Any) -> Any:
+    images = content[0] if isinstance(content, list | tuple) and content else content
+    return {k: v for k, v in images.items() if k not in LABELS} if isinstance(images, Mapping) else images
+
+
 class Batches:
     """Batches of a loader until there are so many images. What can be read only once, an iterator, is held in memory.
 
