@@ -169,6 +169,20 @@ def test_the_model_says_what_the_regression_says(name: str) -> None:
     assert 100 / 3 < fit.majority < fit.accuracy < 100
 
 
+@pytest.mark.parametrize("name", ["linear", "softmax", "1×1, a ReLU, the mean"])
+def test_two_classes(name: str) -> None:
+    torch.manual_seed(0)
+    fc = nn.Linear(5, 2) if name != "1×1, a ReLU, the mean" else conv(5, 2, 1)
+    model = Fn(HEADS[name].forward, body=body(), fc=fc)
+    fit = ghn_init.fit_head_(model, loader(classes=2))
+    images, labels = labelled(classes=2)
+    with torch.no_grad():
+        features, output = pooled(model.eval(), images).double(), model(images)
+    ridge = fit_ridge(features, labels, 2)
+    logits = (features @ ridge.weight.T + ridge.bias) / fit.temperature
+    torch.testing.assert_close(centred_logits(output), centred_logits(logits), rtol=1e-3, atol=1e-3)
+
+
 def test_outputs_of_one_width_have_heads_of_their_own() -> None:
     model = Fn(lambda m, x: (m.a(pooled(m, x)), m.b(top(m, x))), body=body(), **two())
     assert ghn_init.fit_head_(model, loader()).heads == TWO
@@ -347,6 +361,11 @@ UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
 def test_heads_that_cant_be_fitted_stay(kind: str) -> None:
     build, words = UNFIT[kind]
     fails(build(), loader(), HeadError, words)
+
+
+def test_a_sigmoid_of_two_classes_is_none_of_them() -> None:
+    model = Fn(lambda m, x: m.fc(pooled(m, x)).sigmoid(), body=body(), fc=nn.Linear(5, 2))
+    fails(model, loader(classes=2), HeadError, "neither linear nor a softmax")
 
 
 def test_settings_and_places() -> None:

@@ -52,17 +52,25 @@ def measure_response(run: Run, heads: Sequence[str], classes: int, tolerance: fl
     steps = torch.linspace(-1, 1, classes, dtype=torch.float64)
     ramp = steps + steps.square() / 3  # uneven, since a sigmoid's response to -1, 0, 1 looks linear
     ramp -= ramp.mean()
-    for level in (0.0, 2.0):
+
+    def factors(level: float) -> list[float | None]:
         flat = {name: torch.full((classes,), level, dtype=torch.float64) for name in heads}
         base = centred_logits(run(flat))
-        factors = [_factor(centred_logits(run({**flat, name: level + ramp})) - base, ramp, tolerance) for name in heads]
-        found = [factor for factor in factors if factor is not None]
-        if len(found) == len(heads):
-            return Response(tuple(found), rectified=level > 0)
-    raise HeadError(
-        f"what follows the head '{heads[factors.index(None)]}' is neither linear nor a softmax: a classifier can't be written "
-        f"into it."
-    )
+        return [_factor(centred_logits(run({**flat, name: level + ramp})) - base, ramp, tolerance) for name in heads]
+
+    # Of two classes any response is linear; that it is the same at another level tells.
+    low, high, higher = map(factors, (-1.0, 2.0, 3.0))
+    for name, *found in zip(heads, low, high, higher, strict=True):
+        if None in found[1:] or not _same(high, higher, tolerance):
+            raise HeadError(
+                f"what follows the head '{name}' is neither linear nor a softmax: a classifier can't be written into it."
+            )
+    return Response(tuple(factor for factor in high if factor), rectified=not _same(low, high, tolerance))
+
+
+def _same(some: Sequence[float | None], others: Sequence[float | None], tolerance: float) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(a is not None and b is not None and abs(a - b) <= 10 * tolerance * abs(b) for a, b in pairs)
 
 
 def _factor(response: Tensor, ramp: Tensor, tolerance: float) -> float | None:
