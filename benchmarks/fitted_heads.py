@@ -5,7 +5,7 @@
     python benchmarks/fitted_heads.py --table RESULTS.csv
 
 DATA is a folder or hub data set as `ghn-init train` takes it. For each data set, network, seed, init (the network's own, or
-predicted) and head (random, or fitted by `ghn_init.fit_head_`), every peak rate is tried with every warm-up (a share of the steps
+predicted) and head (random, or fitted by `ghn_init.fit_head_`), every peak rate is tried with every warm-up (a share of steps
 during which the rate rises from zero; it then falls along a cosine). SGD with momentum 0.9, batches of 32, flips and shifts,
 gradient norms clipped at 5. The accuracy on test images is measured before the first step, on the way, and at the end. A row is
 written after each run; the same command goes on where it was stopped. Rates are compared on the test images, so that the best

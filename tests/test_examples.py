@@ -100,6 +100,20 @@ def test_before_finetuning(example: Any, output: Any, monkeypatch: pytest.Monkey
     assert seen.begin_differently()
 
 
+def test_your_own_images(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("your_own_images")
+    few = tuple(torch.cat([part[:40], part[-30:]]) for part in module.digits())  # 400 and no fewer are for training
+    monkeypatch.setattr(module, "digits", lambda: tuple(torch.cat([part] * 6) for part in few))
+    seen: list[float] = []
+    measure = module.accuracy
+    monkeypatch.setattr(module, "accuracy", lambda *args: seen.append(measure(*args)) or seen[-1])
+    fit, before, after = output(module, "--model", "mobilenetv3_small_050", "--steps", "1")
+    assert re.match(r"a classifier of 10 classes in [\d.]+ s: leave-one-out accuracy [\d.]+ ± [\d.]+ % on 400 images ", fit)
+    assert before == f"test accuracy before training: {seen[0]:.1f} %"
+    assert re.fullmatch(rf"after 1 steps, \d+ s: {seen[1]:.1f} %", after)
+    assert seen[0] > 20  # ten digits, by a head that never was trained
+
+
 def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = example("timm_finetuning")
     seen = Finetunings(monkeypatch, module)
