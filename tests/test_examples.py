@@ -23,7 +23,11 @@ import ghn_init
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+RECIPES = [
+    block
+    for page in ("recipes.md", "your_data.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+]
 
 
 @pytest.fixture
@@ -192,7 +196,7 @@ def test_readme_code_runs(number: int, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("number", range(len(RECIPES)))
 def test_recipes_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(RECIPES[number], f"docs/recipes.md, block {number}", "exec"), {})
+    exec(compile(RECIPES[number], f"docs, block {number}", "exec"), {})
 
 
 def test_readme_has_its_two_commands_and_a_quick_start() -> None:
