@@ -117,6 +117,7 @@ RULES = {
     "tasks": {"errors"},
     "checkpoints": {"errors", "graph", "hypernetwork"},
     "prediction": {"errors", "graph", "tracing", "hypernetwork"},
+    "heads": {"errors", "graph", "tracing", "hypernetwork", "models", "prediction"},
 }
 """Room → all rooms that its files may need, directly or through others."""
 

@@ -267,6 +267,68 @@ def test_evaluate_shows_published_figures_of_the_same_data(own: Path) -> None:
     assert next(line for line in text.splitlines() if line.startswith("test")).split()[-3:] == ["51.4", "66.9", "69.2"]
 
 
+def test_init_fits_to_data(data: Path) -> None:
+    text = run("init", "own_models:small", str(data), "-o", "x.safetensors", "--seed", "2")
+    images = ghn_init.tasks.load_images(data, "train")
+    reports: list[ghn_init.Report] = []
+    torch.manual_seed(2)
+    model = sys.modules["own_models"].small(3)
+    loader = [(images.normalise(images.pixels), images.labels)]
+    expected = ghn_init.initialize(model, data=loader, seed=2, on_report=reports.append)
+    assert f"leave-one-out accuracy {reports[0].fit.accuracy:.1f} ± " in text
+    assert "2 of 4 parameters predicted" in text
+    with safe_open("x.safetensors", "pt") as file:
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in expected.state_dict().items())
+        known = {name: json.loads(file.metadata()[name]) for name in ("size", "mean", "std", "classes")}
+    assert known["size"] == 16
+    assert known["classes"] == ["0", "1", "2"]
+    torch.testing.assert_close(torch.tensor([known["mean"], known["std"]]), torch.stack([images.mean, images.std]))
+
+
+def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
+    text = run("export", "timm:resnet10t", str(data), "-o", "net", "--image-size", "32")
+    assert "a classifier of 3 classes" in text
+    images = ghn_init.tasks.load_images(data, "train", image_size=32)
+    model = timm.create_model("local-dir:net", pretrained=True)
+    config = timm.data.resolve_model_data_config(model)
+    mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
+    torch.manual_seed(0)
+    pixels = (images.pixels.float().div(255) - mean) / std
+    expected = ghn_init.initialize(timm.create_model("resnet10t", num_classes=3), data=[(pixels, images.labels)])
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-3, atol=1e-4)
+    origin = json.loads(Path("net/config.json").read_text())["ghn_init"]
+    assert (origin["data"], origin["size"], origin["classes"]) == (str(data), 32, ["0", "1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (
+            ["init", "own_models:small", "data", "-o", "x.safetensors", "--num-classes", "5"],
+            1,
+            "error: the head '3.weight' has 5",
+        ),
+        (["init", "own_models:small", "data", "-o", "x.safetensors", "--input", "3x8x8"], 2, "--input"),
+        (["init", "own_models:small", "-o", "x.safetensors", "--image-size", "8"], 2, "--image-size"),
+        (["init", "own_models:small", "nothing/here", "-o", "x.safetensors"], 1, "error: 'nothing/here' is no folder here"),
+        (["init", "own_models:small", "data", "-o", "x.safetensors", "--head", "dogs"], 2, "--head"),
+        (["export", "timm:resnet10t", "data", "-o", "net", "--in-chans", "1"], 2, "--in-chans"),
+        (["export", "timm:resnet10t", "-o", "net", "--image-size", "8"], 2, "--image-size"),
+    ],
+)
+def test_errors_with_data_are_short(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: list[str], code: int, words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ghn-init", *args])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit, match=rf"^{code}$"):
+        cli.main()
+    assert words in capsys.readouterr().err
+    assert not Path("x.safetensors").exists()
+    assert not Path("net").exists()
+
+
 def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
     options = ["--images", "6", "--val-images", "6", "--steps", "2", "--seeds", "1", "--lr", "0.01", "--batch-size", "3"]
     text = run(

@@ -23,7 +23,11 @@ import ghn_init
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+RECIPES = [
+    block
+    for page in ("recipes.md", "your_data.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+]
 
 
 @pytest.fixture
@@ -98,6 +102,20 @@ def test_before_finetuning(example: Any, output: Any, monkeypatch: pytest.Monkey
     model = ghn_init.initialize(module.small_resnet(), example_inputs=torch.zeros(2, 3, 32, 32))
     assert torch.equal(seen.kernels[1], model.conv1.weight)
     assert seen.begin_differently()
+
+
+def test_your_own_images(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("your_own_images")
+    few = tuple(torch.cat([part[:40], part[-30:]]) for part in module.digits())  # 400 and no fewer are for training
+    monkeypatch.setattr(module, "digits", lambda: tuple(torch.cat([part] * 6) for part in few))
+    seen: list[float] = []
+    measure = module.accuracy
+    monkeypatch.setattr(module, "accuracy", lambda *args: seen.append(measure(*args)) or seen[-1])
+    fit, before, after = output(module, "--model", "mobilenetv3_small_050", "--steps", "1")
+    assert re.match(r"a classifier of 10 classes in [\d.]+ s: leave-one-out accuracy [\d.]+ ± [\d.]+ % on 400 images ", fit)
+    assert before == f"test accuracy before training: {seen[0]:.1f} %"
+    assert re.fullmatch(rf"after 1 steps, \d+ s: {seen[1]:.1f} %", after)
+    assert seen[0] > 20  # ten digits, by a head that never was trained
 
 
 def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +196,7 @@ def test_readme_code_runs(number: int, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("number", range(len(RECIPES)))
 def test_recipes_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(RECIPES[number], f"docs/recipes.md, block {number}", "exec"), {})
+    exec(compile(RECIPES[number], f"docs, block {number}", "exec"), {})
 
 
 def test_readme_has_its_two_commands_and_a_quick_start() -> None:
@@ -201,9 +219,10 @@ def test_docstring_examples(name: str) -> None:
 
 
 def test_every_public_verb_has_an_example() -> None:
-    own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.recalibrate_batchnorm)
+    own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.fit_head_)
     for verb in (
         *own,
+        ghn_init.recalibrate_batchnorm,
         ghn_init.adapt_stem_,
         ghn_init.timm.create_model,
         ghn_init.timm.register,

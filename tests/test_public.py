@@ -16,9 +16,9 @@ import ghn_init
 
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
-    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "ImageTask",
+    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "HeadFit", "ImageTask",
     "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare",
-    "evaluate", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace", "train",
+    "evaluate", "fit_head_", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
@@ -88,6 +88,7 @@ def test_the_package_itself_loads_nothing_of_the_others() -> None:
         ("GHNConfig({'a': 3})", {"torch", "huggingface_hub"}),
         ("trace", {"huggingface_hub", "timm", "torchvision", "ghn_init.hypernetwork.ghn", "ghn_init.checkpoints"}),
         ("initialize", {"timm", "torchvision", "matplotlib", "datasets", "accelerate", "h5py", "ghn_init.training"}),
+        ("fit_head_", {"timm", "torchvision", "datasets", "huggingface_hub", "ghn_init.hypernetwork.ghn", "ghn_init.api"}),
         ("evaluate", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli"}),
         ("train", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.comparison"}),
         ("compare", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training"}),
@@ -118,5 +119,6 @@ def test_every_error_is_one_of_the_package() -> None:
     assert {
         "TraceError", "UnsupportedModelError", "CheckpointError", "ShapeMismatchError", "StrictError", "TrainingError",
         "ArchitectureError", "ComparisonError", "EvaluationError", "VerificationError", "ModelSpecError", "RecalibrationError",
+        "HeadError",
     } <= errors.keys()  # fmt: skip
     assert all(issubclass(value, ghn_init.errors.GHNInitError) and value.__doc__ for value in errors.values())

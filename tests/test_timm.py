@@ -65,6 +65,31 @@ def test_arguments_of_initialize_are_passed_on(ghn: GHN) -> None:
     assert torch.equal(kept, timm.create_model("resnet18", num_classes=10).fc.weight)
 
 
+def labelled_images() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(k)), torch.arange(8) % 4) for k in range(3)]
+
+
+def test_data_reach_the_head_and_the_norms(ghn: GHN) -> None:
+    reports: list[ghn_init.Report] = []
+    options = {"data": labelled_images(), "on_report": reports.append}
+    model = create("resnet10t", num_classes=4, ghn=ghn, ghn_kwargs=options)
+    torch.manual_seed(0)
+    expected = ghn_init.initialize(timm.create_model("resnet10t", num_classes=4), ghn, data=labelled_images())
+    assert same(model.state_dict(), expected.state_dict())
+    assert reports[0].fit is not None
+    assert reports[0].fit.images == 24
+
+
+@pytest.mark.parametrize("kind", [list, iter, lambda data: [{"x": x, "label": y} for x, y in data]])
+def test_features_only_take_the_statistics_of_labelled_data(ghn: GHN, kind: Callable[[Any], Any]) -> None:
+    options = {"data": kind(labelled_images())}
+    features = create("resnet10t", features_only=True, ghn=ghn, ghn_kwargs=options)
+    torch.manual_seed(0)
+    expected = ghn_init.initialize(timm.create_model("resnet10t"), ghn, data=[x for x, _ in labelled_images()])
+    assert torch.equal(features.state_dict()["bn1.running_mean"], expected.bn1.running_mean)
+    assert expected.bn1.running_mean.any()
+
+
 def test_without_classes_there_is_no_head_to_keep(ghn: GHN) -> None:
     model = create("mobilenetv3_small_050", num_classes=0, ghn=ghn)
     torch.manual_seed(0)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ghn_init.evaluation.results import Evaluation as Evaluation
     from ghn_init.graph import Graph as Graph
     from ghn_init.graph import Node as Node
+    from ghn_init.heads.fit import fit_head_ as fit_head_
+    from ghn_init.heads.result import HeadFit as HeadFit
     from ghn_init.hypernetwork.config import GHNConfig as GHNConfig
     from ghn_init.models.batch_norm import recalibrate_batchnorm as recalibrate_batchnorm
     from ghn_init.models.stem import adapt_stem_ as adapt_stem_
@@ -55,6 +57,8 @@ _HOMES = {
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Evaluation",),
     "graph": ("Graph", "Node"),
+    "heads.fit": ("fit_head_",),
+    "heads.result": ("HeadFit",),
     "hypernetwork.config": ("GHNConfig",),
     "models.batch_norm": ("recalibrate_batchnorm",),
     "models.stem": ("adapt_stem_",),

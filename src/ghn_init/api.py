@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,13 +14,18 @@ from torch import Tensor, nn
 from ghn_init.checkpoints.pretrained import DEFAULT, load
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph
+from ghn_init.heads.fit import MAX_IMAGES
+from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
+from ghn_init.models.batches import Batches
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
 from ghn_init.tracing.trace import trace
+from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import unwrap
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +46,13 @@ def initialize(
     only: Patterns | None = None,
     exclude: Patterns = (),
     condition: Condition | Conditioning = "none",
+    data: Iterable[Any] | None = None,
+    on_report: Callable[[Report], None] | None = None,
 ) -> Model:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
+
+    With `data` of your own it starts nearer to them: batch norms get these images' statistics, and the classification head is
+    fitted to their labels in closed form, see `fit_head_`: a classifier before any training, in seconds.
 
     Args:
         model: Any `torch.nn.Module`.
@@ -59,6 +69,11 @@ def initialize(
         exclude: Patterns of dotted parameter names that are kept.
         condition: What is done to predicted weights, but the head's, before fine-tuning: `none`, `orthogonal`, `noise`,
             `orthogonal+noise`, or a `Conditioning` with settings.
+        data: A loader of the images that the model will be trained on, of which the first 4,000 are used: as for
+            `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
+            fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the
+            predicted one (True or a task's name). All parameters are copied, so that a failure leaves everything as it was.
+        on_report: Called with the report, `print` for example, when all is written.
 
     Returns:
         The same model.
@@ -69,6 +84,8 @@ def initialize(
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
+        HeadError: As `fit_head_`, of `data` with labels.
+        RecalibrationError: No batch in `data`, or one that the model can't be given.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
             model, or a pattern matches no parameter.
 
@@ -78,18 +95,29 @@ def initialize(
         >>> ghn_init.initialize(model) is model
         True
     """
-    predict(
-        model,
-        ghn,
-        example_inputs,
-        head=head,
-        device=device,
-        seed=seed,
-        strict=strict,
-        only=only,
-        exclude=exclude,
-        condition=condition,
-    ).apply_()
+    options: dict[str, Any] = {
+        "device": device,
+        "seed": seed,
+        "strict": strict,
+        "only": only,
+        "exclude": exclude,
+        "condition": condition,
+    }
+    if data is None:
+        prediction = predict(model, ghn, example_inputs, head=head, **options)
+        prediction.apply_()
+        report = prediction.report
+    else:
+        inner, _ = unwrap(model)
+        with untouched(inner):  # loaders draw random numbers
+            batches = Batches(data, inner, MAX_IMAGES)
+            inputs = batches.first_inputs.few() if example_inputs is None else example_inputs
+            why_not = why_not_fitted(batches, head)
+            prediction = predict(model, ghn, inputs, head=head if why_not else False, **options)
+            report = start_(prediction, batches, why_not)
+        log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
+    if on_report is not None:
+        on_report(report)
     return model
 
 

@@ -51,3 +51,7 @@ class ModelSpecError(GHNInitError):
 
 class RecalibrationError(GHNInitError):
     """Running statistics can't be computed from the batches that a loader yields."""
+
+
+class HeadError(GHNInitError):
+    """A classification head can't be fitted: none was found, or images, labels or features are not what a fit needs."""

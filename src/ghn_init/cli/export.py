@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -11,18 +12,23 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, predicted
-from ghn_init.models.spec import build_timm
+from ghn_init.cli.predicting import Classes, Head, predicted, started
+from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
+from ghn_init.models.spec import build_timm, library, without_storage
+from ghn_init.tasks.image_data import Images
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="timm:NAME")],
+    data: Data = None,
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
     in_chans: Annotated[int | None, typer.Option(min=1, help="Channels of the images")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
+    image_size: ImageSize = None,
     head: Head = "auto",
     condition: Annotated[
         Literal["none", "orthogonal", "noise", "orthogonal+noise"],
@@ -31,22 +37,47 @@ def export(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
-    """Initialises a timm model and writes a folder that timm loads: local-dir:FOLDER, with pretrained."""
+    """Initialises a timm model and writes a folder that timm loads: local-dir:FOLDER, with pretrained.
+
+    With DATA, batch norms are recalibrated on its images and the classification head is fitted to its classes. Images have
+    the size and the normalisation of the model's configuration, as timm's train script gives them.
+    """
     library, _, name = model.partition(":")
     if library != "timm" or not name:
         raise typer.BadParameter(f"{model!r} is not timm:NAME; only timm's models become timm's folders", param_hint="MODEL")
     check_folder(output)
+    if data is None and image_size is not None:
+        raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
+    if data is not None and in_chans not in (None, 3):
+        raise typer.BadParameter("the images of DATA have 3 channels", param_hint="--in-chans")
     given = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size}
     options = {key: value for key, value in given.items() if value is not None}
-    torch.manual_seed(seed)
     hypernetwork = ghn_init.load(ghn)
+    images = None if data is None else _images(data, name, options, image_size)
+    if images is not None:
+        options.setdefault("num_classes", images.num_classes)
+    torch.manual_seed(seed)
     with err.status(f"building {escape(model)}"):
         built = build_timm(name, options)
-    with err.status("predicting"):
-        prediction = predicted(built, hypernetwork, head=head, seed=seed, strict=strict, condition=condition)
+    wishes: dict[str, Any] = {"head": head, "seed": seed, "strict": strict, "condition": condition}
+    if images is None:
+        with err.status("predicting"):
+            prediction = predicted(built, hypernetwork, **wishes)
+        prediction.apply_()
+        report = prediction.report
+    else:
+        report, _ = started(built, hypernetwork, Loader(images), **wishes)
     origin = {"model": model, "ghn": ghn, "seed": seed, "condition": condition, "version": ghn_init.__version__}
+    origin |= {} if images is None else {"data": data, "size": images.pixels.shape[2], "classes": list(images.classes)}
     with writing(output):
-        ghn_init.timm.export(prediction.apply_(), output, model_args=options, origin=origin)
-    out.print(prediction.report.summary, soft_wrap=True)
+        ghn_init.timm.export(built, output, model_args=options, origin=origin)
+    for line in [report.summary, *report.data_lines]:
+        out.print(line, soft_wrap=True, markup=False)
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)
+
+
+def _images(data: str, name: str, options: Mapping[str, Any], image_size: int | None) -> Images:
+    """The training images as timm would give them to the model."""
+    config = library("timm").data.resolve_model_data_config(without_storage(lambda: build_timm(name, options)))
+    return normalised_by(read(data, image_size or config["input_size"][-1]), config["mean"], config["std"])

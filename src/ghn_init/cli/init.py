@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,36 +12,85 @@ import torch
 import typer
 from rich.markup import escape
 from safetensors.torch import save_model
+from torch import nn
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
-from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
+from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
+from ghn_init.cli.predicting import Classes, Head, Model, Size, predict, started
+from ghn_init.cli.user_data import Data, ImageSize, Loader, read
+from ghn_init.models import spec as model_spec
+from ghn_init.prediction.report import Report
+from ghn_init.tasks.image_data import Images
 
 
 @app.command()
 def init(
     model: Model,
+    data: Data = None,
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
     input_size: Size = None,
+    image_size: ImageSize = None,
     head: Head = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
-    """Initialises a model and writes its state dict."""
+    """Initialises a model and writes its state dict.
+
+    With DATA, batch norms are recalibrated on its images and the classification head is fitted to its classes; how images were
+    normalised, and the names of the classes, are noted in the file.
+    """
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
-    torch.manual_seed(seed)
-    prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
-    temporary = output.with_name(output.name + ".tmp")
+    if data is None and image_size is not None:
+        raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
+    if data is not None and input_size is not None:
+        raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
     metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
+    if data is None:
+        torch.manual_seed(seed)
+        prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
+        _write(prediction.apply_(), output, metadata)
+        report = prediction.report
+    else:
+        images = read(data, image_size)
+        built, report, seconds = _start(model, ghn, images, num_classes, head, seed, strict)
+        _write(built, output, {**metadata, "data": data, **_of(images)})
+    for line in [report.summary, *report.data_lines]:
+        out.print(line, soft_wrap=True, markup=False)
+    out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
+
+
+def _start(
+    model: str, ghn: str, images: Images, num_classes: int | None, head: str, seed: int, strict: bool
+) -> tuple[nn.Module, Report, float]:
+    """The model, started from images, and what was done in how many seconds."""
+    hypernetwork = ghn_init.load(ghn)
+    torch.manual_seed(seed)
+    with err.status(f"building {escape(model)}"):
+        built = model_spec.build(model, images.num_classes if num_classes is None else num_classes)
+    return built, *started(built, hypernetwork, Loader(images), head=head, seed=seed, strict=strict)
+
+
+def _of(images: Images) -> dict[str, str]:
+    """What whoever loads the weights has to know: the images' size, normalisation and classes."""
+    known = {
+        "size": images.pixels.shape[2],
+        "mean": images.mean.tolist(),
+        "std": images.std.tolist(),
+        "classes": images.classes,
+    }
+    return {name: json.dumps(value) for name, value in known.items()}
+
+
+def _write(model: nn.Module, output: Path, metadata: Mapping[str, str]) -> None:
+    temporary = output.with_name(output.name + ".tmp")
     with writing(output):
         try:
-            save_model(prediction.apply_(), str(temporary), metadata)
+            save_model(model, str(temporary), dict(metadata))
             os.replace(temporary, output)
         finally:
             temporary.unlink(missing_ok=True)
-    out.print(prediction.report.summary, soft_wrap=True)
-    out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +16,7 @@ from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.cli.console import err
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.report import Report
 
 Model = Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or module:callable")]
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
@@ -53,6 +55,18 @@ def predicted(model: nn.Module, ghn: GHN, inputs: Any = None, *, head: str, **op
         return ghn_init.predict(model, ghn, inputs, head=which(head), **options)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--head") from error
+
+
+def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **options: Any) -> tuple[Report, float]:
+    """`ghn_init.initialize` on data; its report, and the seconds that it took."""
+    reports: list[Report] = []
+    begun = time.perf_counter()
+    with err.status("predicting, fitting the head"):
+        try:
+            ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--head") from error
+    return reports[0], time.perf_counter() - begun
 
 
 def _sizes(text: str) -> list[int]:

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from ghn_init.errors import RecalibrationError
-
-_LABELS = frozenset({"label", "labels", "label_ids", "target", "targets"})
+from ghn_init.models.batches import inputs_of
 
 
 def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: int | None = 100) -> nn.Module:
@@ -97,8 +95,6 @@ class _WithTrainingNorms(nn.Module):
         self.model, self.norms = model, norms
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.device = next(tensor.device for tensor in tensors)
-        self.accepted = inspect.signature(model.forward).parameters
-        self.accepts_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.accepted.values())
 
     def train(self, mode: bool = True) -> _WithTrainingNorms:
         self.model.eval()
@@ -107,35 +103,5 @@ class _WithTrainingNorms(nn.Module):
         return self
 
     def forward(self, batch: _Batch) -> None:
-        content = batch.content
-        if isinstance(content, list | tuple) and content:
-            content = content[0]
-        if isinstance(content, Tensor):
-            self.model(content.to(self.device))
-        elif isinstance(content, Mapping):
-            self._forward_mapping(content)
-        else:
-            raise RecalibrationError(
-                f"the loader yields {type(batch.content).__name__}; expected a tensor, a tuple or list that begins with one, "
-                f"or a mapping."
-            )
-
-    def _forward_mapping(self, content: Mapping[str, Any]) -> None:
-        given = {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
-            for name, value in content.items()
-            if name not in _LABELS
-        }
-        accepted = {name: value for name, value in given.items() if name in self.accepted}
-        tensors = [value for value in given.values() if isinstance(value, Tensor)]
-        if accepted:
-            self.model(**accepted)
-        elif len(tensors) == 1:
-            self.model(tensors[0])
-        elif tensors and self.accepts_all:
-            self.model(**given)
-        else:
-            raise RecalibrationError(
-                f"the loader yields mappings with {sorted(content)}, the model's forward takes {list(self.accepted)}; yield "
-                f"these, or tuples that begin with the images."
-            )
+        inputs = inputs_of(self.model, batch.content, self.device)
+        self.model(*inputs.args, **inputs.kwargs)

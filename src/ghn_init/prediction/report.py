@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,6 +13,9 @@ from ghn_init.errors import StrictError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot
+
+if TYPE_CHECKING:
+    from ghn_init.heads.result import HeadFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """A row per parameter, in the model's order, and warnings about the whole. `str(report)` is a table."""
+    """A row per parameter, in the model's order, and warnings about the whole. `str(report)` is a table.
+
+    Attributes:
+        rows: What becomes of each parameter.
+        warnings: Counts of what is kept and of what is approximated.
+        fit: The head that was fitted to the user's data, or None.
+        data: What else was done with them, or why no head was fitted; empty without data.
+    """
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
+    fit: HeadFit | None = None
+    data: str = ""
 
     @classmethod
     def of(
@@ -103,6 +116,12 @@ class Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
         return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
 
+    def with_data(self, data: str, fit: HeadFit | None = None) -> Report:
+        """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
+        heads = () if fit is None else fit.heads
+        rows = tuple(replace(row, note="fitted to the data in closed form") if row.name in heads else row for row in self.rows)
+        return replace(self, rows=rows, fit=fit, data=data)
+
     @property
     def predicted(self) -> tuple[Row, ...]:
         """Rows of the parameters that are predicted."""
@@ -135,7 +154,13 @@ class Report:
             )
             for row in self.rows
         ]
-        return "\n".join([*_aligned(lines), *(f"warning: {text}" for text in self.warnings), self.summary])
+        warnings = [f"warning: {text}" for text in self.warnings]
+        return "\n".join([*_aligned(lines), *warnings, self.summary, *self.data_lines])
+
+    @property
+    def data_lines(self) -> list[str]:
+        """What was done with the user's data, in up to two lines."""
+        return [line for line in (self.data, "" if self.fit is None else str(self.fit)) if line]
 
 
 def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:

@@ -15,6 +15,8 @@ from ghn_init.prediction.conditioning import Conditioning
 Head = bool | str
 Patterns = str | Sequence[str]
 
+NOT_AMONG_ONLY, EXCLUDED = "left out by only", "left out by exclude"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -68,8 +70,8 @@ def select(
         chosen |= dict.fromkeys(_head_parameters(graph), "classification head, left out by head=False")
     if only is not None:
         wanted = _matching(names, only, "only")
-        chosen |= {name: "left out by only" for name in names.values() if name not in wanted}
-    chosen |= dict.fromkeys(_matching(names, exclude, "exclude"), "left out by exclude")
+        chosen |= {name: NOT_AMONG_ONLY for name in names.values() if name not in wanted}
+    chosen |= dict.fromkeys(_matching(names, exclude, "exclude"), EXCLUDED)
     return Selection({**graph.kept, **own_head, **unwritable(parameters), **chosen}, frozenset(chosen), task)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ghn_init.api import initialize
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.models.batches import unlabelled
 from ghn_init.models.spec import build_timm
 
 _OF_FEATURES = ("features_only", "out_indices", "feature_cls")
@@ -46,9 +47,10 @@ def create_model(
         exportable: Likewise.
         no_jit: Likewise.
         ghn: A hypernetwork, or what `ghn_init.load` takes; by default the bundled one.
-        ghn_kwargs: More arguments of `ghn_init.initialize`, such as `{"head": False, "seed": 1}`.
+        ghn_kwargs: More arguments of `ghn_init.initialize`, such as `{"head": False, "seed": 1}`, or `{"data": loader}` to fit
+            batch norms and head to images of your own.
         kwargs: Of the model: `num_classes`, `in_chans`, `img_size`, `drop_rate`, …. With `features_only` the classifier is
-            initialised and its tensors are carried over.
+            initialised and its tensors are carried over; labels of `data` are not looked at.
 
     Raises:
         ModelSpecError: timm is missing, knows no such model, or can't make it of these arguments; or trained weights are asked
@@ -82,7 +84,10 @@ def create_model(
     features = build_timm(model_name, options)
     for name in _OF_FEATURES:
         options.pop(name, None)
-    classifier = initialize(build_timm(model_name, options), ghn, **(ghn_kwargs or {}))
+    wishes = dict(ghn_kwargs or {})
+    if wishes.get("data") is not None:
+        wishes["data"] = unlabelled(wishes["data"])
+    classifier = initialize(build_timm(model_name, options), ghn, **wishes)
     _carry_over(classifier.state_dict(), features)
     return features
 

@@ -66,6 +66,22 @@ def read(model: nn.Module, example_inputs: Any = None) -> Trace:
     return Trace(found.graph.with_prefix(prefix), found.record) if prefix else found
 
 
+def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
+    """As `read`, of the run in eval mode alone; for a model without wrappers. Some give other outputs in training mode.
+
+    Raises:
+        TraceError: The forward pass fails on the inputs.
+    """
+    inputs = next(candidates(model, example_inputs))
+    failures: list[tuple[Inputs, Exception]] = []
+    with torch.compiler.set_stance("force_eager"):
+        for on_meta in (True, False):
+            found = _attempt(model, inputs, on_meta, False, failures)
+            if found is not None:
+                return found
+    raise _failed(model, failures) from failures[-1][1]
+
+
 def _read(model: nn.Module, example_inputs: Any) -> Trace:
     """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
     tried = list(candidates(model, example_inputs))
@@ -82,12 +98,17 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
             fallback = fallback or evaluating  # training mode may work at another guessed size
         if fallback is not None:
             return fallback
+    raise _failed(model, failures, len(tried) - 1) from failures[-1][1]
+
+
+def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_guesses: int = 0) -> TraceError:
+    """The last failure in words."""
     inputs, error = failures[-1]
-    others = f" ({len(tried) - 1} other guesses failed too)" if len(tried) > 1 else ""
-    raise TraceError(
+    others = f" ({other_guesses} other guesses failed too)" if other_guesses else ""
+    return TraceError(
         f"the forward pass of {type(model).__name__} failed on {inputs}{others}: {type(error).__name__}: {error}. "
         f"Pass what it takes: example_inputs=tensor, a tuple of positional or a dict of keyword arguments."
-    ) from error
+    )
 
 
 def _attempt(

@@ -1,0 +1,127 @@
+"""What heads see of the user's images, and the labels that go with it."""
+
+# Axes: B images of a batch, N of all, D features
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.errors import HeadError
+from ghn_init.heads.places import Place
+from ghn_init.heads.watch import Watch
+from ghn_init.models.batches import Batches, Inputs, labels_of
+from ghn_init.tracing.record import output_tensors
+
+
+@dataclass(frozen=True)
+class Features:
+    """All images as the heads see them, in the order of the loader.
+
+    Attributes:
+        of: Dotted name of a head's weight → (N, D), in the model's own precision, on the CPU.
+        flipped: Dotted name → whether the weight is stored (in, out).
+        labels: (N,) int64.
+    """
+
+    of: Mapping[str, Tensor]
+    flipped: Mapping[str, bool]
+    labels: Tensor
+
+
+def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
+    """One forward pass under observation; the tensors that it returns."""
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+        return list(output_tensors(model(*inputs.args, **inputs.kwargs)))
+
+
+def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Features:
+    """Runs the model, which is in eval mode, on all images.
+
+    Args:
+        batches: Of labelled images.
+        weights: Dotted name → each head's weight.
+        place: Where the first output comes from, which labels have to fit.
+
+    Raises:
+        HeadError: Labels are no class numbers, or not one per image, or of one class, or a class has no image; a head is not
+            run in eval mode, or sees no batch of images, or values that are not finite.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in weights}
+    labels: list[Tensor] = []
+    for content, inputs in batches:
+        labels.append(class_numbers(labels_of(content), len(inputs)))
+        watch = Watch(weights)
+        run(batches.model, inputs, watch)
+        for name, seen in parts.items():
+            seen.append(_checked(watch, name, len(inputs)).cpu())
+    count = batches.max_images
+    of = {name: torch.cat(seen)[:count] for name, seen in parts.items()}
+    found = Features(of, watch.flipped, torch.cat(labels)[:count])
+    _check_classes(found.labels, place)
+    for name, features in found.of.items():
+        broken = int((~features.isfinite()).any(1).sum())
+        if broken:
+            raise HeadError(
+                f"what the head '{name}' sees of {broken} of {len(features)} images is not finite; look at the images, or at "
+                f"the weights before it."
+            )
+    return found
+
+
+def class_numbers(labels: Any, count: int) -> Tensor:
+    """(B,) int64 labels of a batch.
+
+    Args:
+        labels: As the loader yields them.
+        count: B.
+
+    Raises:
+        HeadError: They are something else.
+    """
+    wanted = f"expected whole class numbers from 0, one for each of {count} images"
+    if labels is None:
+        raise HeadError("the loader yields images without labels; yield (images, labels), or mappings with 'label'.")
+    try:
+        numbers = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise HeadError(f"the labels are a {type(labels).__name__} such as {str(labels)[:40]!r}; {wanted}.") from error
+    if numbers.is_floating_point() or numbers.is_complex() or tuple(numbers.shape) != (count,):
+        raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}.")
+    return numbers.detach().cpu().long()
+
+
+def _checked(watch: Watch, name: str, count: int) -> Tensor:
+    features = watch.features.get(name)
+    if features is None:
+        raise HeadError(
+            f"no linear layer or convolution has '{name}' itself for its weight in eval mode (it may be reparametrised); such "
+            f"heads are not fitted."
+        )
+    if features.dim() != 2 or len(features) != count:
+        raise HeadError(f"the head '{name}' sees {tuple(features.shape)} of {count} images; expected one row per image.")
+    return features
+
+
+def _check_classes(labels: Tensor, place: Place) -> None:
+    """Every output has its images."""
+    (head, *_), K = place.heads, place.classes
+    seen = labels.unique().tolist()
+    if K < 2:
+        raise HeadError(f"the head '{head.weight}' has {K} output; expected one for each class, two at least.")
+    if seen[0] < 0 or seen[-1] >= K:
+        raise HeadError(f"the labels go from {seen[0]} to {seen[-1]}; the head '{head.weight}' has classes 0 to {K - 1}.")
+    if len(seen) == 1:
+        raise HeadError(f"all {len(labels)} images are of class {seen[0]}; a classifier needs images of two classes at least.")
+    missing = sorted(set(range(K)) - set(seen))
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise HeadError(
+            f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class "
+            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data, shuffle "
+            f"them, or raise max_images."
+        )

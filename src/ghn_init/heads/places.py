@@ -1,0 +1,83 @@
+"""Where a model's classification heads are, by their place in its graph: the last weights before an output."""
+
+# Axes: B images, K classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ghn_init.errors import HeadError
+from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
+from ghn_init.tracing.rules import build_graph
+from ghn_init.tracing.trace import read_in_eval_mode
+
+
+@dataclass(frozen=True)
+class Head:
+    """One layer: dotted names of its weight and of its bias, None where it has none."""
+
+    weight: str
+    bias: str | None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Its names."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An output of the model and the heads whose results add up to it.
+
+    Attributes:
+        output: Its number among the tensors that the forward returns in eval mode.
+        classes: K.
+        heads: Usually one; several where their results are averaged, as in a distilled DeiT.
+    """
+
+    output: int
+    classes: int
+    heads: tuple[Head, ...]
+
+
+def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
+    """Finds the heads of the model's first output, and of others as wide as it.
+
+    Args:
+        model: Without wrappers.
+        example_inputs: As for `ghn_init.trace`.
+
+    Raises:
+        HeadError: The first output is no (B, K) tensor, or no layer makes it.
+        TraceError: The forward pass fails on the inputs in eval mode.
+    """
+    record = read_in_eval_mode(model, example_inputs).record
+    first = record.outputs[0].shape
+    if len(first) != 2:
+        raise HeadError(
+            f"the first output of {type(model).__name__} is of shape {tuple(first)}; a head can be fitted where it is "
+            f"(images, classes)."
+        )
+    places = []
+    for number, output in enumerate(record.outputs):
+        if output.shape == first:
+            heads = _heads(build_graph(replace(record, outputs=(output,))))
+            places += [Place(number, first[1], heads)] if heads else []
+    if not places or places[0].output:
+        raise HeadError(
+            f"{type(model).__name__} has no classification head that was found: no linear layer or convolution of {first[1]} "
+            f"outputs is the last thing that is learned before its first output."
+        )
+    return tuple(places)
+
+
+def _heads(graph: Graph) -> tuple[Head, ...]:
+    biases = {i: graph.nodes[j].weight for i, j in graph.edges if graph.nodes[j].head and graph.nodes[j].primitive == "bias"}
+    return tuple(
+        Head(node.weight, biases.get(index))
+        for index, node in enumerate(graph.nodes)
+        if node.head and node.primitive in WEIGHT_PRIMITIVES and node.weight is not None
+    )

@@ -1,0 +1,62 @@
+"""Where fine-tuning on the user's data starts: predicted parameters, batch norms that saw the data, a head fitted to them."""
+
+from __future__ import annotations
+
+from ghn_init.errors import HeadError, RecalibrationError
+from ghn_init.heads.fit import fit_on
+from ghn_init.models.batch_norm import recalibrate_batchnorm
+from ghn_init.models.batches import Batches, labels_of
+from ghn_init.models.restored import restored_on_failure, running_statistics
+from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.report import Report
+from ghn_init.prediction.selection import EXCLUDED, NOT_AMONG_ONLY, Head
+from ghn_init.tracing.unwrap import unwrap
+
+
+def why_not_fitted(batches: Batches, head: Head) -> str:
+    """Why the head is not to be fitted, as far as that is known before the model is read; empty where it is.
+
+    Backbones may come with labelled images, too. A head that the caller asks the hypernetwork for, by True or by a task's name,
+    is that one.
+    """
+    if labels_of(batches.first) is None:
+        return "the data have no labels"
+    if getattr(batches.model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
+        return "num_classes is 0"
+    return f"head={head!r} asks for the predicted one" if head is True or head not in ("auto", False) else ""
+
+
+def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
+    """Writes a prediction, recalibrates batch norms, fits the head unless there is a reason not to; all of it or nothing.
+
+    Args:
+        prediction: For the model, without its head where that is to be fitted.
+        batches: Of the same model, inside of its wrappers.
+        why_not: Of `why_not_fitted`.
+
+    Returns:
+        The prediction's report, which says what was done with the data.
+
+    Raises:
+        HeadError: As `fit_head_`.
+        RecalibrationError: As `recalibrate_batchnorm`.
+        ShapeMismatchError: As `Prediction.apply_`.
+    """
+    model = prediction.model
+    _, prefix = unwrap(model)
+    head = [name for node in prediction.graph.nodes if node.head for name in node.parameters]
+    left_out = {name: reason for name, reason in prediction.kept.items() if reason in (EXCLUDED, NOT_AMONG_ONLY)}
+    if not why_not and not head:
+        why_not = "the model has none that was found"
+    if not why_not:
+        why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
+    with restored_on_failure([*model.parameters(), *running_statistics(model)]):
+        prediction.apply_()
+        if not why_not:
+            try:
+                fit = fit_on(batches, prefix, keep=left_out)
+            except RecalibrationError as error:
+                raise HeadError(str(error)) from error
+            return prediction.report.with_data("batch norms recalibrated on the data, head fitted", fit)
+        recalibrate_batchnorm(batches.model, batches.contents, max_batches=None)
+    return prediction.report.with_data(f"batch norms recalibrated on the data; no head fitted: {why_not}")

@@ -1,0 +1,152 @@
+"""What loaders yield: the model's inputs, the labels, and so many images of them as often as they are needed."""
+
+# Axes: B images
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.errors import RecalibrationError
+
+LABELS = ("labels", "label", "label_ids", "targets", "target")
+"""Keys of mappings that are no inputs, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of one forward pass."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        """B; 0 where there is no tensor with a batch axis."""
+        tensors = (value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor) and value.dim())
+        return next((len(tensor) for tensor in tensors), 0)
+
+    def few(self, count: int = 2) -> tuple[Any, ...] | dict[str, Any]:
+        """Those of the first images, as `ghn_init.trace` takes them."""
+        size = len(self)
+
+        def cut(value: Any) -> Any:
+            return value[:count] if isinstance(value, Tensor) and value.dim() and len(value) == size else value
+
+        return tuple(map(cut, self.args)) if self.args else {name: cut(value) for name, value in self.kwargs.items()}
+
+
+def inputs_of(model: nn.Module, content: Any, device: torch.device) -> Inputs:
+    """What of a batch the model is given.
+
+    Args:
+        model: Whose forward takes it.
+        content: A tensor (B, …), a tuple or list that begins with one, or a mapping: those keys which the forward takes become
+            its keyword arguments, but for labels; else the only tensor that is no label is passed.
+        device: Where tensors go.
+
+    Raises:
+        RecalibrationError: Something else, or a mapping with other keys.
+    """
+    images = content[0] if isinstance(content, list | tuple) and content else content
+    if isinstance(images, Tensor):
+        return Inputs((images.to(device),), {})
+    if isinstance(images, Mapping):
+        return _from_mapping(model, images, device)
+    raise RecalibrationError(
+        f"the loader yields {type(content).__name__}; expected a tensor, a tuple or list that begins with one, or a mapping."
+    )
+
+
+def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.device) -> Inputs:
+    parameters = inspect.signature(model.forward).parameters
+    given = {
+        name: value.to(device) if isinstance(value, Tensor) else value for name, value in content.items() if name not in LABELS
+    }
+    accepted = {name: value for name, value in given.items() if name in parameters}
+    tensors = [value for value in given.values() if isinstance(value, Tensor)]
+    if accepted:
+        return Inputs((), accepted)
+    if len(tensors) == 1:
+        return Inputs((tensors[0],), {})
+    if tensors and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return Inputs((), given)
+    raise RecalibrationError(
+        f"the loader yields mappings with {sorted(content)}, the model's forward takes {list(parameters)}; yield these, or "
+        f"tuples that begin with the images."
+    )
+
+
+def labels_of(content: Any) -> Any:
+    """The labels of a batch: what comes second in a tuple or list, or a mapping's under a name for them; None without."""
+    if isinstance(content, list | tuple):
+        return content[1] if len(content) > 1 else labels_of(content[0]) if content else None
+    if isinstance(content, Mapping):
+        return next((content[name] for name in LABELS if content.get(name) is not None), None)
+    return None
+
+
+def unlabelled(loader: Iterable[Any]) -> Iterable[Any]:
+    """The same batches without labels, where nothing is to be fitted to them. What can be read again can be so still."""
+    return map(_without_labels, loader) if isinstance(loader, Iterator) else _Unlabelled(loader)
+
+
+@dataclass(frozen=True)
+class _Unlabelled:
+    loader: Iterable[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(_without_labels, self.loader)
+
+
+def _without_labels(content: Any) -> Any:
+    images = content[0] if isinstance(content, list | tuple) and content else content
+    return {k: v for k, v in images.items() if k not in LABELS} if isinstance(images, Mapping) else images
+
+
+class Batches:
+    """Batches of a loader until there are so many images. What can be read only once, an iterator, is held in memory.
+
+    Args:
+        loader: As for `recalibrate_batchnorm`.
+        model: Whose inputs it yields.
+        max_images: The batch that reaches this number is the last.
+
+    Raises:
+        RecalibrationError: There is none, or the model can't be given the first.
+        ValueError: `max_images` is below 1.
+    """
+
+    def __init__(self, loader: Iterable[Any], model: nn.Module, max_images: int) -> None:
+        if max_images < 1:
+            raise ValueError(f"max_images is {max_images}; expected at least 1.")
+        if not isinstance(loader, Iterable):
+            raise RecalibrationError(f"the data are a {type(loader).__name__}; expected a loader, which yields batches.")
+        self.model, self.max_images = model, max_images
+        self.device = next(model.parameters()).device
+        self._loader = loader
+        if isinstance(loader, Iterator):
+            self._loader = [content for content, _ in self]
+        first = next(iter(self), None)
+        if first is None:
+            raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
+        self.first, self.first_inputs = first
+
+    def __iter__(self) -> Iterator[tuple[Any, Inputs]]:
+        """Each batch, and what of it the model is given."""
+        count = 0
+        for content in self._loader:
+            inputs = inputs_of(self.model, content, self.device)
+            count += len(inputs)
+            yield content, inputs
+            if count >= self.max_images:
+                return
+
+    @property
+    def contents(self) -> Iterator[Any]:
+        """The batches as the loader yields them."""
+        return (content for content, _ in self)

@@ -1,0 +1,384 @@
+"""Heads fitted in closed form: found wherever they are, written so that the model says what was fitted, or nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.utils.data import DataLoader, TensorDataset
+
+import ghn_init
+from ghn_init.errors import HeadError, TraceError, UnsupportedModelError
+from ghn_init.heads.response import centred_logits
+from ghn_init.heads.ridge import fit_ridge
+from zoo import Fn, conv, param
+
+
+def labelled(count: int = 48, classes: int = 3) -> tuple[Tensor, Tensor]:
+    """Images of 6 px, each class brighter in its own channel; classes differ in size."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.arange(classes), torch.randint(0, classes, (count - classes,), generator=rng)])
+    images = torch.randn(count, 3, 6, 6, generator=rng)
+    images[torch.arange(count), labels % 3] += 0.4
+    return images, labels
+
+
+def loader(size: int = 16, **kwargs: Any) -> list[tuple[Tensor, Tensor]]:
+    images, labels = labelled(**kwargs)
+    return list(zip(images.split(size), labels.split(size), strict=True))
+
+
+def body() -> nn.Module:
+    return nn.Sequential(conv(3, 5), nn.BatchNorm2d(5), nn.ReLU(), nn.Dropout(0.5))
+
+
+def pooled(m: Any, x: Tensor) -> Tensor:
+    return m.body(x).mean((2, 3))
+
+
+def maps(m: Any, x: Tensor) -> Tensor:
+    return m.body(x).flatten(1)
+
+
+def both(m: Any, x: Tensor) -> Tensor:
+    return torch.cat([pooled(m, x), m.body(x).amax((2, 3))], 1)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A forward, the parameters that it needs, what its heads see, and the names that are to be written."""
+
+    forward: Callable[..., Any]
+    attributes: Callable[[], dict[str, Any]]
+    written: tuple[str, ...]
+    features: Callable[[Any, Tensor], Tensor] = pooled
+    intercept: bool = True
+
+    def model(self) -> Any:
+        torch.manual_seed(0)
+        return Fn(self.forward, body=body(), **self.attributes())
+
+
+def linear(**kwargs: Any) -> dict[str, Any]:
+    return {"fc": nn.Linear(5, 3, **kwargs)}
+
+
+def two(bias: bool = True) -> dict[str, Any]:
+    return {"a": nn.Linear(5, 3, bias=bias), "b": nn.Linear(5, 3)}
+
+
+def top(m: Any, x: Tensor) -> Tensor:
+    return m.body(x).amax((2, 3))
+
+
+FC, TWO = ("fc.weight", "fc.bias"), ("a.weight", "a.bias", "b.weight", "b.bias")
+HEADS: dict[str, Head] = {
+    "linear": Head(lambda m, x: m.fc(pooled(m, x)), linear, FC),
+    "dropout before, identity after": Head(
+        lambda m, x: m.tail(m.fc(F.dropout(pooled(m, x), 0.5, m.training))), lambda: {**linear(), "tail": nn.Identity()}, FC
+    ),
+    "without a bias": Head(lambda m, x: m.fc(pooled(m, x)), lambda: linear(bias=False), FC[:1], intercept=False),
+    "softmax": Head(lambda m, x: m.fc(pooled(m, x)).softmax(-1), linear, FC),
+    "log-softmax": Head(lambda m, x: m.fc(pooled(m, x)).log_softmax(-1), linear, FC),
+    "scaled": Head(lambda m, x: -10 * m.fc(pooled(m, x)) + 3, linear, FC),
+    "raw parameters": Head(
+        lambda m, x: F.linear(pooled(m, x), m.w, m.b), lambda: {"w": param(3, 5), "b": param(3)}, ("w", "b")
+    ),
+    "x @ w + b": Head(lambda m, x: pooled(m, x) @ m.w + m.b, lambda: {"w": param(5, 3), "b": param(3)}, ("w", "b")),
+    "x @ w.T": Head(lambda m, x: pooled(m, x) @ m.w.T, lambda: {"w": param(3, 5)}, ("w",), intercept=False),
+    "addmm": Head(lambda m, x: torch.addmm(m.b, pooled(m, x), m.w), lambda: {"w": param(5, 3), "b": param(3)}, ("w", "b")),
+    "all of a map": Head(lambda m, x: m.fc(maps(m, x)), lambda: {"fc": nn.Linear(180, 3)}, FC, maps),
+    "1×1 on the mean": Head(
+        lambda m, x: m.fc(m.body(x).mean((2, 3), keepdim=True)).flatten(1), lambda: {"fc": conv(5, 3, 1)}, FC
+    ),
+    "1×1 before the mean": Head(lambda m, x: m.fc(m.body(x)).mean((2, 3)), lambda: {"fc": conv(5, 3, 1)}, FC),
+    "1×1, a ReLU, the mean": Head(lambda m, x: m.fc(m.body(x)).relu().mean((2, 3)), lambda: {"fc": conv(5, 3, 1)}, FC),
+    "a kernel as large as the map": Head(lambda m, x: m.fc(m.body(x)).flatten(1), lambda: {"fc": nn.Conv2d(5, 3, 6)}, FC, maps),
+    "tokens, then their mean": Head(lambda m, x: m.fc(m.body(x).flatten(2).transpose(1, 2)).mean(1), linear, FC),
+    "the mean of two heads": Head(lambda m, x: (m.a(pooled(m, x)) + m.b(top(m, x))) / 2, two, TWO, both),
+    "the sum of two heads, one without a bias": Head(
+        lambda m, x: m.a(pooled(m, x)) + m.b(top(m, x)), lambda: two(bias=False), (TWO[0], *TWO[2:]), both
+    ),
+    "a mapping": Head(lambda m, x: {"logits": m.fc(pooled(m, x)), "maps": m.body(x)}, linear, FC),
+    "an output of another width": Head(
+        lambda m, x: (m.fc(pooled(m, x)), m.age(pooled(m, x))), lambda: {**linear(), "age": nn.Linear(5, 7)}, FC
+    ),
+    "other heads in training mode": Head(
+        lambda m, x: m.fc(pooled(m, x)) if not m.training else (m.fc(pooled(m, x)), m.auxiliary(top(m, x))),
+        lambda: {**linear(), "auxiliary": nn.Linear(5, 3)},
+        FC,
+    ),
+}
+
+
+def first(result: Any) -> Tensor:
+    result = next(iter(result.values())) if isinstance(result, dict) else result
+    return result[0] if isinstance(result, tuple) else result
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """Everything that a fit could change, by value."""
+    modes = {f"{name} mode": module.training for name, module in model.named_modules()}
+    wanted = {f"{name} grad": p.requires_grad for name, p in model.named_parameters()}
+    return {**model.state_dict(), **modes, **wanted, "random": torch.get_rng_state()}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit for bit: NaN is NaN."""
+    return torch.equal(a.nan_to_num(7e7), b.nan_to_num(7e7)) if isinstance(a, Tensor) else a == b
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if not same(before[name], after[name])}
+
+
+def copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in values.items()}
+
+
+STATISTICS = {f"body.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_model_says_what_the_regression_says(name: str) -> None:
+    case = HEADS[name]
+    model = case.model()
+    model.train()
+    before = copied(state(model))
+    fit = ghn_init.fit_head_(model, loader())
+    assert fit.heads == case.written
+    assert changed(before, state(model)) == {*case.written, *STATISTICS}
+    images, labels = labelled()
+    with torch.no_grad():
+        output = first(model.eval()(images))
+        features = case.features(model, images).double()
+    ridge = fit_ridge(features, labels, 3, intercept=case.intercept, resolution=torch.finfo(torch.float32).eps)
+    logits = (features @ ridge.weight.T + ridge.bias) / fit.temperature
+    torch.testing.assert_close(centred_logits(output), centred_logits(logits), rtol=1e-3, atol=1e-3)
+    right = (ridge.left_out.argmax(1) == labels).double().mean()
+    assert (fit.images, fit.classes, fit.features) == (48, 3, features.shape[1])
+    assert fit.accuracy == pytest.approx(100 * float(right))
+    assert fit.strength == pytest.approx(ridge.strength)
+    assert 100 / 3 < fit.majority < fit.accuracy < 100
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "1×1, a ReLU, the mean"])
+def test_two_classes(name: str) -> None:
+    torch.manual_seed(0)
+    fc = nn.Linear(5, 2) if name != "1×1, a ReLU, the mean" else conv(5, 2, 1)
+    model = Fn(HEADS[name].forward, body=body(), fc=fc)
+    fit = ghn_init.fit_head_(model, loader(classes=2))
+    images, labels = labelled(classes=2)
+    with torch.no_grad():
+        features, output = pooled(model.eval(), images).double(), model(images)
+    ridge = fit_ridge(features, labels, 2)
+    logits = (features @ ridge.weight.T + ridge.bias) / fit.temperature
+    torch.testing.assert_close(centred_logits(output), centred_logits(logits), rtol=1e-3, atol=1e-3)
+
+
+def test_outputs_of_one_width_have_heads_of_their_own() -> None:
+    model = Fn(lambda m, x: (m.a(pooled(m, x)), m.b(top(m, x))), body=body(), **two())
+    assert ghn_init.fit_head_(model, loader()).heads == TWO
+    images, labels = labelled()
+    for output, of in zip(model.eval()(images), (pooled, top), strict=True):
+        features = of(model, images).detach().double()
+        ridge = fit_ridge(features, labels, 3)
+        assert torch.equal(output.argmax(1), (features @ ridge.weight.T + ridge.bias).argmax(1))
+
+
+def test_the_report_in_words() -> None:
+    fit = ghn_init.fit_head_(HEADS["linear"].model(), loader())
+    most = labelled()[1].bincount().max()
+    assert str(fit).startswith(f"a classifier of 3 classes in {fit.seconds:.1f} s: leave-one-out accuracy {fit.accuracy:.1f} ±")
+    assert f" % on 48 images (the most frequent class: {100 * most / 48:.1f} %); 5 features, strength " in str(fit)
+    assert str(fit).endswith("written to fc.weight, fc.bias")
+    assert fit.error == pytest.approx(100 * (fit.accuracy / 100 * (1 - fit.accuracy / 100) / 48) ** 0.5)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "an iterator": lambda: iter(loader()),
+    "lists": lambda: DataLoader(TensorDataset(*labelled()), batch_size=16),
+    "mappings": lambda: [{"image": x, "label": y, "name": "a"} for x, y in loader()],
+    "numbers in a list": lambda: [(x, y.tolist()) for x, y in loader()],
+    "bytes": lambda: [(x, y.byte()) for x, y in loader()],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_loader_gives_the_same(kind: str) -> None:
+    expected, model = HEADS["linear"].model(), HEADS["linear"].model()
+    ghn_init.fit_head_(expected, loader())
+    ghn_init.fit_head_(model, KINDS[kind]())
+    assert changed(state(expected), state(model)) == set()
+
+
+def test_the_number_of_images_is_bounded() -> None:
+    few, model = HEADS["linear"].model(), HEADS["linear"].model()
+    images, labels = labelled()
+    ghn_init.recalibrate_batchnorm(few, [images[:16], images[16:32]])
+    ghn_init.fit_head_(few, [(images[:20], labels[:20])], recalibrate=False)
+    assert ghn_init.fit_head_(model, loader(), max_images=20).images == 20  # the batch that reaches it is seen by the norms
+    torch.testing.assert_close(model.fc.weight, few.fc.weight)
+
+
+def test_statistics_may_stay() -> None:
+    model = HEADS["linear"].model()
+    model.body[1].running_mean += 0.3
+    before = copied(state(model))
+    ghn_init.fit_head_(model, loader(), recalibrate=False)
+    assert changed(before, state(model)) == set(FC)
+
+
+def test_a_frozen_head_is_written_and_stays_frozen() -> None:
+    model = HEADS["linear"].model()
+    model.fc.requires_grad_(False)
+    before = copied(state(model))
+    ghn_init.fit_head_(model, loader())
+    assert changed(before, state(model)) == {*FC, *STATISTICS}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    model = HEADS["linear"].model().to(dtype)
+    data = [(x.to(dtype), y) for x, y in loader()]
+    whole = ghn_init.fit_head_(HEADS["linear"].model(), loader())
+    assert abs(ghn_init.fit_head_(model, data).accuracy - whole.accuracy) < (5 if dtype == torch.bfloat16 else 0.1)
+    assert model.fc.weight.dtype == dtype
+
+
+def test_wrappers_are_looked_into() -> None:
+    model = HEADS["linear"].model()
+    assert ghn_init.fit_head_(nn.DataParallel(model), loader()).heads == ("module.fc.weight", "module.fc.bias")
+    compiled = torch.compile(model, backend="eager")
+    assert ghn_init.fit_head_(compiled, loader()).heads == ("_orig_mod.fc.weight", "_orig_mod.fc.bias")
+
+
+def cosine(m: Any, x: Tensor) -> Tensor:
+    return F.linear(F.normalize(pooled(m, x)), F.normalize(m.w))
+
+
+def poisoned() -> list[tuple[Tensor, Any]]:
+    data = loader()
+    data[1][0][3, 0, 0, 0] = float("nan")
+    return data
+
+
+def with_labels(labels: Any) -> list[tuple[Tensor, Any]]:
+    return [(x, labels) for x, _ in loader()]
+
+
+def interrupted() -> Iterator[Any]:
+    yield from loader()[:2]
+    raise OSError("the disk is gone")
+
+
+def fails(model: nn.Module, data: Any, error: type[Exception], words: str) -> None:
+    """Raises one clear error, and leaves all of the model as it was."""
+    with torch.no_grad():
+        model.train()(loader()[0][0])  # statistics that are worth keeping
+    before = copied(state(model))
+    with pytest.raises(error, match=words) as raised:
+        ghn_init.fit_head_(model, data)
+    assert len(str(raised.value).splitlines()) == 1
+    assert changed(before, state(model)) == set()
+
+
+LABELS: dict[str, tuple[Any, str]] = {
+    "none": ([x for x, _ in loader()], "the loader yields images without labels; yield"),
+    "no images": ([], "the loader has no batches; pass one that yields images"),
+    "fractions": (with_labels(torch.zeros(16)), r"the labels are torch.float32 of shape \(16,\); expected whole class numbers"),
+    "one-hot": (
+        with_labels(torch.eye(3)[[0] * 16].long()),
+        r"of shape \(16, 3\); expected whole class numbers from 0, one for",
+    ),
+    "too few": (
+        with_labels(torch.zeros(15).long()),
+        r"of shape \(15,\); expected whole class numbers from 0, one for each of 16",
+    ),
+    "words": (with_labels(["cat"] * 16), r"the labels are a list such as .*'cat'.*; expected whole class numbers"),
+    "below zero": ([(x, y - 1) for x, y in loader()], "the labels go from -1 to 1; the head 'fc.weight' has classes 0 to 2"),
+    "beyond": ([(x, y + 1) for x, y in loader()], "the labels go from 1 to 3; the head 'fc.weight' has classes 0 to 2"),
+    "one class": (with_labels(torch.full((16,), 2)), "all 48 images are of class 2; a classifier needs images of two classes"),
+    "a class is missing": (
+        with_labels(torch.arange(16) % 2),
+        "the head 'fc.weight' has 3 outputs, but none of 48 images is of class 2; make the model with an output for each",
+    ),
+    "NaN": (poisoned(), "what the head 'fc.weight' sees of 48 of 48 images is not finite"),  # through the batch norm, all
+    "numbers": ([3], "the loader yields int; expected a tensor"),
+    "no loader": (3, "the data are a int; expected a loader"),
+    "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple; expected a tensor, a tuple or list that"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_unfit_data_change_nothing(kind: str) -> None:
+    data, words = LABELS[kind]
+    fails(HEADS["linear"].model(), data, HeadError, words)
+
+
+def test_images_that_the_model_cant_take_change_nothing() -> None:
+    fails(HEADS["linear"].model(), [(torch.zeros(4, 13), torch.arange(4) % 3)], TraceError, r"failed on \(float32\[2, 13\]\)")
+    fails(HEADS["linear"].model(), interrupted(), OSError, "the disk is gone")
+    late = [*loader(), (torch.zeros(4, 2, 6, 6), torch.arange(4) % 3)]
+    fails(HEADS["linear"].model(), late, RuntimeError, "2 channels")
+
+
+UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
+    "a backbone": (lambda: Fn(lambda m, x: m.norm(pooled(m, x)), body=body(), norm=nn.LayerNorm(5)), "no classification head"),
+    "maps": (lambda: Fn(lambda m, x: m.body(x), body=body()), r"first output of Fn is of shape \(2, 5, 6, 6\)"),
+    "one output": (lambda: Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=nn.Linear(5, 1)), "has 1 output; expected one"),
+    "used twice": (lambda: Fn(lambda m, x: m.fc(pooled(m, x)) + m.fc(top(m, x)), body=body(), **linear()), "several times"),
+    "on the left": (lambda: Fn(lambda m, x: (m.w @ pooled(m, x).T).T, body=body(), w=param(3, 5)), "in a way that is not und"),
+    "cosine": (lambda: Fn(cosine, body=body(), w=param(3, 5)), "no linear layer or convolution has 'w' itself for its weight"),
+    "weight norm": (
+        lambda: Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=parametrizations.weight_norm(nn.Linear(5, 3))),
+        "has 'fc.parametrizations.weight.original1' itself",
+    ),
+    "a wide kernel": (lambda: Fn(lambda m, x: m.fc(m.body(x)).mean((2, 3)), body=body(), fc=conv(5, 3, 3)), r"kernel \(3, 3\)"),
+    "a maximum": (
+        lambda: Fn(lambda m, x: m.fc(m.body(x)).amax((2, 3)), body=body(), fc=conv(5, 3, 1)),
+        "the model's probabilities are off by",
+    ),
+    "a sigmoid": (
+        lambda: Fn(lambda m, x: m.fc(pooled(m, x)).sigmoid(), body=body(), **linear()),
+        "neither linear nor a softmax",
+    ),
+    "a ReLU and no bias": (
+        lambda: Fn(lambda m, x: m.fc(m.body(x)).relu().mean((2, 3)), body=body(), fc=conv(5, 3, 1, bias=False)),
+        "a ReLU follows the head 'fc.weight', which has no bias",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_heads_that_cant_be_fitted_stay(kind: str) -> None:
+    build, words = UNFIT[kind]
+    fails(build(), loader(), HeadError, words)
+
+
+def test_a_sigmoid_of_two_classes_is_none_of_them() -> None:
+    model = Fn(lambda m, x: m.fc(pooled(m, x)).sigmoid(), body=body(), fc=nn.Linear(5, 2))
+    fails(model, loader(classes=2), HeadError, "neither linear nor a softmax")
+
+
+def test_settings_and_places() -> None:
+    with pytest.raises(ValueError, match="max_images is 0; expected at least 1"):
+        ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=0)
+    with pytest.raises(UnsupportedModelError, match="expected a torch.nn.Module, got int"):
+        ghn_init.fit_head_(3, loader())  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModelError, match="Fn is on the meta device, without values"):
+        ghn_init.fit_head_(HEADS["linear"].model().to("meta"), loader())
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    model = HEADS["linear"].model()
+    fit = ghn_init.fit_head_(model.cuda(), loader())
+    assert fit.accuracy == pytest.approx(ghn_init.fit_head_(HEADS["linear"].model(), loader()).accuracy, abs=3)

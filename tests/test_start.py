@@ -1,0 +1,198 @@
+"""`initialize(model, data=loader)`: predicted, recalibrated, fitted; all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import ghn_init
+from ghn_init import GHN, Report
+from ghn_init.errors import HeadError, RecalibrationError, ShapeMismatchError, StrictError, TraceError
+from helpers import Tiny
+from test_heads import changed, copied, loader, state
+
+
+def tiny(classes: int = 3) -> Tiny:
+    """Batch norms, dropout and a head."""
+    torch.manual_seed(0)
+    model = Tiny(2, 8)
+    model.head = nn.Linear(8, classes)
+    return model
+
+
+def started(model: nn.Module, ghn: GHN, data: Any, **kwargs: Any) -> Report:
+    """The report of an initialisation."""
+    reports: list[Report] = []
+    assert ghn_init.initialize(model, ghn, data=data, on_report=reports.append, **kwargs) is model
+    (report,) = reports
+    return report
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    return changed(state(a), state(b)) == set()
+
+
+HEAD = ("head.weight", "head.bias")
+UNLABELLED = [x for x, _ in loader()]
+
+
+def test_it_is_predicting_recalibrating_and_fitting(ghn: GHN) -> None:
+    model, expected = tiny().eval(), tiny().eval()
+    report = started(model, ghn, loader())
+    ghn_init.initialize(expected, ghn, torch.zeros(2, 3, 6, 6), head=False)
+    fit = ghn_init.fit_head_(expected, loader())
+    assert same_state(model, expected)
+    assert report.fit is not None
+    assert (report.fit.heads, report.fit.accuracy, report.fit.images) == (HEAD, fit.accuracy, 48)
+    assert str(report).splitlines()[-2:] == ["batch norms recalibrated on the data, head fitted", str(report.fit)]
+    assert {row.note for row in report.rows if row.name in HEAD} == {"fitted to the data in closed form"}
+    images, labels = (torch.cat(parts) for parts in zip(*loader(), strict=True))
+    assert (model(images).argmax(1) == labels).double().mean() > report.fit.majority / 100
+
+
+def test_without_data_the_report_says_nothing_of_them(ghn: GHN) -> None:
+    reports: list[Report] = []
+    ghn_init.initialize(tiny(), ghn, torch.zeros(2, 3, 8, 8), on_report=reports.append)
+    assert (reports[0].fit, reports[0].data_lines) == (None, [])
+    assert str(reports[0]) == str(ghn_init.predict(tiny(), ghn, torch.zeros(2, 3, 8, 8)).report)
+
+
+def test_without_labels_batch_norms_alone_see_the_data(ghn: GHN) -> None:
+    model, expected = tiny(10), tiny(10)
+    report = started(model, ghn, iter(UNLABELLED))
+    ghn_init.initialize(expected, ghn, torch.zeros(2, 3, 6, 6))
+    ghn_init.recalibrate_batchnorm(expected, UNLABELLED)
+    assert same_state(model, expected)
+    assert report.fit is None
+    assert report.data_lines == ["batch norms recalibrated on the data; no head fitted: the data have no labels"]
+
+
+KEPT: dict[str, tuple[dict[str, Any], str]] = {
+    "exclude": ({"exclude": "head.*"}, "'head.weight' is left out by exclude"),
+    "exclude a bias": ({"exclude": "head.bias"}, "'head.bias' is left out by exclude"),
+    "only": ({"only": "body.*"}, "'head.weight' is left out by only"),
+}
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_a_head_that_is_left_out_keeps_its_values(ghn: GHN, how: str) -> None:
+    options, reason = KEPT[how]
+    model, own = tiny(), tiny()
+    report = started(model, ghn, loader(), **options)
+    assert report.data_lines == [f"batch norms recalibrated on the data; no head fitted: {reason}"]
+    assert torch.equal(model.head.weight, own.head.weight)
+    assert torch.equal(model.head.bias, own.head.bias)
+    assert not torch.equal(model.body[0].weight, own.body[0].weight)
+
+
+@pytest.mark.parametrize("head", [True, "images"])
+def test_a_predicted_head_that_is_asked_for_stays(ghn: GHN, head: Any) -> None:
+    model, expected = tiny(10), tiny(10)
+    report = started(model, ghn, loader(), head=head)
+    assert report.data.endswith(f"no head fitted: head={head!r} asks for the predicted one")
+    ghn_init.initialize(expected, ghn, torch.zeros(2, 3, 6, 6), head=head)
+    assert torch.equal(model.head.weight, expected.head.weight)
+
+
+def test_a_fitted_head_is_none_that_strict_refuses(ghn: GHN) -> None:
+    assert started(tiny(), ghn, loader(), strict=True).fit is not None
+    with pytest.raises(StrictError, match=r"'head.weight': classification head of 3 classes"):
+        ghn_init.initialize(tiny(), ghn, strict=True, data=UNLABELLED)
+
+
+def test_a_frozen_head_is_fitted(ghn: GHN) -> None:
+    model, expected = tiny(), tiny()
+    model.head.requires_grad_(False)
+    started(model, ghn, loader())
+    started(expected, ghn, loader())
+    assert torch.equal(model.head.weight, expected.head.weight)
+    assert not model.head.weight.requires_grad
+
+
+def test_backbones_may_come_with_labels(ghn: GHN) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    assert started(plain, ghn, loader()).data.endswith("no head fitted: the model has none that was found")
+    assert plain[1].num_batches_tracked == 3
+    backbone = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    before = backbone.conv_head.weight.clone()
+    assert started(backbone, ghn, loader()).data.endswith("no head fitted: num_classes is 0")
+    assert not torch.equal(backbone.conv_head.weight, before)  # a layer like the others: predicted
+
+
+def test_inputs_come_from_the_data_unless_they_are_given(ghn: GHN) -> None:
+    def sized() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(80, 3))  # for 6 px, which nobody would guess
+
+    with pytest.raises(TraceError):
+        ghn_init.initialize(sized(), ghn)
+    assert started(sized(), ghn, loader()).fit is not None
+    with pytest.raises(TraceError, match=r"float32\[2, 3, 9, 9\]"):
+        ghn_init.initialize(sized(), ghn, torch.zeros(2, 3, 9, 9), data=loader())
+
+
+def interrupted() -> Iterator[Any]:
+    yield from loader()[:1]
+    raise OSError("the disk is gone")
+
+
+class Breaking(list[Any]):
+    """Fails when it is read for the third time: once for the first batch, once for the norms, once for the head."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.reads += 1
+        return interrupted() if self.reads == 3 else super().__iter__()
+
+
+FAILURES: dict[str, tuple[Any, int, type[Exception], str]] = {
+    "no images": ([], 3, RecalibrationError, "the loader has no batches"),
+    "no loader": (3, 3, RecalibrationError, "the data are a int; expected a loader"),
+    "more outputs than classes": (
+        loader(),
+        7,
+        HeadError,
+        "has 7 outputs, but none of 48 images is of class 3, 4, 5 and 1 more",
+    ),
+    "one class": ([(x, 0 * y) for x, y in loader()], 3, HeadError, "all 48 images are of class 0"),
+    "wrong labels": ([(x, y / 2) for x, y in loader()], 3, HeadError, "the labels are torch.float32"),
+    "NaN": ([(x * float("nan"), y) for x, y in loader()], 3, HeadError, "of 48 of 48 images is not finite"),
+    "a loader that breaks": (Breaking(loader()), 3, OSError, "the disk is gone"),
+    "no images for the model": ([(torch.zeros(4, 7), torch.arange(4))], 3, TraceError, r"float32\[2, 7\]"),
+    "no images for the model, later": ([*loader(), (torch.zeros(4, 2, 6, 6), torch.arange(4))], 3, RuntimeError, "2 channels"),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_failures_leave_everything_as_it_was(ghn: GHN, how: str) -> None:
+    data, classes, error, words = FAILURES[how]
+    model = tiny(classes)
+    model(loader()[0][0])
+    before = copied(state(model))
+    with pytest.raises(error, match=words):
+        ghn_init.initialize(model, ghn, data=data)
+    assert changed(before, state(model)) == set()
+
+
+def test_nothing_is_copied_of_a_model_without_values(ghn: GHN) -> None:
+    with pytest.raises(ShapeMismatchError, match="on the meta device, without storage"):
+        ghn_init.initialize(tiny().to("meta"), ghn, data=loader())
+
+
+def test_the_same_twice_and_inside_of_wrappers(ghn: GHN) -> None:
+    models = [tiny(), tiny(), tiny()]
+    started(models[0], ghn, loader())
+    ghn_init.initialize(models[1], ghn, data=loader())
+    ghn_init.initialize(models[1], ghn, data=loader())
+    report = started(nn.DataParallel(models[2]), ghn, loader())
+    assert same_state(models[0], models[1])
+    assert same_state(models[0], models[2])
+    assert report.fit is not None
+    assert report.fit.heads == ("module.head.weight", "module.head.bias")
+    assert started(nn.DataParallel(tiny()), ghn, loader(), exclude="module.head.*").fit is None
