@@ -90,7 +90,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
     inits = {
         "default": comparison.named("default"),
         "orthogonal": comparison.named("orthogonal"),
-        "predicted": comparison.predicted(ghn, head=False),
+        "predicted": comparison.predicted(ghn, "none", head=False),
         "predicted, conditioned": comparison.predicted(ghn, "orthogonal+noise", head=False),
         "weights alone, conditioned": comparison.predicted(ghn, Conditioning("orthogonal+noise", vectors=False), head=False),
     }

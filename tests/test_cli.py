@@ -61,7 +61,7 @@ def test_inspect_shows_graph_and_coverage() -> None:
     assert "classification head of 1000 classes" in text
     assert "60 of 62 parameters predicted" in text
     assert "62 of 62 parameters predicted" in run("inspect", "torchvision:resnet18", "--head", "yes")
-    assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10")
+    assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10", "--head", "cifar10")
 
 
 def test_inspect_lists_every_parameter_on_request() -> None:

@@ -163,7 +163,7 @@ def test_names_with_conditions() -> None:
         comparison.named(f"{ghn_init.DEFAULT}+twice")
 
 
-def test_heads_are_kept_for_other_classes_though_they_are_as_many() -> None:
+def test_heads_are_kept_unless_asked_for() -> None:
     def head_after(write: comparison.Init) -> torch.Tensor:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
@@ -171,8 +171,8 @@ def test_heads_are_kept_for_other_classes_though_they_are_as_many() -> None:
         return model[3].weight.detach()
 
     own = head_after(comparison.named("default"))
-    assert torch.equal(head_after(comparison.predicted(ghn_init.load(), head=False)), own)
-    assert not torch.equal(head_after(comparison.predicted(ghn_init.load())), own)
+    assert torch.equal(head_after(comparison.predicted(ghn_init.load())), own)
+    assert not torch.equal(head_after(comparison.predicted(ghn_init.load(), head="cifar10")), own)
 
 
 def worst(model: nn.Module, seed: int) -> None:

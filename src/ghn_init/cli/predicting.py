@@ -23,7 +23,7 @@ Head = Annotated[
     str,
     typer.Option(
         metavar="auto|yes|no|TASK",
-        help="Predict the classification head; auto: where one task has as many outputs; or the task's name",
+        help="Predict the classification head; auto: as no; or the name of the hypernetwork's task that it is for",
     ),
 ]
 

@@ -141,9 +141,9 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
 
 
 def predicted(
-    ghn: GraphHyperNetwork, condition: Condition | Conditioning = "none", head: Head = "auto", example_inputs: Any = None
+    ghn: GraphHyperNetwork, condition: Condition | Conditioning = "auto", head: Head = "auto", example_inputs: Any = None
 ) -> Init:
-    """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
+    """Predicted parameters, as `initialize` writes them."""
 
     def write(model: nn.Module, seed: int) -> None:
         initialize(model, ghn, example_inputs, head=head, seed=seed, condition=condition)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.report import Report
+from ghn_init.prediction.running_statistics import from_noise_
+from ghn_init.tracing.inputs import Inputs
+
+log = logging.getLogger(__name__)
 
 
 class PredictedTensors(Mapping[str, Tensor]):
@@ -56,6 +62,7 @@ class Prediction:
         task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
+        inputs: What the model was traced with.
     """
 
     model: nn.Module
@@ -64,6 +71,7 @@ class Prediction:
     report: Report
     slots: Mapping[str, Slot] = field(repr=False)
     cores: Mapping[str, Tensor] = field(repr=False)
+    inputs: Inputs = field(repr=False)
     seed: int = 0
     task: str | None = None
     conditioning: Conditioning | None = None
@@ -78,8 +86,9 @@ class Prediction:
         """Writes all predicted tensors into the model's parameters, or none.
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
-        were predicted get their running statistics reset. Conditioned weights are all made before anything is written, which
-        takes their memory once more.
+        were predicted get the running statistics of noise, by one pass of the model (`running_statistics.py`), which keep eval
+        mode sane until there are data. Conditioned weights are all made before anything is written, which takes their memory
+        once more.
 
         Returns:
             The model.
@@ -97,7 +106,7 @@ class Prediction:
                     parameters[name].copy_(ready.pop(name))
                 else:
                     self._fill_(parameters[name], name)
-        self._reset_running_statistics()
+        self._set_running_statistics()
         return self.model
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
@@ -134,10 +143,26 @@ class Prediction:
                 f"{'; '.join(problems[:3])}{more}; nothing was written. If the model changed after predict(), predict again."
             )
 
-    def _reset_running_statistics(self) -> None:
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and any(
-                names[id(p)] in self.slots for p in module.parameters()
-            ):
-                module.reset_running_stats()
+    def _set_running_statistics(self) -> None:
+        norms = predicted_norms(self.model, self.slots)
+        if not norms:
+            return
+        if not from_noise_(self.model, norms, self.inputs, self.seed):  # else the report's warning has said it
+            log.warning(
+                "%s: running statistics of %d batch norms could not be taken from noise and were reset; eval mode is not sane "
+                "before ghn_init.recalibrate_batchnorm(model, loader), or training.",
+                type(self.model).__name__,
+                len(norms),
+            )
+
+
+def predicted_norms(model: nn.Module, predicted: Collection[str]) -> list[_BatchNorm]:
+    """Batch norms that track statistics and of which a parameter is predicted."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and module.running_mean is not None
+        and any(names[id(parameter)] in predicted for parameter in module.parameters())
+    ]

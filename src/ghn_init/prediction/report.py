@@ -103,6 +103,21 @@ class Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
         return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
 
+    def with_scales(self, scales: Mapping[str, float]) -> Report:
+        """The same report, in which rows of scaled parameters say by how much."""
+        notes = {name: f"scaled by {scale:.2g}" for name, scale in scales.items()}
+        return replace(self, rows=tuple(replace(row, conditioning=notes.get(row.name, row.conditioning)) for row in self.rows))
+
+    def with_norms(self, count: int) -> Report:
+        """The same report, which warns of so many batch norms without statistics of data."""
+        if not count:
+            return self
+        norms = (
+            f"batch norms whose running statistics are not predicted but those of noise: {count} (take them from your data: "
+            f"ghn_init.recalibrate_batchnorm)"
+        )
+        return replace(self, warnings=(*self.warnings, norms))
+
     @property
     def predicted(self) -> tuple[Row, ...]:
         """Rows of the parameters that are predicted."""
