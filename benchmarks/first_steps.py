@@ -155,7 +155,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, train: Images, va
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-            losses.append(float(value))
+            losses.append(value.item())
         with torch.no_grad():
             logits = model.eval()(val[0])
         right = float((logits.argmax(1) == val[1]).float().mean())

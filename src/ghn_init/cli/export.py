@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -11,7 +11,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, predicted
+from ghn_init.cli.predicting import Classes, Conditions, Head, in_options, predicted
 from ghn_init.models.spec import build_timm
 
 
@@ -24,10 +24,7 @@ def export(
     in_chans: Annotated[int | None, typer.Option(min=1, help="Channels of the images")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
     head: Head = "auto",
-    condition: Annotated[
-        Literal["none", "orthogonal", "noise", "orthogonal+noise"],
-        typer.Option(help="What is done to predicted weights before fine-tuning"),
-    ] = "none",
+    condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
@@ -48,5 +45,7 @@ def export(
     with writing(output):
         ghn_init.timm.export(prediction.apply_(), output, model_args=options, origin=origin)
     out.print(prediction.report.summary, soft_wrap=True)
+    for warning in prediction.report.warnings:
+        out.print(escape(in_options(warning)), soft_wrap=True)
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_model
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
-from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
+from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Size, in_options, predict
 
 
 @app.command()
@@ -24,17 +24,28 @@ def init(
     num_classes: Classes = None,
     input_size: Size = None,
     head: Head = "auto",
+    condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there")] = False,
 ) -> None:
     """Initialises a model and writes its state dict."""
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
+    if output.exists() and not overwrite:
+        raise typer.BadParameter(f"{output} exists; pass --overwrite to replace it", param_hint="--output")
     torch.manual_seed(seed)
-    prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
+    prediction, seconds = predict(model, ghn, num_classes, input_size, head=head, seed=seed, strict=strict, condition=condition)
     temporary = output.with_name(output.name + ".tmp")
-    metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
+    metadata = {
+        "format": "pt",
+        "model": model,
+        "ghn": ghn,
+        "seed": str(seed),
+        "condition": condition,
+        "ghn_init": ghn_init.__version__,
+    }
     with writing(output):
         try:
             save_model(prediction.apply_(), str(temporary), metadata)
@@ -42,4 +53,6 @@ def init(
         finally:
             temporary.unlink(missing_ok=True)
     out.print(prediction.report.summary, soft_wrap=True)
+    for warning in prediction.report.warnings:
+        out.print(escape(in_options(warning)), soft_wrap=True)
     out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)

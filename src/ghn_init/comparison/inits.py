@@ -189,10 +189,11 @@ def named(name: str, example_inputs: Any = None) -> Init:
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning.
 
-    For plain attention its weights alone as well.
+    For plain attention its weights alone as well. Zero gammas are left out where they are the default, as in timm's ResNets.
     """
     names = ["default"]
-    if residual_norms(model, example_inputs):
+    gammas = [model.get_parameter(name) for name in residual_norms(model, example_inputs)]
+    if any(gamma.is_meta or bool(gamma.any()) for gamma in gammas):
         names.append("zero-gamma")
     names.append("orthogonal")
     attention = bool(_plain_attention(model))
