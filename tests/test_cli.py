@@ -64,6 +64,10 @@ def test_inspect_shows_graph_and_coverage() -> None:
     assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10", "--head", "cifar10")
 
 
+def test_the_version_is_told() -> None:
+    assert run("--version").strip() == f"ghn-init {ghn_init.__version__}"
+
+
 def test_inspect_lists_every_parameter_on_request() -> None:
     text = run("inspect", "timm:resnet18", "--parameters")
     assert "layer4.1.bn2.weight" in text

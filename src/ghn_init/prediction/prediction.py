@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -50,7 +50,7 @@ def noise_of(name: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
 
@@ -69,13 +69,20 @@ class Prediction:
     graph: Graph
     kept: Mapping[str, str]
     report: Report
-    slots: Mapping[str, Slot] = field(repr=False)
-    cores: Mapping[str, Tensor] = field(repr=False)
-    inputs: Inputs = field(repr=False)
+    slots: Mapping[str, Slot]
+    cores: Mapping[str, Tensor]
+    inputs: Inputs
     seed: int = 0
     task: str | None = None
     conditioning: Conditioning | None = None
-    conditioned: frozenset[str] = field(default=frozenset(), repr=False)
+    conditioned: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        """A screen at most: what there is to look at, and the report's summary."""
+        lines = [f"Prediction for {type(self.model).__name__}: {self.report.summary}", *self.report.warnings]
+        return "\n  ".join(
+            [*lines, f"task={self.task!r}, seed={self.seed}; see .report, .tensors, .kept, .graph; .apply_() writes"]
+        )
 
     @property
     def tensors(self) -> PredictedTensors:

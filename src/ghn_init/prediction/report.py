@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
@@ -137,6 +138,11 @@ class Report:
             f"{len(self.predicted)} of {len(self.rows)} parameters predicted, {numel:,} of {total:,} elements ({share:.2f} %); "
             f"{len(self.kept)} kept"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rows, as `json` and `pandas` take them: a mapping per parameter, then the warnings and the summary."""
+        rows = [{**asdict(row), "shape": list(row.shape), "core": row.core and list(row.core)} for row in self.rows]
+        return {"rows": rows, "warnings": list(self.warnings), "summary": self.summary}
 
     def __str__(self) -> str:
         header = ("parameter", "shape", "primitive", "decoded", "note")
