@@ -38,7 +38,7 @@ def test_widths_beyond_the_vocabulary_are_noted(ghn: ghn_init.GHN) -> None:
     assert [row.note for row in report.rows] == ["width 9000 read as 8192", ""]
 
 
-def test_the_report_is_data_too(ghn: GHN) -> None:
+def test_the_report_is_data_too(ghn: ghn_init.GHN) -> None:
     report = ghn_init.predict(nn.Sequential(conv(), nn.BatchNorm2d(8)), ghn, images(), exclude="0.bias").report
     found = json.loads(json.dumps(report.to_dict()))
     assert [row["name"] for row in found["rows"]] == ["0.weight", "0.bias", "1.weight", "1.bias"]
@@ -47,7 +47,7 @@ def test_the_report_is_data_too(ghn: GHN) -> None:
     assert found["summary"] == report.summary
 
 
-def test_a_prediction_shows_itself_on_a_screen(ghn: GHN) -> None:
+def test_a_prediction_shows_itself_on_a_screen(ghn: ghn_init.GHN) -> None:
     prediction = ghn_init.predict(nn.Sequential(*(conv(8) for _ in range(200))), ghn, images(8))
     text = repr(prediction)
     assert text.startswith("Prediction for Sequential: 400 of 400 parameters predicted")
