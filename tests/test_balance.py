@@ -92,13 +92,13 @@ def test_kept_norms_are_not_counted(ghn: GHN) -> None:
 
 
 def test_a_wide_network_starts_with_sane_logits() -> None:
-    """1,280 features, and a head whose default init is large."""
+    """1,024 features with a bias, and a head whose default init is large."""
     timm = pytest.importorskip("timm")
     x, y = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 10
 
     def first(condition: Any) -> float:
         torch.manual_seed(0)
-        model = timm.create_model("efficientnet_b0", num_classes=10, drop_rate=0.0)
+        model = timm.create_model("mobilenetv3_small_100", num_classes=10, drop_rate=0.0)
         ghn_init.initialize(model, example_inputs=torch.empty(2, 3, 32, 32, device="meta"), condition=condition)
         with torch.no_grad():
             return float(F.cross_entropy(model.train()(x), y))
