@@ -80,17 +80,17 @@ def timm_names() -> list[str]:
     return [names[0] for names in by_module.values()]
 
 
-def builders(skip_timm: bool) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """Names and constructors of all models."""
+def builders(skip_timm: bool, **options: int) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
+    """Names and constructors of all models, with `options` of theirs."""
     for name in torchvision.models.list_models(torchvision.models):
         extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         yield (
             f"torchvision:{name}",
-            lambda name=name, extra=extra: torchvision.models.get_model(name, weights=None, **extra),
+            lambda name=name, extra=extra: torchvision.models.get_model(name, weights=None, **extra, **options),
         )
     if not skip_timm:
         for name in timm_names():
-            yield f"timm:{name}", lambda name=name: timm.create_model(name)
+            yield f"timm:{name}", lambda name=name: timm.create_model(name, **options)
 
 
 def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeats: int) -> Row:

@@ -90,7 +90,7 @@ def race(job: tuple[str, str, int], seeds: int, per_class: int, test_images: int
     inits = {
         "default": comparison.named("default"),
         "orthogonal": comparison.named("orthogonal"),
-        "predicted": comparison.predicted(ghn, head=False),
+        "predicted": comparison.predicted(ghn, "none", head=False),
         "predicted, conditioned": comparison.predicted(ghn, "orthogonal+noise", head=False),
         "weights alone, conditioned": comparison.predicted(ghn, Conditioning("orthogonal+noise", vectors=False), head=False),
     }
@@ -156,7 +156,7 @@ def main() -> None:
     machine = f"one thread of an {platform.machine()} CPU for each race"
     versions = f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
     chosen = "In brackets the learning rate and the weight decay that were chosen"
-    ahead = "ahead is who leads every other init by two standard errors of the differences"
+    ahead = "ahead is who leads every other init by a 95 % interval of the paired differences"
     note = f"{setting} (accuracy in percent, mean ± standard deviation), {machine}, {versions}. {chosen}; {ahead}."
     text = f"{command}: {note}\n\n" + "\n".join(lines) + "\n"
     print(text)

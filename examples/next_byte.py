@@ -177,7 +177,7 @@ def main() -> None:
         torch.manual_seed(1)
         module = Transformer(*size)
         default = bits(module, test)
-        predicted = bits(ghn_init.initialize(module, ghn, torch.zeros(2, CONTEXT, dtype=torch.long)), test)
+        predicted = bits(ghn_init.initialize(module, ghn, torch.zeros(2, CONTEXT, dtype=torch.long), head=task.name), test)
         torch.manual_seed(1)
         own = bits(trained(Transformer(*size), task, visits), test)
         figures = f"default {default:.2f}, predicted {predicted:.2f}, trained for {visits} steps {own:.2f}"

@@ -61,7 +61,11 @@ def test_inspect_shows_graph_and_coverage() -> None:
     assert "classification head of 1000 classes" in text
     assert "60 of 62 parameters predicted" in text
     assert "62 of 62 parameters predicted" in run("inspect", "torchvision:resnet18", "--head", "yes")
-    assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10")
+    assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10", "--head", "cifar10")
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").strip() == f"ghn-init {ghn_init.__version__}"
 
 
 def test_inspect_lists_every_parameter_on_request() -> None:
@@ -73,6 +77,7 @@ def test_inspect_lists_every_parameter_on_request() -> None:
 def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
     file = tmp_path / "resnet18.safetensors"
     assert f"written to {file}" in run("init", "timm:resnet18", "-o", str(file), "--num-classes", "10").replace("\n", "")
+    torch.manual_seed(0)  # of the head, which is kept
     expected = ghn_init.initialize(timm.create_model("resnet18", num_classes=10))
     model = timm.create_model("resnet18", num_classes=10)
     load_model(model, file)
@@ -81,12 +86,16 @@ def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
     with safe_open(file, "pt") as opened:
         assert opened.metadata()["model"] == "timm:resnet18"
     assert [path.name for path in tmp_path.iterdir()] == ["resnet18.safetensors"]
+    again = CliRunner().invoke(cli.app, ["init", "timm:resnet18", "-o", str(file)])
+    assert again.exit_code == 2
+    assert "exists; pass --overwrite" in again.output.replace("\n", " ")
 
 
 def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
     options = ["--num-classes", "10", "--in-chans", "1", "--condition", "orthogonal+noise", "--seed", "3"]
     text = run("export", "timm:resnet18", "-o", str(tmp_path / "net"), *options)
-    assert "62 of 62 parameters predicted" in text
+    assert "60 of 62 parameters predicted" in text
+    assert "not predicted but those of noise: 20" in text
     call = f'timm.create_model("local-dir:{tmp_path / "net"}", pretrained=True)'
     assert call in text
     torch.manual_seed(3)
@@ -103,9 +112,12 @@ def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
 
 
 def test_own_modules_and_tied_parameters(own: Path) -> None:
-    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small")
-    assert "2 of 4" in run("inspect", "own_models:small", "--num-classes", "3")
-    assert "4 of 4 parameters predicted" in run("inspect", "own_models:Holder.model", "--input", "3x16x16")
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--head", "cifar10")
+    assert "as many as cifar10 has (--head cifar10 predicts it)" in run("inspect", "own_models:small")
+    three = run("inspect", "own_models:small", "--num-classes", "3")
+    assert "2 of 4" in three
+    assert "(--head yes predicts it)" in three
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:Holder.model", "--input", "3x16x16", "--head", "yes")
     run("init", "own_models:tied", "-o", "x.safetensors", "--input", "4")
     assert Path("x.safetensors").stat().st_size > 0
 

@@ -65,18 +65,18 @@ def test_without_correlations_the_noise_has_standard_deviation_beta(matrix: torc
 
 
 def test_copies_differ_after_noise_and_barely_move(ghn: GHN) -> None:
-    before = ghn_init.predict(network(), ghn, images()).tensors["3.weight"]
+    before = ghn_init.predict(network(), ghn, images(), head=True).tensors["3.weight"]
     assert torch.equal(before[0], before[16])
     for kind in ("noise", "orthogonal+noise"):
-        after = ghn_init.predict(network(), ghn, images(), condition=kind).tensors["3.weight"]
+        after = ghn_init.predict(network(), ghn, images(), head=True, condition=kind).tensors["3.weight"]
         assert not torch.equal(after[0], after[16])
-    noisy = ghn_init.predict(network(), ghn, images(), condition="noise").tensors["3.weight"]
+    noisy = ghn_init.predict(network(), ghn, images(), head=True, condition="noise").tensors["3.weight"]
     assert 0 < (noisy - before).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["orthogonal", "orthogonal+noise"])
 def test_matrices_become_orthogonal_also_where_channels_are_copies(ghn: GHN, kind: Any) -> None:
-    tensors = ghn_init.predict(network(), ghn, images(), condition=kind).tensors
+    tensors = ghn_init.predict(network(), ghn, images(), head=True, condition=kind).tensors
     for name in ("0.weight", "3.weight"):
         singular = torch.linalg.svdvals(tensors[name].flatten(1))
         torch.testing.assert_close(singular, torch.ones_like(singular), rtol=0, atol=1e-4)
@@ -100,8 +100,8 @@ def test_exact_copies_make_no_dead_channels() -> None:
 
 
 def test_the_scale_is_kept_on_request(ghn: GHN) -> None:
-    plain_weight = ghn_init.predict(network(), ghn, images()).tensors["3.weight"]
-    scaled = ghn_init.predict(network(), ghn, images(), condition=Conditioning("orthogonal", keep_scale=True))
+    plain_weight = ghn_init.predict(network(), ghn, images(), head=True).tensors["3.weight"]
+    scaled = ghn_init.predict(network(), ghn, images(), head=True, condition=Conditioning("orthogonal", keep_scale=True))
     weight = scaled.tensors["3.weight"]
     assert float(weight.norm()) == pytest.approx(float(plain_weight.norm()), rel=1e-4)
     singular = torch.linalg.svdvals(weight.flatten(1))
@@ -110,18 +110,18 @@ def test_the_scale_is_kept_on_request(ghn: GHN) -> None:
 
 def test_only_weights_but_the_heads_are_conditioned(ghn: GHN) -> None:
     model = network()
-    none = ghn_init.predict(model, ghn, images())
-    some = ghn_init.predict(model, ghn, images(), condition="orthogonal+noise")
+    none = ghn_init.predict(model, ghn, images(), head=True)
+    some = ghn_init.predict(model, ghn, images(), head=True, condition="orthogonal+noise")
     changed = {name for name in none.tensors if not torch.equal(none.tensors[name], some.tensors[name])}
     assert changed == some.conditioned == {"0.weight", "3.weight"}
-    kept = ghn_init.predict(model, ghn, images(), condition="orthogonal", exclude="0.weight")
+    kept = ghn_init.predict(model, ghn, images(), head=True, condition="orthogonal", exclude="0.weight")
     assert kept.conditioned == {"3.weight"}
 
 
 def test_the_first_layer_counts_weights_in_the_models_order_whether_kept_or_not(ghn: GHN) -> None:
     def names(first: int, **kwargs: Any) -> frozenset[str]:
         condition = Conditioning("orthogonal", first_layer=first)
-        return ghn_init.predict(network(), ghn, images(), condition=condition, **kwargs).conditioned
+        return ghn_init.predict(network(), ghn, images(), head=True, condition=condition, **kwargs).conditioned
 
     assert names(2) == {"3.weight"}
     assert names(2, exclude="0.weight") == {"3.weight"}
@@ -133,10 +133,10 @@ def test_the_first_layer_counts_weights_in_the_models_order_whether_kept_or_not(
 def test_twice_is_once_and_the_seed_decides(ghn: GHN) -> None:
     def weights(seed: int) -> list[torch.Tensor]:
         torch.rand(2)
-        model = ghn_init.initialize(network(), ghn, images(), condition="orthogonal+noise", seed=seed)
+        model = ghn_init.initialize(network(), ghn, images(), head=True, condition="orthogonal+noise", seed=seed)
         return [p.detach().clone() for p in model.parameters()]
 
-    prediction = ghn_init.predict(network(), ghn, images(), condition="orthogonal+noise")
+    prediction = ghn_init.predict(network(), ghn, images(), head=True, condition="orthogonal+noise")
     once = [p.clone() for p in prediction.apply_().parameters()]
     assert all(map(torch.equal, prediction.apply_().parameters(), once))
     assert all(map(torch.equal, weights(0), once))
@@ -166,7 +166,7 @@ def test_transposed_weights_get_what_their_untransposed_form_gets(ghn: GHN) -> N
 
 
 def test_half_precision_is_conditioned_in_single(ghn: GHN) -> None:
-    single = ghn_init.predict(network(), ghn, images(), condition="orthogonal+noise").tensors["3.weight"]
+    single = ghn_init.predict(network(), ghn, images(), head=True, condition="orthogonal+noise").tensors["3.weight"]
     with torch.autocast("cpu", torch.bfloat16):
         half = ghn_init.initialize(network().bfloat16(), ghn, images().bfloat16(), condition="orthogonal+noise")
     assert torch.equal(half[3].weight, single.bfloat16())
@@ -185,41 +185,44 @@ def test_a_failure_leaves_the_model_as_it_was(ghn: GHN, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("ghn_init.prediction.prediction.conditioned", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ghn_init.initialize(model, ghn, images(), condition="orthogonal")
+        ghn_init.initialize(model, ghn, images(), head=True, condition="orthogonal")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_nothing_is_done_where_nothing_is_asked_for(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = ghn_init.initialize(network(), ghn, images())
+    expected = ghn_init.initialize(network(), ghn, images(), head=True)
     monkeypatch.setattr("ghn_init.prediction.prediction.conditioned", None)  # calling it would fail
-    found = ghn_init.initialize(network(), ghn, images(), condition="none")
+    found = ghn_init.initialize(network(), ghn, images(), head=True, condition="none")
     for name, p in expected.named_parameters():
         assert torch.equal(found.get_parameter(name), p)
 
 
 def test_biases_and_norms_keep_the_models_own_values_on_request(ghn: GHN) -> None:
     condition, model = Conditioning("orthogonal+noise", vectors=False), network()
-    both = ghn_init.initialize(copy.deepcopy(model), ghn, images(), condition="orthogonal+noise")
-    alone = ghn_init.initialize(copy.deepcopy(model), ghn, images(), condition=condition, strict=True)
+    both = ghn_init.initialize(copy.deepcopy(model), ghn, images(), head=True, condition="orthogonal+noise")
+    alone = ghn_init.initialize(copy.deepcopy(model), ghn, images(), head=True, condition=condition, strict=True)
     for name, p in alone.named_parameters():
         assert torch.equal(p, (both if p.dim() > 1 else model).get_parameter(name)), name
-    kept = ghn_init.predict(model, ghn, images(), condition=condition).kept
+    kept = ghn_init.predict(model, ghn, images(), head=True, condition=condition).kept
     assert kept == dict.fromkeys(["0.bias", "1.weight", "1.bias", "3.bias", "5.bias"], "left out by vectors=False")
 
 
 def test_the_report_notes_it_and_strict_does_not_mind(ghn: GHN) -> None:
-    report = ghn_init.predict(network(), ghn, images(), condition="orthogonal+noise", strict=True).report
+    report = ghn_init.predict(network(), ghn, images(), head=True, condition="orthogonal+noise", strict=True).report
     assert [row.name for row in report.rows if row.conditioning] == ["0.weight", "3.weight"]
     line = next(line for line in str(report).splitlines() if line.startswith("3.weight"))
     assert line.endswith("noise added, made orthogonal")
-    assert report.warnings == ()
+    assert [text for text in report.warnings if "batch norms" not in text] == []
 
 
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
-        (lambda: "orthonormal", "condition is 'orthonormal'; expected 'none', 'orthogonal', 'noise', 'orthogonal"),
-        (lambda: None, "condition is None; expected 'none'"),
+        (
+            lambda: "orthonormal",
+            "condition is 'orthonormal'; expected 'auto', 'balanced', 'none', 'orthogonal', 'noise', 'orthogonal",
+        ),
+        (lambda: None, "condition is None; expected 'auto'"),
         (lambda: Conditioning("noise", beta=-1.0), r"beta is -1.0; expected a finite number"),
         (lambda: Conditioning("noise", beta=float("nan")), "beta is nan; expected a finite number"),
         (lambda: Conditioning("noise", first_layer=0), "first_layer is 0; expected an integer of at least 1"),
@@ -227,4 +230,4 @@ def test_the_report_notes_it_and_strict_does_not_mind(ghn: GHN) -> None:
 )
 def test_wrong_settings_are_refused(ghn: GHN, condition: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        ghn_init.initialize(network(), ghn, images(), condition=condition())
+        ghn_init.initialize(network(), ghn, images(), head=True, condition=condition())

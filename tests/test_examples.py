@@ -160,7 +160,7 @@ def test_next_byte(tmp_path: Path, example: Any, output: Any) -> None:
     torch.manual_seed(1)
     transformer = module.Transformer(*module.UNSEEN[0])
     assert unseen.startswith(f"unseen {module.UNSEEN[0]}: default {cross_entropy(transformer, text):.2f}, ")
-    prediction = ghn_init.predict(transformer, ghn, torch.zeros(2, 64, dtype=torch.long))
+    prediction = ghn_init.predict(transformer, ghn, torch.zeros(2, 64, dtype=torch.long), head=True)
     assert (prediction.task, list(prediction.kept)) == ("next-byte", [])
     assert f" predicted {cross_entropy(prediction.apply_(), text):.2f}, trained for 1 steps " in unseen
 

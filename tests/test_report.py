@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from torch import nn
 
 import ghn_init
@@ -34,3 +36,19 @@ def test_report_of_a_wholly_predicted_model_has_no_warnings(ghn: ghn_init.GHN) -
 def test_widths_beyond_the_vocabulary_are_noted(ghn: ghn_init.GHN) -> None:
     report = ghn_init.predict(nn.Linear(9000, 4), ghn, head=True).report
     assert [row.note for row in report.rows] == ["width 9000 read as 8192", ""]
+
+
+def test_the_report_is_data_too(ghn: ghn_init.GHN) -> None:
+    report = ghn_init.predict(nn.Sequential(conv(), nn.BatchNorm2d(8)), ghn, images(), exclude="0.bias").report
+    found = json.loads(json.dumps(report.to_dict()))
+    assert [row["name"] for row in found["rows"]] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert found["rows"][1]["note"] == "left out by exclude"
+    assert found["rows"][0]["shape"] == found["rows"][0]["core"] == [8, 3, 3, 3]
+    assert found["summary"] == report.summary
+
+
+def test_a_prediction_shows_itself_on_a_screen(ghn: ghn_init.GHN) -> None:
+    prediction = ghn_init.predict(nn.Sequential(*(conv(8) for _ in range(200))), ghn, images(8))
+    text = repr(prediction)
+    assert text.startswith("Prediction for Sequential: 400 of 400 parameters predicted")
+    assert len(text) < 500

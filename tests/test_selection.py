@@ -47,7 +47,6 @@ def cores(several: GHN) -> Any:
 @pytest.mark.parametrize(
     ("classes", "head", "task"),
     [
-        (10, "auto", "ten"),
         (10, "ten", "ten"),
         (7, "seven", "seven"),
         (7, "also-seven", "also-seven"),
@@ -69,6 +68,13 @@ def test_tasks_of_as_many_outputs_have_different_heads(cores: Any) -> None:
     assert not torch.allclose(one["3.weight"], other["3.weight"])
     assert not torch.allclose(one["3.bias"], other["3.bias"])
     assert not torch.allclose(one["3.weight"], none["3.weight"])
+
+
+def test_as_many_classes_are_not_the_same_classes(several: GHN) -> None:
+    reason = "classification head of 10 classes, as many as ten has (head='ten' predicts it)"
+    prediction = ghn_init.predict(classifier(10), several, images())
+    assert prediction.kept == dict.fromkeys(("3.weight", "3.bias"), reason)
+    assert prediction.task is None
 
 
 def test_a_head_that_two_tasks_fit_is_kept_and_the_reason_names_both_and_the_way_out(several: GHN) -> None:
@@ -145,7 +151,7 @@ def test_the_body_does_not_depend_on_the_tasks(several: GHN) -> None:
     other = GHN(GHNConfig({"new": 10, "more": 3}, max_shape=(16, 16, 7, 7), hid=8)).eval()
     body = {name: tensor for name, tensor in several.state_dict().items() if not name.startswith("heads.")}
     assert other.load_state_dict(body, strict=False).unexpected_keys == []
-    one, two = (ghn_init.predict(classifier(10), ghn, images()) for ghn in (several, other))
+    one, two = (ghn_init.predict(classifier(10), ghn, images(), head=True) for ghn in (several, other))
     assert (one.task, two.task) == ("ten", "new")
     assert {name for name in one.tensors if torch.equal(one.tensors[name], two.tensors[name])} == BODY
 

@@ -29,7 +29,7 @@ def test_a_resnet18_becomes_the_one_of_the_published_evaluation(ghn: GHN) -> Non
     assert repr(model.conv1) == repr(nn.Conv2d(3, 64, 3, padding=1, bias=False))
     assert isinstance(model.maxpool, nn.Identity)
     assert model.layer4(model.layer3(model.layer2(model.layer1(model.conv1(torch.zeros(1, 3, 32, 32)))))).shape[2:] == (4, 4)
-    assert len(ghn_init.predict(model, ghn, torch.zeros(2, 3, 32, 32), strict=True).tensors) == 62
+    assert len(ghn_init.predict(model, ghn, torch.zeros(2, 3, 32, 32), head=True, strict=True).tensors) == 62
 
 
 @pytest.mark.parametrize(

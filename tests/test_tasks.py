@@ -260,7 +260,7 @@ def test_bundled_weights_learn_a_new_task_and_keep_the_head_of_the_old_one(tmp_p
     assert not torch.equal(loaded.decoder.fc[0].weight, bundled.decoder.fc[0].weight)
     for outputs, task in ((10, "cifar10"), (3, "colours")):
         model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, outputs))
-        prediction = ghn_init.predict(model, loaded, images(), strict=True)
+        prediction = ghn_init.predict(model, loaded, images(), head=True, strict=True)
         assert prediction.task == task
         assert set(prediction.tensors) == set(dict(model.named_parameters()))
     more = ghn_init.train(data, tmp_path, ghn=bundled, optimizer=optimizer, **{**recipe, "steps": 4})  # it can be resumed
@@ -296,7 +296,7 @@ def test_a_task_of_ones_own_needs_no_base_class(tmp_path: Path) -> None:
         on_step=lambda progress: losses.append(progress.loss), **options,
     )  # fmt: skip
     assert sum(losses[-10:]) / 10 < 0.8 * sum(losses[:5]) / 5
-    unseen = ghn_init.initialize(Pairwise(14), trained, task.example_inputs(), strict=True)
+    unseen = ghn_init.initialize(Pairwise(14), trained, task.example_inputs(), head=task.name, strict=True)
     inputs, targets = task.batch(999, 200, 5)
     with torch.no_grad():
         assert task.accuracy(unseen(*inputs), targets) > 0.6
@@ -419,6 +419,6 @@ def test_tasks_may_be_called_as_decoders_are(name: str) -> None:
     other = GHN(GHNConfig({"colours": 3}, max_shape=(8, 8, 3, 3), hid=8))
     other.load_state_dict({key.replace(f"heads.{name}.", "heads.colours."): value for key, value in ghn.state_dict().items()})
     model = tiny_networks()[0]
-    found, expected = (ghn_init.predict(model, one, torch.zeros(2, 3, 16, 16)).tensors for one in (ghn, other))
+    found, expected = (ghn_init.predict(model, one, torch.zeros(2, 3, 16, 16), head=True).tensors for one in (ghn, other))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -19,11 +19,12 @@ from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches
+from ghn_init.prediction.balance import balanced
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
-from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.prediction import Prediction, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
-from ghn_init.tracing.trace import trace
+from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
@@ -45,7 +46,7 @@ def initialize(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
-    condition: Condition | Conditioning = "none",
+    condition: Condition | Conditioning = "auto",
     data: Iterable[Any] | None = None,
     on_report: Callable[[Report], None] | None = None,
 ) -> Model:
@@ -58,17 +59,18 @@ def initialize(
         model: Any `torch.nn.Module`.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: What one forward pass takes, see `trace`.
-        head: The classification head. `auto` predicts it where exactly one of the hypernetwork's tasks has as many outputs
-            and else keeps the model's own; the name of a task predicts that task's; True predicts it always, where no task
-            has as many outputs like other layers; False never. A model whose `num_classes` is 0 has none.
+        head: The classification head. `auto` and False keep the model's own: as many classes are not the same classes. The
+            name of a task predicts that task's; True predicts it always, that of the only task with as many outputs, else
+            like other layers. A model whose `num_classes` is 0 has none.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
         seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
             deterministic.
         strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
         only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
         exclude: Patterns of dotted parameter names that are kept.
-        condition: What is done to predicted weights, but the head's, before fine-tuning: `none`, `orthogonal`, `noise`,
-            `orthogonal+noise`, or a `Conditioning` with settings.
+        condition: What is done to predicted parameters, but the head's, before fine-tuning: `balanced` (scales, so that a
+            random head starts calmly: `prediction/balance.py`), `none`, `orthogonal`, `noise`, `orthogonal+noise`, or a
+            `Conditioning` with settings. `auto` is `balanced` where the head is not predicted, and `none` where it is.
         data: A loader of the images that the model will be trained on, of which the first 4,000 are used: as for
             `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
             fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the
@@ -132,7 +134,7 @@ def predict(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
-    condition: Condition | Conditioning = "none",
+    condition: Condition | Conditioning = "auto",
 ) -> Prediction:
     """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
 
@@ -145,7 +147,8 @@ def predict(
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
     conditioning = Conditioning.of(condition)
-    graph = trace(model, example_inputs)
+    found = read(model, example_inputs)
+    graph = found.graph
     parameters = dict(model.named_parameters())
     hypernetwork = _on_device(ghn, parameters, device)
     selection = select(model, graph, hypernetwork.config, head=head, only=only, exclude=exclude, conditioning=conditioning)
@@ -157,9 +160,15 @@ def predict(
         report = report.with_conditioning(conditioned, conditioning.note)
     if strict:
         report.refuse(selection.chosen)
-    log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     cores = _decode(hypernetwork, graph, list(slots.values()), selection.task)
-    return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned)
+    if condition == "balanced" or (condition == "auto" and selection.task is None and head is not True):
+        scales = balanced(graph, slots, cores)
+        cores |= {name: cores[name] * scale for name, scale in scales.items()}
+        report = report.with_scales(scales)
+    report = report.with_norms(len(predicted_norms(model, slots)))
+    log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
+    prediction = (model, graph, selection.kept, report, slots, cores, found.inputs)
+    return Prediction(*prediction, seed, selection.task, conditioning, conditioned)
 
 
 def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:

@@ -61,10 +61,14 @@ def compare(
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
     names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
     with progress_bar() as bar:
-        task = bar.add_task("", total=len(names) * (seeds + (settings if settings > 1 else 0)))
+        total = len(names) * (seeds + (settings if settings > 1 else 0))
+        task = bar.add_task("", total=total)
 
         def show(run: comparison.Run) -> None:
-            bar.update(task, advance=1, description=f"{escape(run.init)}, learning rate {run.lr:g}: {run.final:.1f} %")
+            text = f"{escape(run.init)}, learning rate {run.lr:g}: {run.final:.1f} %"
+            bar.update(task, advance=1, description=text)
+            if not err.is_terminal:  # where no bar is drawn
+                err.print(f"{bar.tasks[0].completed:.0f} of {total}: {text}")
 
         found = comparison.compare(
             make,

@@ -11,6 +11,8 @@ from typing import Annotated
 
 from safetensors import SafetensorError
 
+from ghn_init.version import __version__
+
 try:
     import typer
     from rich import box
@@ -21,12 +23,26 @@ except ImportError as missing:  # a plain install has no command line
     sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
 
 app = typer.Typer(
-    help="Initialise neural networks with predicted weights.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
 )
+
+
+def _version(on: bool) -> None:
+    if on:
+        typer.echo(f"ghn-init {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version", callback=_version)] = False,
+) -> None:
+    """Initialise neural networks with predicted weights."""
+
+
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

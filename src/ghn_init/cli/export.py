@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -12,7 +12,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, predicted, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, in_options, predicted, started
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
 from ghn_init.models.spec import build_timm, library, without_storage
 from ghn_init.tasks.image_data import Images
@@ -30,10 +30,7 @@ def export(
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
     image_size: ImageSize = None,
     head: Head = "auto",
-    condition: Annotated[
-        Literal["none", "orthogonal", "noise", "orthogonal+noise"],
-        typer.Option(help="What is done to predicted weights before fine-tuning"),
-    ] = "none",
+    condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
@@ -71,7 +68,7 @@ def export(
     origin |= {} if images is None else {"data": data, "size": images.pixels.shape[2], "classes": list(images.classes)}
     with writing(output):
         ghn_init.timm.export(built, output, model_args=options, origin=origin)
-    for line in [report.summary, *report.data_lines]:
+    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
         out.print(line, soft_wrap=True, markup=False)
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)

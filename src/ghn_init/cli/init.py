@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -16,7 +16,7 @@ from torch import nn
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, Model, Size, predict, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Size, in_options, predict, started
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.report import Report
@@ -34,8 +34,10 @@ def init(
     input_size: Size = None,
     image_size: ImageSize = None,
     head: Head = "auto",
+    condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there")] = False,
 ) -> None:
     """Initialises a model and writes its state dict.
 
@@ -45,34 +47,44 @@ def init(
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
+    if output.exists() and not overwrite:
+        raise typer.BadParameter(f"{output} exists; pass --overwrite to replace it", param_hint="--output")
     if data is None and image_size is not None:
         raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
     if data is not None and input_size is not None:
         raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
-    metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
+    metadata = {
+        "format": "pt",
+        "model": model,
+        "ghn": ghn,
+        "seed": str(seed),
+        "condition": condition,
+        "ghn_init": ghn_init.__version__,
+    }
+    wishes: dict[str, Any] = {"head": head, "seed": seed, "strict": strict, "condition": condition}
     if data is None:
         torch.manual_seed(seed)
-        prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
+        prediction, seconds = predict(model, ghn, num_classes, input_size, **wishes)
         _write(prediction.apply_(), output, metadata)
         report = prediction.report
     else:
         images = read(data, image_size)
-        built, report, seconds = _start(model, ghn, images, num_classes, head, seed, strict)
+        built, report, seconds = _start(model, ghn, images, num_classes, wishes)
         _write(built, output, {**metadata, "data": data, **_of(images)})
-    for line in [report.summary, *report.data_lines]:
+    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
         out.print(line, soft_wrap=True, markup=False)
     out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
 
 def _start(
-    model: str, ghn: str, images: Images, num_classes: int | None, head: str, seed: int, strict: bool
+    model: str, ghn: str, images: Images, num_classes: int | None, wishes: Mapping[str, Any]
 ) -> tuple[nn.Module, Report, float]:
     """The model, started from images, and what was done in how many seconds."""
     hypernetwork = ghn_init.load(ghn)
-    torch.manual_seed(seed)
+    torch.manual_seed(wishes["seed"])
     with err.status(f"building {escape(model)}"):
         built = model_spec.build(model, images.num_classes if num_classes is None else num_classes)
-    return built, *started(built, hypernetwork, Loader(images), head=head, seed=seed, strict=strict)
+    return built, *started(built, hypernetwork, Loader(images), **wishes)
 
 
 def _of(images: Images) -> dict[str, str]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
+from ghn_init.cli.predicting import Classes, Head, Model, Size, in_options, predict
 from ghn_init.graph import PRIMITIVES
 
 
@@ -24,7 +24,7 @@ def inspect(
     parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
-    prediction, _ = predict(model, ghn, num_classes, input_size, head, seed=0, strict=False)
+    prediction, _ = predict(model, ghn, num_classes, input_size, head=head)
     graph, report = prediction.graph, prediction.report
     distances = graph.distances
     table = new_table("graph", "")
@@ -37,7 +37,7 @@ def inspect(
             table.add_row(primitive, f"{count:,}")
     out.print(table)
     if parameters:
-        out.print(str(report), markup=False, soft_wrap=True)
+        out.print(in_options(str(report)), markup=False, soft_wrap=True)
         return
     reasons: dict[str, list[str]] = {}
     for row in report.kept:
@@ -45,6 +45,6 @@ def inspect(
     if reasons:
         kept = new_table("kept", "parameters", "for example")
         for reason, names in reasons.items():
-            kept.add_row(escape(reason), str(len(names)), escape(names[0]))
+            kept.add_row(escape(in_options(reason)), str(len(names)), escape(names[0]))
         out.print(kept)
     out.print(report.summary, soft_wrap=True)

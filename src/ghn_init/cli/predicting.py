@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -25,9 +26,23 @@ Head = Annotated[
     str,
     typer.Option(
         metavar="auto|yes|no|TASK",
-        help="Predict the classification head; auto: where one task has as many outputs; or the task's name",
+        help="Predict the classification head; auto: as no; or the name of the hypernetwork's task that it is for",
     ),
 ]
+
+
+Conditions = Annotated[
+    Literal["auto", "balanced", "none", "orthogonal", "noise", "orthogonal+noise"],
+    typer.Option(help="What is done to predicted parameters before fine-tuning; auto: balanced where the head is kept"),
+]
+
+
+def in_options(text: str) -> str:
+    """A report's words in those of the command line: `--head yes` for `head=True`."""
+    words = {"head=True": "--head yes", "ghn_init.recalibrate_batchnorm": "ghn_init.recalibrate_batchnorm in Python"}
+    for word, option in words.items():
+        text = text.replace(word, option)
+    return re.sub(r"head='([^']*)'", r"--head \1", text)
 
 
 def which(head: str) -> str | bool:
@@ -36,16 +51,16 @@ def which(head: str) -> str | bool:
 
 
 def predict(
-    spec: str, ghn: str, num_classes: int | None, input_size: str | None, head: str, seed: int, strict: bool
+    spec: str, ghn: str, num_classes: int | None, input_size: str | None, *, head: str, **options: Any
 ) -> tuple[Prediction, float]:
-    """The prediction, and the seconds that it took."""
+    """The prediction, and the seconds that it took; `options` are `ghn_init.predict`'s."""
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
     with err.status(f"building {escape(spec)}"):
         model = model_spec.build(spec, num_classes)
     started = time.perf_counter()
     with err.status("predicting"):
-        prediction = predicted(model, hypernetwork, inputs, head=head, seed=seed, strict=strict)
+        prediction = predicted(model, hypernetwork, inputs, head=head, **options)
     return prediction, time.perf_counter() - started
 
 

@@ -141,9 +141,9 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
 
 
 def predicted(
-    ghn: GraphHyperNetwork, condition: Condition | Conditioning = "none", head: Head = "auto", example_inputs: Any = None
+    ghn: GraphHyperNetwork, condition: Condition | Conditioning = "auto", head: Head = "auto", example_inputs: Any = None
 ) -> Init:
-    """Predicted parameters; `head=False` where the classes are not the hypernetwork's, though they may be as many."""
+    """Predicted parameters, as `initialize` writes them."""
 
     def write(model: nn.Module, seed: int) -> None:
         initialize(model, ghn, example_inputs, head=head, seed=seed, condition=condition)
@@ -189,10 +189,11 @@ def named(name: str, example_inputs: Any = None) -> Init:
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning.
 
-    For plain attention its weights alone as well.
+    For plain attention its weights alone as well. Zero gammas are left out where they are the default, as in timm's ResNets.
     """
     names = ["default"]
-    if residual_norms(model, example_inputs):
+    gammas = [model.get_parameter(name) for name in residual_norms(model, example_inputs)]
+    if any(gamma.is_meta or bool(gamma.any()) for gamma in gammas):
         names.append("zero-gamma")
     names.append("orthogonal")
     attention = bool(_plain_attention(model))

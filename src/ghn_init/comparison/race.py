@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ghn_init.comparison.inits import Init, applicable, named
+from ghn_init.comparison.interval import half_width
 from ghn_init.errors import ComparisonError
 
 Loader = Iterable[Any]
@@ -82,12 +83,11 @@ class Comparison:
 
     @property
     def winner(self) -> str | None:
-        """The best init where it is ahead of each other one by two standard errors of their paired differences; else None."""
+        """The best init where the 95 % interval of its paired differences to each other one lies above zero; else None."""
         best, *others = self.inits
         for other in others:
             gaps = [a.final - b.final for a, b in zip(self.of(best), self.of(other), strict=True)]
-            error = statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
-            if statistics.fmean(gaps) <= 2 * error:
+            if statistics.fmean(gaps) <= half_width(gaps):
                 return None
         return best
 
@@ -95,7 +95,7 @@ class Comparison:
     def verdict(self) -> str:
         """The winner, or that there is none, in words."""
         winner = self.winner
-        return f"winner: {winner}" if winner else "no winner: the first is not ahead of all others by two standard errors"
+        return f"winner: {winner}" if winner else "no winner: the first is not surely ahead of all others (95 %)"
 
     def __str__(self) -> str:
         rows = [f"{'init':32}{'accuracy, %':>16}{'learning rate':>16}"]

@@ -51,7 +51,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
     if not why_not:
         why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
     with restored_on_failure([*model.parameters(), *running_statistics(model)]):
-        prediction.apply_()
+        prediction.apply_(statistics=False)
         if not why_not:
             try:
                 fit = fit_on(batches, prefix, keep=left_out)

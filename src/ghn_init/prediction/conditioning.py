@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
 from ghn_init.hypernetwork.slots import Slot
 
 Kind = Literal["orthogonal", "noise", "orthogonal+noise"]
-Condition = Literal["none"] | Kind
+Condition = Literal["auto", "balanced", "none"] | Kind
 
 _NOTES = {"orthogonal": "made orthogonal", "noise": "noise added", "orthogonal+noise": "noise added, made orthogonal"}
 
@@ -56,7 +56,9 @@ class Conditioning:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"condition is {self.kind!r}; expected 'none', {', '.join(map(repr, get_args(Kind)))}.")
+            raise ValueError(
+                f"condition is {self.kind!r}; expected 'auto', 'balanced', 'none', {', '.join(map(repr, get_args(Kind)))}."
+            )
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(f"beta is {self.beta!r}; expected a finite number of at least 0.")
         if not isinstance(self.first_layer, int) or self.first_layer < 1:
@@ -71,7 +73,7 @@ class Conditioning:
         """
         if isinstance(condition, Conditioning):
             return condition
-        return None if condition == "none" else cls(condition)
+        return None if condition in ("auto", "balanced", "none") else cls(cast(Kind, condition))
 
     @property
     def note(self) -> str:

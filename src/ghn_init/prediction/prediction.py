@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.report import Report
+from ghn_init.prediction.running_statistics import from_noise_
+from ghn_init.tracing.inputs import Inputs
+
+log = logging.getLogger(__name__)
 
 
 class PredictedTensors(Mapping[str, Tensor]):
@@ -44,7 +50,7 @@ def noise_of(name: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
 
@@ -56,30 +62,43 @@ class Prediction:
         task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
+        inputs: What the model was traced with.
     """
 
     model: nn.Module
     graph: Graph
     kept: Mapping[str, str]
     report: Report
-    slots: Mapping[str, Slot] = field(repr=False)
-    cores: Mapping[str, Tensor] = field(repr=False)
+    slots: Mapping[str, Slot]
+    cores: Mapping[str, Tensor]
+    inputs: Inputs
     seed: int = 0
     task: str | None = None
     conditioning: Conditioning | None = None
-    conditioned: frozenset[str] = field(default=frozenset(), repr=False)
+    conditioned: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        """A screen at most: what there is to look at, and the report's summary."""
+        lines = [f"Prediction for {type(self.model).__name__}: {self.report.summary}", *self.report.warnings]
+        return "\n  ".join(
+            [*lines, f"task={self.task!r}, seed={self.seed}; see .report, .tensors, .kept, .graph; .apply_() writes"]
+        )
 
     @property
     def tensors(self) -> PredictedTensors:
         """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
         return PredictedTensors(self)
 
-    def apply_(self) -> nn.Module:
+    def apply_(self, *, statistics: bool = True) -> nn.Module:
         """Writes all predicted tensors into the model's parameters, or none.
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
-        were predicted get their running statistics reset. Conditioned weights are all made before anything is written, which
-        takes their memory once more.
+        were predicted get the running statistics of noise, by one pass of the model (`running_statistics.py`), which keep eval
+        mode sane until there are data. Conditioned weights are all made before anything is written, which takes their memory
+        once more.
+
+        Args:
+            statistics: Leave batch norms theirs with False, where those of data follow.
 
         Returns:
             The model.
@@ -97,7 +116,8 @@ class Prediction:
                     parameters[name].copy_(ready.pop(name))
                 else:
                     self._fill_(parameters[name], name)
-        self._reset_running_statistics()
+        if statistics:
+            self._set_running_statistics()
         return self.model
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
@@ -134,10 +154,26 @@ class Prediction:
                 f"{'; '.join(problems[:3])}{more}; nothing was written. If the model changed after predict(), predict again."
             )
 
-    def _reset_running_statistics(self) -> None:
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and any(
-                names[id(p)] in self.slots for p in module.parameters()
-            ):
-                module.reset_running_stats()
+    def _set_running_statistics(self) -> None:
+        norms = predicted_norms(self.model, self.slots)
+        if not norms:
+            return
+        if not from_noise_(self.model, norms, self.inputs, self.seed):  # else the report's warning has said it
+            log.warning(
+                "%s: running statistics of %d batch norms could not be taken from noise and were reset; eval mode is not sane "
+                "before ghn_init.recalibrate_batchnorm(model, loader), or training.",
+                type(self.model).__name__,
+                len(norms),
+            )
+
+
+def predicted_norms(model: nn.Module, predicted: Collection[str]) -> list[_BatchNorm]:
+    """Batch norms that track statistics and of which a parameter is predicted."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and module.running_mean is not None
+        and any(names[id(parameter)] in predicted for parameter in module.parameters())
+    ]

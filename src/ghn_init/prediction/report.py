@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from ghn_init.hypernetwork.slots import Slot
 
 if TYPE_CHECKING:
     from ghn_init.heads.result import HeadFit
+
+_NOISE = "batch norms whose running statistics are not predicted but those of noise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,20 @@ class Report:
         """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
         heads = () if fit is None else fit.heads
         rows = tuple(replace(row, note="fitted to the data in closed form") if row.name in heads else row for row in self.rows)
-        return replace(self, rows=rows, fit=fit, data=data)
+        warnings = tuple(warning for warning in self.warnings if not warning.startswith(_NOISE))
+        return replace(self, rows=rows, warnings=warnings, fit=fit, data=data)
+
+    def with_scales(self, scales: Mapping[str, float]) -> Report:
+        """The same report, in which rows of scaled parameters say by how much."""
+        notes = {name: f"scaled by {scale:.2g}" for name, scale in scales.items()}
+        return replace(self, rows=tuple(replace(row, conditioning=notes.get(row.name, row.conditioning)) for row in self.rows))
+
+    def with_norms(self, count: int) -> Report:
+        """The same report, which warns of so many batch norms without statistics of data."""
+        if not count:
+            return self
+        norms = f"{_NOISE}: {count} (take them from your data: ghn_init.recalibrate_batchnorm)"
+        return replace(self, warnings=(*self.warnings, norms))
 
     @property
     def predicted(self) -> tuple[Row, ...]:
@@ -141,6 +156,11 @@ class Report:
             f"{len(self.predicted)} of {len(self.rows)} parameters predicted, {numel:,} of {total:,} elements ({share:.2f} %); "
             f"{len(self.kept)} kept"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rows, as `json` and `pandas` take them: a mapping per parameter, then the warnings and the summary."""
+        rows = [{**asdict(row), "shape": list(row.shape), "core": row.core and list(row.core)} for row in self.rows]
+        return {"rows": rows, "warnings": list(self.warnings), "summary": self.summary}
 
     def __str__(self) -> str:
         header = ("parameter", "shape", "primitive", "decoded", "note")

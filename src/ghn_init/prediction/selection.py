@@ -105,16 +105,15 @@ def _head(model: nn.Module, graph: Graph, config: GHNConfig, head: Head) -> tupl
     if not widths or head is False:
         return None, {}
     fitting = config.tasks_with(widths[0]) if len(widths) == 1 else []
-    if len(fitting) == 1:
-        return fitting[0], {}
-    if fitting and head is True:
+    if len(fitting) > 1 and head is True:
         raise ValueError(f"head=True is ambiguous: {' and '.join(fitting)} have {widths[0]} outputs; pass head='{fitting[0]}'.")
-    headless = getattr(model, "num_classes", None) == 0  # timm's mark of a model whose last layer is one like the others
-    if head is True or headless:
+    if head is True:
+        return next(iter(fitting), None), {}
+    if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
         return None, {}
-    if fitting:
-        known = " and ".join(fitting)
-        reason = f"classification head of {widths[0]} classes, as many as {known} have (head='{fitting[0]}' predicts it)"
+    if fitting:  # as many classes are not the same classes
+        known = f"{' and '.join(fitting)} {'has' if len(fitting) == 1 else 'have'}"
+        reason = f"classification head of {widths[0]} classes, as many as {known} (head='{fitting[0]}' predicts it)"
     else:
         reason = f"classification head of {widths[-1]} classes, the hypernetwork has {_numbers(config)} (head=True predicts it)"
     return None, dict.fromkeys(_head_parameters(graph), reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,12 @@ class Trace:
     Attributes:
         graph: The architecture graph.
         record: The run's calls, whose parameters have the names that they have inside of wrappers.
+        inputs: What it ran on.
     """
 
     graph: Graph
     record: Record
+    inputs: Inputs
 
 
 def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
@@ -63,7 +65,7 @@ def read(model: nn.Module, example_inputs: Any = None) -> Trace:
     inner, prefix = unwrap(model)
     with torch.compiler.set_stance("force_eager"):
         found = _read(inner, example_inputs)
-    return Trace(found.graph.with_prefix(prefix), found.record) if prefix else found
+    return replace(found, graph=found.graph.with_prefix(prefix)) if prefix else found
 
 
 def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
@@ -122,7 +124,7 @@ def _attempt(
     except Exception as error:
         failures.append((inputs, error))
         return None
-    return Trace(build_graph(record), record)  # what fails here is a rule, and no other inputs would help
+    return Trace(build_graph(record), record, inputs)  # what fails here is a rule, and no other inputs would help
 
 
 def _set_mode(model: nn.Module, training: bool) -> None:

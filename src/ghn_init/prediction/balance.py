@@ -1,0 +1,72 @@
+"""Scales of predicted parameters before fine-tuning: what a new head reads starts as small as it would by default.
+
+A hypernetwork predicts for a head of its own. A random head on predicted features diverges at the rates that people use: the
+sharpness of its loss grows with the features' squared norm, and in layers wider than the decoder channels are copies, which add
+up (`benchmarks/first_steps.py`). One factor for a whole parameter leaves what was predicted as it is, up to that scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
+
+from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph
+from ghn_init.hypernetwork.slots import Slot
+
+FEATURES: Mapping[str, float] = {"bn": 0.25, "ln": 1.0}
+"""Largest second moment of what the norms before a head add up to. Default init gives a layer norm one; a batch norm's feature
+after ReLU and a mean over space has about (1/√(2π))² + 0.3² = 0.25. A bias that the head reads counts as a batch norm's."""
+
+
+def balanced(graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor]) -> dict[str, float]:
+    """Dotted name → factor of the parameters to scale.
+
+    Norms that the head reads, through sums and pools and weights without norms, and the biases that it reads without a weight
+    in between get one factor together, so that the sum of their mean squares is at most `FEATURES`. A weight between norms and
+    head that was tiled k times along its input channels is divided by √k: it sums k copies of one value, not k independent
+    ones as fan-in scaling has it.
+
+    Args:
+        graph: The model's.
+        slots: Of what is predicted, by dotted name.
+        cores: Likewise what was decoded, before tiling.
+
+    Returns:
+        Factors below one; nothing where there is no classification head, or where it reads nothing large.
+    """
+    scales: dict[str, float] = {}
+    norms: dict[str, list[str]] = {primitive: [] for primitive in FEATURES}
+    last = _before_head(graph, NORM_PRIMITIVES | WEIGHT_PRIMITIVES)
+    for index in _before_head(graph, NORM_PRIMITIVES):
+        node = graph.nodes[index]
+        if node.primitive == "bias" and index in last:
+            norms["bn"] += [name for name in node.parameters if name in slots]
+        elif node.primitive in NORM_PRIMITIVES:
+            norms[node.primitive] += [name for name in node.parameters if name in slots]
+        elif node.primitive in WEIGHT_PRIMITIVES and node.weight is not None and node.weight in slots:
+            copies = slots[node.weight].sizes[1] / cores[node.weight].shape[1]
+            if copies > 1:
+                scales[node.weight] = 1 / math.sqrt(copies)
+    for primitive, names in norms.items():
+        moment = sum(float(cores[name].square().mean()) for name in names)
+        if moment > FEATURES[primitive]:
+            scales |= dict.fromkeys(names, math.sqrt(FEATURES[primitive] / moment))
+    return scales
+
+
+def _before_head(graph: Graph, until: Collection[str]) -> list[int]:
+    """Indices of the nodes that lead to a head's weight with no primitive of `until` in between, those at its end included."""
+    predecessors: dict[int, list[int]] = {}
+    for i, j in graph.edges:
+        predecessors.setdefault(j, []).append(i)
+    heads = [k for k, node in enumerate(graph.nodes) if node.head and node.primitive in WEIGHT_PRIMITIVES]
+    found: set[int] = set()
+    stack = [i for head in heads for i in predecessors.get(head, [])]
+    while stack:
+        index = stack.pop()
+        if index not in found and not graph.nodes[index].head:
+            found.add(index)
+            stack += [] if graph.nodes[index].primitive in until else predecessors.get(index, [])
+    return sorted(found)

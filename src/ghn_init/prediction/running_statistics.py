@@ -1,0 +1,112 @@
+"""Running statistics of batch norms where there are no data: from one pass of noise, so that eval mode is sane.
+
+Statistics are not predicted, and zero mean with unit variance, as a new norm has, are far from what predicted weights make: the
+error grows with every norm, to logits of 1e11 in a ResNet-50. Noise is no image, but it can have the spectrum, the colours and
+the contrasts of normalised ones, and then its statistics serve (`benchmarks/first_steps.py`). Those of white noise do for wide
+kernels, but not for depthwise ones.
+
+Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the spectrum of images.
+"""
+
+# Axes: B images, C channels, H/W space
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ghn_init.tracing.inputs import Inputs
+from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import unwrap
+
+PIXELS = 4 * 224**2
+"""Values of one channel that noise has in all: four images of 224 px, more and cheaper ones where they are smaller."""
+
+IMAGES = (4, 16)
+"""Fewest and most of them."""
+
+GREY = 1.5
+"""How much of the mean over channels is added to each of them: those of images go together."""
+
+CONTRASTS = (0.3, 1.5)
+"""Smallest and largest contrast of an image; they are drawn in between."""
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def from_noise_(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, seed: int = 0) -> bool:
+    """Sets the norms' running statistics to those of noise, in one pass; all else is left as it was.
+
+    Dropout and stochastic depth are off, other norms use their own statistics. Where the forward pass fails, gives values that
+    are not finite, or would talk to other processes (`SyncBatchNorm`), the norms have zero mean and unit variance.
+
+    Args:
+        model: Which holds the norms, in memory.
+        norms: Those to set; their next batch counts as the first one.
+        inputs: As the model was traced with; floating tensors are replaced, of a single one there may be more examples.
+        seed: Of the noise.
+
+    Returns:
+        Whether it could be done.
+    """
+    for norm in norms:
+        norm.reset_running_stats()
+    if any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
+        return False
+    inner, _ = unwrap(model)
+    try:
+        with torch.no_grad(), untouched(inner), torch.compiler.set_stance("force_eager"):
+            args, kwargs = noise_like(inputs, next(inner.parameters()).device, seed)
+            inner.eval()
+            for norm in norms:
+                norm.training, norm.momentum = True, None  # the plain mean over batches, of which there is one
+            inner(*args, **kwargs)
+        done = all(bool(torch.isfinite(buffer).all()) for norm in norms for buffer in norm.buffers(recurse=False))
+    except Exception:  # whatever the user's forward raises on values that it has not seen
+        done = False
+    for norm in norms:
+        if not done:
+            norm.reset_running_stats()
+        elif norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.zero_()
+    return done
+
+
+def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with noise in the place of every floating tensor, zeros in that of others without values."""
+    tensors = [value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor)]
+    generator = torch.Generator().manual_seed(seed)
+
+    def made(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if not value.is_floating_point():
+            return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
+        shape = list(value.shape)
+        if len(tensors) == 1 and len(shape) > 2:
+            shape[0] = min(max(PIXELS // max(prod(shape[2:]), 1), IMAGES[0]), IMAGES[1])
+        return noise(shape, generator).to(device, value.dtype)
+
+    return tuple(map(made, inputs.args)), {key: made(value) for key, value in inputs.kwargs.items()}
+
+
+def noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Noise of mean zero and deviation one, on the CPU; (B, C, …) with one to three axes of space is like images."""
+    B, C, *space = shape if len(shape) > 1 else (*shape, 1)
+    if len(space) not in _MODES:
+        return torch.randn(list(shape), generator=generator, device="cpu")
+    total, side = torch.zeros(B, C, *space, device="cpu"), 1
+    while side <= max(space):  # as much of each octave: power falls with the square of the frequency
+        coarse = torch.randn(B, C, *(min(side, size) for size in space), generator=generator, device="cpu")
+        total += F.interpolate(coarse, size=space, mode=_MODES[len(space)])
+        side *= 2
+    total += GREY * total.mean(1, keepdim=True)
+    low, high = CONTRASTS
+    total *= low + (high - low) * torch.rand(B, *(1 for _ in shape[1:]), generator=generator, device="cpu")
+    return (total - total.mean()) / total.std()

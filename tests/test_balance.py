@@ -1,0 +1,106 @@
+"""Scales before fine-tuning: which parameters get one, how large it is, and when."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import ghn_init
+from ghn_init import GHN
+from ghn_init.prediction.balance import FEATURES
+from zoo import Fn, conv, images
+
+
+def ending(*layers: nn.Module, width: int = 40) -> nn.Module:
+    return nn.Sequential(conv(3, 40), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def residual() -> nn.Module:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = m.norm1(m.conv1(m.norm0(m.conv0(x))))
+        x = F.relu(x + m.norm2(m.conv2(x)))
+        return m.head(x.mean((2, 3)))
+
+    norms = {f"norm{k}": nn.BatchNorm2d(16) for k in range(3)}
+    convs = {f"conv{k}": nn.Conv2d(16 if k else 3, 16, 3, padding=1) for k in range(3)}
+    return Fn(forward, **convs, **norms, head=nn.Linear(16, 10))
+
+
+def factors(model: nn.Module, ghn: GHN | None, **options: Any) -> dict[str, float]:
+    """What `balanced` multiplies each parameter by, where that is not one."""
+    none = ghn_init.predict(model, ghn, images(), condition="none", **options).tensors
+    some = ghn_init.predict(model, ghn, images(), condition="balanced", **options).tensors
+    found = {}
+    for name, tensor in none.items():
+        if not torch.equal(tensor, some[name]):
+            found[name] = float(some[name].norm() / tensor.norm())
+            torch.testing.assert_close(some[name], tensor * found[name])
+    return found
+
+
+def test_the_norms_that_a_head_reads_through_sums_share_one_factor(ghn: GHN) -> None:
+    model = residual()
+    found = factors(model, ghn)
+    assert set(found) == {"norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"}
+    tensors = ghn_init.predict(model, ghn, images()).tensors
+    assert sum(float(tensors[name].square().mean()) for name in found) == pytest.approx(FEATURES["bn"])
+    assert max(found.values()) == pytest.approx(min(found.values()))
+
+
+def test_tiled_weights_between_the_last_norm_and_the_head_are_divided_by_the_root_of_their_copies(ghn: GHN) -> None:
+    found = factors(ending(nn.BatchNorm2d(40), nn.Conv2d(40, 32, 1), nn.ReLU(), nn.Conv2d(32, 40, 1)), ghn)
+    assert {name: found[name] for name in ("2.weight", "4.weight")} == pytest.approx(
+        {"2.weight": math.sqrt(16 / 40), "4.weight": math.sqrt(16 / 32)}
+    )
+    assert set(found) == {
+        "1.weight",
+        "1.bias",
+        "4.bias",
+        "2.weight",
+        "4.weight",
+    }  # the head and what lies before the norm have none
+
+
+def test_small_features_and_models_without_a_head_stay(ghn: GHN) -> None:
+    prediction = ghn_init.predict(ending(nn.GroupNorm(1, 40)), ghn, images(), condition="none")
+    assert 0.5 < sum(prediction.cores[name].square().mean() for name in ("1.weight", "1.bias")) < FEATURES["ln"]
+    assert factors(ending(nn.GroupNorm(1, 40)), ghn) == {}
+    assert factors(nn.Sequential(conv(3, 40), nn.BatchNorm2d(40), conv(40, 40)), ghn) == {}
+
+
+@pytest.mark.parametrize(
+    ("head", "condition", "scaled"),
+    [
+        ("auto", "auto", True), (False, "auto", True), (True, "auto", False), ("classes", "auto", False),
+        (True, "balanced", True), (False, "none", False), (False, "noise", False),
+    ],
+)  # fmt: skip
+def test_it_is_done_where_the_head_is_the_models_own_or_on_request(ghn: GHN, head: Any, condition: Any, scaled: bool) -> None:
+    head = next(iter(ghn.config.tasks)) if head == "classes" else head
+    report = ghn_init.predict(residual(), ghn, images(), head=head, condition=condition).report
+    rows = [row.name for row in report.rows if row.conditioning.startswith("scaled by 0.")]
+    assert rows == (["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"] if scaled else [])
+
+
+def test_kept_norms_are_not_counted(ghn: GHN) -> None:
+    assert set(factors(residual(), ghn, exclude="norm1.*")) == {"norm2.weight", "norm2.bias"}
+
+
+def test_a_wide_network_starts_with_sane_logits() -> None:
+    """1,024 features with a bias, and a head whose default init is large."""
+    timm = pytest.importorskip("timm")
+    x, y = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 10
+
+    def first(condition: Any) -> float:
+        torch.manual_seed(0)
+        model = timm.create_model("mobilenetv3_small_100", num_classes=10, drop_rate=0.0)
+        ghn_init.initialize(model, example_inputs=torch.empty(2, 3, 32, 32, device="meta"), condition=condition)
+        with torch.no_grad():
+            return float(F.cross_entropy(model.train()(x), y))
+
+    assert first("auto") < 1.5 * math.log(10) < first("none")

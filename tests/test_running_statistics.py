@@ -1,0 +1,110 @@
+"""Running statistics from noise: finite and sane logits in eval mode without data, all else untouched."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init import GHN
+from ghn_init.prediction.running_statistics import IMAGES, from_noise_, noise_like
+from ghn_init.tracing.inputs import Inputs
+from zoo import Fn, conv, images
+
+WARNING = "batch norms whose running statistics are not predicted but those of noise: {} (take them from your data: "
+
+
+def deep(blocks: int = 6) -> nn.Module:
+    """Each block doubles what unit statistics get wrong."""
+    layers = [layer for _ in range(blocks) for layer in (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())]
+    return nn.Sequential(conv(3, 16), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+def norms(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def inputs(*args: Any, **kwargs: Any) -> Inputs:
+    return Inputs(args, kwargs, "a test")
+
+
+def test_eval_mode_gives_what_training_mode_gives() -> None:
+    torch.manual_seed(0)
+    model = ghn_init.initialize(deep(), example_inputs=torch.zeros(2, 3, 32, 32), condition="none")
+    x = torch.randn(64, 3, 32, 32)
+    with torch.no_grad():
+        expected, found = model.train()(x), model.eval()(x)
+        for norm in norms(model):
+            norm.reset_running_stats()
+        reset = model(x)
+    assert (found - expected).norm() < 0.5 * expected.norm()
+    assert (reset - expected).norm() > 2 * expected.norm()
+
+
+def test_all_else_is_left_as_it_was(ghn: GHN) -> None:
+    model = nn.Sequential(deep(1), nn.Dropout(0.5)).train()
+    model[0][2].momentum = 0.3
+    state = torch.get_rng_state()
+    prediction = ghn_init.predict(model, ghn, images())
+    prediction.apply_()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    (norm,) = norms(model)
+    assert (norm.momentum, int(norm.num_batches_tracked)) == (0.3, 0)
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    prediction.apply_()
+    assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_report_says_it_once_and_nothing_of_models_without_batch_norms(ghn: GHN, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        ghn_init.initialize(deep(3), ghn, images())
+    assert caplog.text.count(WARNING.format(3)) == 1
+    assert not any("batch norms" in text for text in ghn_init.predict(conv(), ghn, images()).report.warnings)
+
+
+@pytest.mark.parametrize("broken", [lambda x: x / 0, lambda x: x.missing])
+def test_a_model_that_fails_on_values_gets_new_statistics_and_says_so(
+    ghn: GHN, caplog: pytest.LogCaptureFixture, broken: Any
+) -> None:
+    model = Fn(lambda m, x: m.norm(m.conv(x if x.is_meta else broken(x))), conv=conv(), norm=nn.BatchNorm2d(8))
+    model.norm.running_mean.fill_(5)
+    ghn_init.initialize(model, ghn, images())
+    assert torch.equal(model.norm.running_mean, torch.zeros(8))
+    assert torch.equal(model.norm.running_var, torch.ones(8))
+    assert "running statistics of 1 batch norms could not be taken from noise and were reset" in caplog.text
+
+
+def test_norms_that_talk_to_other_processes_are_not_run() -> None:
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(deep(1))
+    found = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+    found[0].running_mean.fill_(5)
+    assert not from_noise_(model, found, inputs(images()))
+    assert found[0].running_mean.eq(0).all()
+
+
+def test_small_images_are_more_of_them() -> None:
+    def batch(size: int) -> Tensor:
+        return noise_like(inputs(torch.empty(2, 3, size, size, device="meta")), torch.device("cpu"), 0)[0][0]
+
+    assert [len(batch(size)) for size in (16, 224, 512)] == [IMAGES[1], IMAGES[0], IMAGES[0]]
+    assert batch(16).std() == pytest.approx(1, abs=0.05)
+
+
+def test_several_inputs_keep_their_shapes_and_integers_their_values() -> None:
+    tokens = torch.tensor([[1, 2]])
+    args, kwargs = noise_like(
+        inputs(
+            torch.empty(2, 3, 8, 8, device="meta"), 5, tokens=tokens, mask=torch.empty(1, 2, dtype=torch.long, device="meta")
+        ),
+        torch.device("cpu"),
+        0,
+    )
+    assert args[0].shape == (2, 3, 8, 8)
+    assert args[1] == 5
+    assert torch.equal(kwargs["tokens"], tokens)
+    assert torch.equal(kwargs["mask"], torch.zeros(1, 2, dtype=torch.long))
