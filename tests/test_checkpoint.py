@@ -350,11 +350,11 @@ def test_folders_of_the_first_version_load_and_predict_the_same(tmp_path: Path) 
     }  # fmt: skip
     save_file(state, tmp_path / "model.safetensors", {"format": "pt", "config": config})
     model = torch.nn.Sequential(conv(), torch.nn.BatchNorm2d(8), torch.nn.Flatten(), torch.nn.Linear(8 * 64, 10))
-    expected = ghn_init.predict(model, ghn, images())
+    expected = ghn_init.predict(model, ghn, images(), head=True)
     for path in (tmp_path, tmp_path / "model.safetensors"):
         loaded = ghn_init.load(path)
         assert loaded.config == ghn.config
-        found = ghn_init.predict(model, loaded, images())
+        found = ghn_init.predict(model, loaded, images(), head=True)
         assert found.task == "classes"
         assert set(found.tensors) == set(dict(model.named_parameters()))
         assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in found.tensors)

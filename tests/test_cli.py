@@ -220,7 +220,8 @@ def trained(data: Path) -> Path:
 
 
 def test_train_writes_a_checkpoint_that_the_other_commands_take(trained: Path) -> None:
-    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--num-classes", "3", "--ghn", "run")
+    options = ["--num-classes", "3", "--ghn", "run", "--head", "yes"]
+    assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", *options)
     assert Path("run/curve.png").stat().st_size > 5000
 
 

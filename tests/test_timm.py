@@ -263,9 +263,9 @@ def test_registering_again_replaces_the_hypernetwork_without_a_warning(ghn: GHN)
         for times in (1, 2):
             ghn_init.timm.register("resnet18", ghn, {"head": False})
             assert timm.list_models("ghn_resnet18") == ["ghn_resnet18"], times
-        ghn_init.timm.register("resnet18")
+        ghn_init.timm.register("resnet18", ghn_kwargs={"head": "cifar10"})
     model = timm.create_model("ghn_resnet18", num_classes=10)
-    assert torch.equal(model.fc.weight, create(num_classes=10).fc.weight)
+    assert torch.equal(model.fc.weight, create(num_classes=10, ghn_kwargs={"head": "cifar10"}).fc.weight)
 
 
 @pytest.mark.skipif(not hasattr(timm.models, "resolve_model_input_args"), reason="an older timm")
