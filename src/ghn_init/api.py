@@ -40,6 +40,7 @@ def initialize(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    overwrite: Patterns = (),
     condition: Condition | Conditioning = "none",
 ) -> Model:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
@@ -57,6 +58,9 @@ def initialize(
         strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
         only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
         exclude: Patterns of dotted parameter names that are kept.
+        overwrite: Patterns of dotted parameter names whose present values count for nothing. By default frozen parameters
+            beside trainable ones, weights of layers that start at zero and rows of padding are kept, and frozen copies stay
+            copies; `overwrite="*"` predicts them all like any others.
         condition: What is done to predicted weights, but the head's, before fine-tuning: `none`, `orthogonal`, `noise`,
             `orthogonal+noise`, or a `Conditioning` with settings.
 
@@ -88,6 +92,7 @@ def initialize(
         strict=strict,
         only=only,
         exclude=exclude,
+        overwrite=overwrite,
         condition=condition,
     ).apply_()
     return model
@@ -104,6 +109,7 @@ def predict(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    overwrite: Patterns = (),
     condition: Condition | Conditioning = "none",
 ) -> Prediction:
     """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
@@ -120,17 +126,20 @@ def predict(
     graph = trace(model, example_inputs)
     parameters = dict(model.named_parameters())
     hypernetwork = _on_device(ghn, parameters, device)
-    selection = select(model, graph, hypernetwork.config, head=head, only=only, exclude=exclude, conditioning=conditioning)
+    wishes: dict[str, Any] = {"head": head, "only": only, "exclude": exclude, "overwrite": overwrite}
+    selection = select(model, graph, hypernetwork.config, conditioning=conditioning, **wishes)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    slots = {slot.name: slot for slot in slots_of(graph, shapes, selection.kept)}
+    own = slots_of(graph, shapes, {*selection.kept, *selection.copies})
+    slots = {slot.name: slot for slot in own}
+    slots |= {name: slots[original] for name, original in selection.copies.items()}
     conditioned = chosen(conditioning, graph, parameters, slots)
-    report = Report.of(graph, parameters, slots.values(), selection.kept, hypernetwork, selection.task)
+    report = Report.of(graph, parameters, slots, selection.kept, hypernetwork, selection.task)
     if conditioning is not None:
         report = report.with_conditioning(conditioned, conditioning.note)
     if strict:
         report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
-    cores = _decode(hypernetwork, graph, list(slots.values()), selection.task)
+    cores = _decode(hypernetwork, graph, own, selection.task)
     return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned)
 
 

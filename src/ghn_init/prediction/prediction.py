@@ -56,6 +56,8 @@ class Prediction:
         task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
+        slots: Dotted name of every parameter that is predicted → what is decoded for it; a frozen copy has its original's.
+        cores: Decoded tensors by the slots' names.
     """
 
     model: nn.Module
@@ -102,7 +104,8 @@ class Prediction:
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
         """Writes one prediction into a tensor of the parameter's shape."""
-        slot, core, noise = self.slots[name], self.cores[name].to(tensor.device), noise_of(name, self.seed)
+        slot = self.slots[name]
+        core, noise = self.cores[slot.name].to(tensor.device), noise_of(slot.name, self.seed)
         if self.conditioning is None or name not in self.conditioned:
             fill_(tensor, slot, core, noise)
             return
@@ -126,7 +129,7 @@ class Prediction:
                 problems.append(f"'{name}' was made in inference mode and can't be written: make the model outside of it")
             elif any(size > 1 and step == 0 for size, step in zip(parameter.shape, parameter.stride(), strict=True)):
                 problems.append(f"'{name}' is an expanded view, several of its elements share memory: clone it first")
-            elif self.cores[name].abs().amax() > torch.finfo(parameter.dtype).max:
+            elif self.cores[slot.name].abs().amax() > torch.finfo(parameter.dtype).max:
                 problems.append(f"the values predicted for '{name}' exceed {parameter.dtype}")
         if problems:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""

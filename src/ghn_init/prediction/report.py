@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -18,7 +18,7 @@ from ghn_init.hypernetwork.slots import Slot
 class Row:
     """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason.
 
-    `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded.
+    `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded, or else to know of it.
     """
 
     name: str
@@ -32,6 +32,10 @@ class Row:
     def numel(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    def with_done(self, what: str) -> Row:
+        """The same row, which says what else is done to the prediction."""
+        return replace(self, conditioning=_joined(self.conditioning, what))
 
     @property
     def tiling(self) -> str:
@@ -55,7 +59,7 @@ class Report:
         cls,
         graph: Graph,
         parameters: Mapping[str, Tensor],
-        slots: Iterable[Slot],
+        slots: Mapping[str, Slot],
         kept: Mapping[str, str],
         ghn: GraphHyperNetwork,
         task: str | None,
@@ -65,20 +69,21 @@ class Report:
         Args:
             graph: The model's.
             parameters: Dotted name → parameter, in the model's order.
-            slots: Of those that are predicted.
+            slots: Of those that are predicted; a copy has its original's.
             kept: Dotted names of all others → the reason.
             ghn: What predicts them.
             task: Whose head it predicts.
         """
-        by_name = {slot.name: slot for slot in slots}
         rows = []
         for name, parameter in parameters.items():
-            shape, slot = tuple(parameter.shape), by_name.get(name)
+            shape, slot = tuple(parameter.shape), slots.get(name)
             if slot is None:
                 rows.append(Row(name, shape, None, None, kept[name]))
             else:
                 node = graph.nodes[slot.node]
-                rows.append(Row(name, shape, node.primitive, ghn.core_shape(slot, task), approximations(node, slot, ghn)))
+                same = "" if slot.name == name else f"the same as '{slot.name}', of which it is a frozen copy"
+                core = ghn.core_shape(slot, task)
+                rows.append(Row(name, shape, node.primitive, core, approximations(node, slot, ghn), same))
         counts = {
             "parameters that keep their values": sum(row.primitive is None for row in rows),
             "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
@@ -101,7 +106,7 @@ class Report:
 
     def with_conditioning(self, names: Collection[str], note: str) -> Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
-        return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
+        return replace(self, rows=tuple(row.with_done(note) if row.name in names else row for row in self.rows))
 
     @property
     def predicted(self) -> tuple[Row, ...]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
+from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.prediction.conditioning import Conditioning
+from ghn_init.prediction.meaning import frozen_copies, meaningful
 
+KNOWN = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.int16, torch.int32, torch.int64),  # masks and counters; narrower ones are somebody's quantised weights
+)
 Head = bool | str
 Patterns = str | Sequence[str]
 
@@ -24,11 +31,13 @@ class Selection:
         kept: Dotted name of every parameter that keeps its value → the reason; all others are predicted.
         chosen: Those among them that the caller left out.
         task: The task whose head is predicted, or None.
+        copies: Frozen copies of what is predicted → the name of the original, with which they stay the same.
     """
 
     kept: Mapping[str, str]
     chosen: frozenset[str]
     task: str | None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 def select(
@@ -39,11 +48,13 @@ def select(
     head: Head = "auto",
     only: Patterns | None = None,
     exclude: Patterns = (),
+    overwrite: Patterns = (),
     conditioning: Conditioning | None = None,
 ) -> Selection:
     """Decides for every parameter.
 
-    Where several reasons hold, the caller's goes before that of the parameter's memory, and this before the graph's.
+    Where several reasons hold, the caller's goes before that of the parameter's memory, this before what its value means, and
+    this before the graph's.
 
     Args:
         model: The user's model.
@@ -52,10 +63,12 @@ def select(
         head: `auto`, True, False, or a task's name, as for `ghn_init.initialize`.
         only: Patterns (`fnmatch`) of the names to predict, or None for all.
         exclude: Patterns of the names to keep.
+        overwrite: Patterns of names whose values count for nothing: predicted although they are frozen or zero.
         conditioning: May leave biases and norms to the model.
 
     Raises:
         ValueError: A pattern matches no name, or `head` is something else.
+        UnsupportedModelError: Complex or quantised parameters would have to be predicted.
     """
     parameters = dict(model.named_parameters())
     by_id = {id(parameter): name for name, parameter in parameters.items()}
@@ -70,7 +83,32 @@ def select(
         wanted = _matching(names, only, "only")
         chosen |= {name: "left out by only" for name in names.values() if name not in wanted}
     chosen |= dict.fromkeys(_matching(names, exclude, "exclude"), "left out by exclude")
-    return Selection({**graph.kept, **own_head, **unwritable(parameters), **chosen}, frozenset(chosen), task)
+    no_meaning = _matching(names, overwrite, "overwrite")
+    meaning = {name: why for name, why in meaningful(graph, parameters).items() if name not in no_meaning}
+    impossible = unwritable(parameters)
+    _refuse_kinds(parameters, {*chosen, *meaning})
+    kept = {**graph.kept, **own_head, **meaning, **impossible, **chosen}
+    copies = {
+        name: original
+        for name, original in frozen_copies(parameters).items()
+        if name in meaning and original not in kept and name not in chosen and name not in impossible
+    }
+    return Selection({name: why for name, why in kept.items() if name not in copies}, frozenset(chosen), task, copies)
+
+
+def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str]) -> None:
+    """Raises where a model's values are of a kind that has no prediction, and nobody left them out."""
+    kinds = {name: f"{type(p).__name__} of {p.dtype}" for name, p in parameters.items() if name not in left_out}
+    complex_ = [name for name in kinds if parameters[name].is_complex() and parameters[name].requires_grad]
+    narrow = [name for name in kinds if not (parameters[name].is_complex() or parameters[name].dtype in KNOWN)]
+    names = [*complex_, *narrow]
+    if names:
+        shown = ", ".join(f"'{name}' is {kinds[name]}" for name in names[:5])
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        ways = ["freeze complex parameters, which have no prediction"] * bool(complex_) + [
+            "initialise before quantising"
+        ] * bool(narrow)
+        raise UnsupportedModelError(f"{shown}{more}; {', '.join(ways)}, or leave them out by exclude=[…].")
 
 
 def unwritable(parameters: Mapping[str, Tensor]) -> dict[str, str]:
@@ -94,35 +132,60 @@ def unwritable(parameters: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _head(model: nn.Module, graph: Graph, config: GHNConfig, head: Head) -> tuple[str | None, dict[str, str]]:
-    """The task whose head is predicted, and the head's parameters that are kept for want of one → the reason."""
-    widths = sorted({(node.shape or (0,))[0] for node in graph.nodes if node.head})
+    """The task whose head is predicted, and parameters of heads that are kept for want of one → the reason.
+
+    One rule for each of several heads: it is predicted where it has as many outputs as the task.
+    """
+    heads = _heads(graph)
+    widths = sorted(heads)
     if isinstance(head, str) and head != "auto":
-        return _named(config, head, widths), {}
+        task = _named(config, head, widths)
+        return task, _reasons({width: names for width, names in heads.items() if width != config.tasks[task]}, config)
     if head != "auto" and not isinstance(head, bool):
         raise ValueError(f"head is {head!r}; expected True, False, 'auto' or a task: {config.described_tasks}.")
     if not widths or head is False:
         return None, {}
-    fitting = config.tasks_with(widths[0]) if len(widths) == 1 else []
-    if len(fitting) == 1:
-        return fitting[0], {}
-    if fitting and head is True:
-        raise ValueError(f"head=True is ambiguous: {' and '.join(fitting)} have {widths[0]} outputs; pass head='{fitting[0]}'.")
+    fitting = {width: config.tasks_with(width) for width in widths}
+    known = [tasks[0] for tasks in fitting.values() if len(tasks) == 1]
+    if len(known) == 1 and (head == "auto" or len(widths) == 1):
+        return known[0], _reasons({width: names for width, names in heads.items() if fitting[width] != known}, config)
+    if len(widths) == 1 and fitting[widths[0]] and head is True:
+        several = fitting[widths[0]]
+        raise ValueError(f"head=True is ambiguous: {' and '.join(several)} have {widths[0]} outputs; pass head='{several[0]}'.")
     headless = getattr(model, "num_classes", None) == 0  # timm's mark of a model whose last layer is one like the others
     if head is True or headless:
         return None, {}
-    if fitting:
-        known = " and ".join(fitting)
-        reason = f"classification head of {widths[0]} classes, as many as {known} have (head='{fitting[0]}' predicts it)"
-    else:
-        reason = f"classification head of {widths[-1]} classes, the hypernetwork has {_numbers(config)} (head=True predicts it)"
-    return None, dict.fromkeys(_head_parameters(graph), reason)
+    return None, _reasons(heads, config)
+
+
+def _heads(graph: Graph) -> dict[int, list[str]]:
+    """Numbers of outputs → parameters of the heads that have as many."""
+    heads: dict[int, list[str]] = {}
+    for node in graph.nodes:
+        if node.head:
+            heads.setdefault((node.shape or (0,))[0], []).extend(node.parameters)
+    return heads
+
+
+def _reasons(heads: Mapping[int, list[str]], config: GHNConfig) -> dict[str, str]:
+    """Why heads are kept."""
+    reasons: dict[str, str] = {}
+    for width, names in heads.items():
+        fitting = config.tasks_with(width)
+        if fitting:
+            known = " and ".join(fitting)
+            reason = f"classification head of {width} classes, as many as {known} have (head='{fitting[0]}' predicts it)"
+        else:
+            reason = f"classification head of {width} classes, the hypernetwork has {_numbers(config)} (head=True predicts it)"
+        reasons |= dict.fromkeys(names, reason)
+    return reasons
 
 
 def _named(config: GHNConfig, task: str, widths: list[int]) -> str:
     """A task that the caller asked for by name, if its head fits."""
     if task not in config.tasks:
         raise ValueError(f"head is {task!r}; expected True, False, 'auto' or a task: {config.described_tasks}.")
-    if widths != [config.tasks[task]]:
+    if config.tasks[task] not in widths:
         found = f"a classification head of {widths[-1]} outputs" if widths else "no classification head that was found"
         raise ValueError(f"head is {task!r}, a task of {config.tasks[task]} outputs, but the model has {found}.")
     return task
@@ -138,10 +201,14 @@ def _head_parameters(graph: Graph) -> list[str]:
 
 
 def _matching(names: Mapping[str, str], patterns: Patterns, argument: str) -> set[str]:
-    """Names that match one of the patterns, each of which has to match one at least."""
+    """Names that match one of the patterns, each of which has to match one at least.
+
+    A name matches itself, whatever is in it; brackets of names (`blocks.h[0]`) are brackets where no set of characters fits.
+    """
     found: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        own = fnmatch.filter(names, pattern)
+        own = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        own = own or fnmatch.filter(names, pattern.replace("[", "[[]"))
         if not own:
             raise ValueError(f"{argument}={pattern!r} matches no parameter; there are {', '.join(list(names)[:5])}, …")
         found.update(names[name] for name in own)

@@ -18,6 +18,7 @@ from ghn_init.tracing.record import Call, Record, Value
 UNUSED = "the forward pass does not use it"
 DEAD_END = "its result does not reach the model's output"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
+RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
 
 
@@ -182,10 +183,10 @@ class GraphBuilder:
         outputs = tuple(outputs)
         ends = [self._resolve(self.flow(value).nodes) for value in outputs]
         preds = self.preds = [self._resolve(p) for p in self.preds]
-        head: set[int] = set()
-        if ends:
-            head = self._head(ends[0], outputs[0].shape)
-            self._pool_before_head(ends[0], head)
+        for value in outputs:
+            if not self.flow(value).data:
+                self.keep(self.flow(value).params, RETURNED)
+        head = self._heads(ends, [value.shape for value in outputs])
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
@@ -216,11 +217,20 @@ class GraphBuilder:
                 result.add(node)
         return result
 
-    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make the model's first output, (B, classes) or (B, L, classes), and their biases.
+    def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> set[int]:
+        """Weights and biases of all heads: those that make an output each, after which nothing that is learned comes."""
+        heads = [self._head(end, shape) for end, shape in zip(ends, shapes, strict=True)]
+        if ends:
+            self._pool_before_head(ends[0], heads[0])
+        learned = WEIGHT_PRIMITIVES | NORM_PRIMITIVES
+        if len([head for head in heads if head]) > 1:
+            alive = self.ancestors(set().union(*ends))
+            before = self.ancestors({p for i in alive if self.nodes[i].primitive in learned for p in self.preds[i]})
+            heads = [head for head in heads if not head & before]
+        return set().union(*heads)
 
-        Nothing that is learned comes after them.
-        """
+    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
+        """The weights that make one output, (B, classes) or (B, L, classes), and their biases."""
         weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:

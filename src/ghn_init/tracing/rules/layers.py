@@ -203,6 +203,11 @@ def cell(b: GraphBuilder, x: Flow, weights: list[Value], has_biases: bool) -> Fl
     return x
 
 
+@rule("embedding_renorm")
+def _embedding_renorm(b: GraphBuilder, call: Call) -> None:
+    b.assign(call.outputs, b.flow(call.args[0]))  # which rows are long is looked up by the input, but all stay a table's
+
+
 @rule("embedding", "embedding_bag")
 def _embedding(b: GraphBuilder, call: Call) -> None:
     table, index = call.args[:2]

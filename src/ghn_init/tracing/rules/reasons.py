@@ -1,6 +1,6 @@
 """Why parameters keep their values, as reports say it."""
 
-REPARAMETRISES = "it reparametrises '{}', which is predicted"
+REPARAMETRISES = "it reparametrises '{}'"
 SCALE = "it scales a stream (layer scale, gate or logit scale): no primitive covers it"
 OFFSET = "the model adds a constant to this norm's weight, so a predicted weight would scale twice"
 TOKEN = "it is concatenated with the stream (class or register token): no primitive covers it"
