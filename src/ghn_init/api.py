@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
-from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.prediction import Prediction, padding_rows
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
 from ghn_init.tracing.trace import trace
@@ -130,6 +131,7 @@ def predict(
     selection = select(model, graph, hypernetwork.config, conditioning=conditioning, **wishes)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     own = slots_of(graph, shapes, {*selection.kept, *selection.copies})
+    own = [replace(slot, padding=None) if slot.name in selection.overwritten else slot for slot in own]
     slots = {slot.name: slot for slot in own}
     slots |= {name: slots[original] for name, original in selection.copies.items()}
     conditioned = chosen(conditioning, graph, parameters, slots)
@@ -140,7 +142,8 @@ def predict(
         report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     cores = _decode(hypernetwork, graph, own, selection.task)
-    return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned)
+    rows = padding_rows(slots, parameters)
+    return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned, rows)
 
 
 def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:

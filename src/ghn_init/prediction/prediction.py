@@ -44,6 +44,13 @@ def noise_of(name: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
 
 
+@torch.no_grad()
+def padding_rows(slots: Mapping[str, Slot], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Dotted names of embeddings → their row of padding; zero where the model has no values yet."""
+    rows = {name: parameters[name].detach()[slot.padding] for name, slot in slots.items() if slot.padding is not None}
+    return {name: torch.zeros_like(row, device="cpu") if row.is_meta else row.clone() for name, row in rows.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
@@ -58,6 +65,7 @@ class Prediction:
         conditioned: Dotted names of those weights.
         slots: Dotted name of every parameter that is predicted → what is decoded for it; a frozen copy has its original's.
         cores: Decoded tensors by the slots' names.
+        padding: Dotted names of embeddings → their own row of padding, which they keep.
     """
 
     model: nn.Module
@@ -70,6 +78,7 @@ class Prediction:
     task: str | None = None
     conditioning: Conditioning | None = None
     conditioned: frozenset[str] = field(default=frozenset(), repr=False)
+    padding: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def tensors(self) -> PredictedTensors:
@@ -108,6 +117,8 @@ class Prediction:
         core, noise = self.cores[slot.name].to(tensor.device), noise_of(slot.name, self.seed)
         if self.conditioning is None or name not in self.conditioned:
             fill_(tensor, slot, core, noise)
+            if name in self.padding:
+                tensor[slot.padding] = self.padding[name]
             return
         whole = torch.empty(slot.shape, dtype=torch.float32, device=tensor.device)  # half precision has no QR
         fill_(whole, slot, core, noise)
@@ -121,7 +132,7 @@ class Prediction:
                 problems.append(f"'{name}' is gone")
             elif tuple(parameter.shape) != slot.shape:
                 problems.append(f"predicted {slot.shape} for '{name}' of shape {tuple(parameter.shape)}")
-            elif prod(slot.layout) != parameter.numel():
+            elif prod(slot.layout) * slot.slices != parameter.numel():
                 problems.append(f"'{name}' of shape {slot.shape} is used as {slot.layout}, which is not understood: exclude it")
             elif parameter.is_meta:
                 problems.append(f"'{name}' is on the meta device, without storage: call model.to_empty(device=…) first")

@@ -149,6 +149,8 @@ def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:
     S, largest = ghn.config.max_shape[2], ghn.shape_enc.channels[-1]
     if slot.kind in ("weight", "position") and max(slot.sizes[2:]) > S:
         notes.append(f"kernel {slot.sizes[2]}×{slot.sizes[3]} interpolated from {S}×{S}")
+    if slot.slices > 1:
+        notes.append(f"one map repeated for {slot.slices} slices")
     if len(slot.layout) > 4:
         notes.append("one kernel repeated along the depth")
     widest = max((node.shape or (0,))[:2])

@@ -32,12 +32,14 @@ class Selection:
         chosen: Those among them that the caller left out.
         task: The task whose head is predicted, or None.
         copies: Frozen copies of what is predicted → the name of the original, with which they stay the same.
+        overwritten: Those whose present values count for nothing.
     """
 
     kept: Mapping[str, str]
     chosen: frozenset[str]
     task: str | None
     copies: Mapping[str, str] = field(default_factory=dict)
+    overwritten: frozenset[str] = frozenset()
 
 
 def select(
@@ -93,7 +95,8 @@ def select(
         for name, original in frozen_copies(parameters).items()
         if name in meaning and original not in kept and name not in chosen and name not in impossible
     }
-    return Selection({name: why for name, why in kept.items() if name not in copies}, frozenset(chosen), task, copies)
+    kept = {name: why for name, why in kept.items() if name not in copies}
+    return Selection(kept, frozenset(chosen), task, copies, frozenset(no_meaning))
 
 
 def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str]) -> None:

@@ -28,11 +28,15 @@ Source = Literal["input", "parameter", "constant", "call"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A tensor at one moment of the run: its shape, and where it comes from (`name` is set for parameters)."""
+    """A tensor at one moment of the run: its shape, and where it comes from.
+
+    `name` is set for parameters, `number` for constants of one element whose value is known.
+    """
 
     shape: tuple[int, ...]
     source: Source
     name: str | None = None
+    number: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,13 @@ class Recorder(TorchDispatchMode):
 
     def register(self, tensor: Tensor, source: Source, name: str | None = None) -> Value:
         """Gives `tensor` its value from here on."""
-        value = Value(tuple(tensor.shape), source, name)
+        value = Value(tuple(tensor.shape), source, name, _number(tensor) if source == "constant" else None)
         self._bind(tensor, value)
         return value
+
+    def constant(self, stand_in: Tensor, tensor: Tensor) -> None:
+        """A buffer of one element, whose value says more than its shape."""
+        self._bind(stand_in, Value(tuple(stand_in.shape), "constant", None, _number(tensor)))
 
     def alias(self, tensor: Tensor, stand_in: Tensor) -> None:
         """The model may also hold the real `tensor` where no module registers it; it has the stand-in's value."""
@@ -164,7 +172,7 @@ class Recorder(TorchDispatchMode):
         tensors = list(_leaves(result, Tensor))
         if written:  # a custom operator may return nothing of what it wrote
             tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
-        outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
+        outputs = tuple(Value(tuple(t.shape), "call", None, None if t.dim() else _number(t)) for t in tensors)
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
@@ -247,6 +255,9 @@ def record_calls(
     # `functional_call` swaps what modules have registered, and nothing else.
     for name, parameter in model.named_parameters():
         recorder.alias(parameter, parameters[name])
+    for name, buffer in model.named_buffers():
+        if buffer.numel() == 1:
+            recorder.constant(buffers[name], buffer)
     for tensor in _leaves((args, kwargs), Tensor):
         recorder.register(tensor, "input")
     try:
@@ -303,6 +314,12 @@ def _written(writes: tuple[int | str, ...], args: Any, kwargs: Any) -> list[Tens
     """The tensors at the positions or names of `writes`, some of which may have been left out."""
     passed = [(args[at] if at < len(args) else None) if isinstance(at, int) else kwargs.get(at) for at in writes]
     return list(_leaves(passed, Tensor))
+
+
+def _number(tensor: Tensor) -> float | None:
+    """The value of a tensor of one element, as far as it has any."""
+    known = not tensor.is_meta and tensor.numel() == 1 and tensor.is_floating_point()
+    return float(tensor) if known else None
 
 
 def _storage(tensor: Tensor) -> int:

@@ -8,3 +8,5 @@ POSITION_TABLE = "it is added to attention logits (relative position bias): no p
 SHIFT = "it shifts a stream outside of any layer: no primitive covers it"
 QUERY = "it is a learned query: no primitive covers it"
 MIXED_KERNEL = "the model's data mix kernels from it (dynamic convolution): no primitive covers it"
+PRODUCT = "it is a factor of a product that makes a weight, which one factor alone does not set: the product is kept whole"
+UNKNOWN_SCALE = "the model multiplies it with a constant whose value is not known while shapes are traced"
