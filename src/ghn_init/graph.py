@@ -77,6 +77,7 @@ class Node:
         bias: Dotted name of a norm's bias, which the norm's node stands for as well, or None.
         transposed: The parameter is stored input channels first (transposed convolution, `x @ weight`).
         head: The node belongs to the classification head.
+        side_head: It belongs to a head of another output than the first; decoded as other layers are, kept as heads are.
         stack: The parameter is a stack of maps of `shape`, or has their axes in another order; None where it is one as usual.
         scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
         padding: Row of an embedding that stands for padding, or None.
@@ -88,6 +89,7 @@ class Node:
     bias: str | None = None
     transposed: bool = False
     head: bool = False
+    side_head: bool = False
     stack: Stack | None = None
     scale: float = 1.0
     padding: int | None = None

@@ -96,7 +96,9 @@ def chosen(
     if conditioning is None:
         return frozenset()
     weights = {
-        node.weight: node.head for node in graph.nodes if node.primitive in WEIGHT_PRIMITIVES and len(node.shape or ()) > 1
+        node.weight: node.head or node.side_head
+        for node in graph.nodes
+        if node.primitive in WEIGHT_PRIMITIVES and len(node.shape or ()) > 1
     }
     layers = [name for name in parameters if name in weights]
     if conditioning.first_layer > max(len(layers), 1):

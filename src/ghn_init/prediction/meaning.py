@@ -38,7 +38,7 @@ def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     empty = {index for index, zero in values.items() if zero}
     if 2 * len(empty) > len(values):
         return set()
-    empty = {index for index in empty if not graph.nodes[index].head}
+    empty = {index for index in empty if not (graph.nodes[index].head or graph.nodes[index].side_head)}
     found = {name for index in empty if (name := graph.nodes[index].weight) is not None}
     for start, end in graph.edges if empty else ():
         bias = graph.nodes[end].weight

@@ -165,7 +165,7 @@ def _heads(graph: Graph) -> dict[int, list[str]]:
     """Numbers of outputs → parameters of the heads that have as many."""
     heads: dict[int, list[str]] = {}
     for node in graph.nodes:
-        if node.head:
+        if node.head or node.side_head:
             heads.setdefault((node.shape or (0,))[0], []).extend(node.parameters)
     return heads
 
@@ -200,7 +200,7 @@ def _numbers(config: GHNConfig) -> str:
 
 
 def _head_parameters(graph: Graph) -> list[str]:
-    return [name for node in graph.nodes if node.head for name in node.parameters]
+    return [name for names in _heads(graph).values() for name in names]
 
 
 def _matching(names: Mapping[str, str], patterns: Patterns, argument: str) -> set[str]:

@@ -257,7 +257,7 @@ class GraphBuilder:
         for value in outputs:
             if not self.flow(value).data:
                 self.keep(self.flow(value).params, RETURNED)
-        head = self._heads(ends, [value.shape for value in outputs])
+        head, side = self._heads(ends, [value.shape for value in outputs])
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
@@ -267,7 +267,8 @@ class GraphBuilder:
         order = _topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
-        nodes = tuple(replace(self.nodes[i], head=True) if i in head else self.nodes[i] for i in order)
+        marks: dict[int, dict[str, bool]] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
+        nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
         kept = {
             name: self.kept.get(name, DEAD_END if name in self.node_of else UNUSED)
@@ -288,8 +289,8 @@ class GraphBuilder:
                 result.add(node)
         return result
 
-    def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> set[int]:
-        """Weights and biases of all heads: those that make an output each, after which nothing that is learned comes."""
+    def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> tuple[set[int], set[int]]:
+        """Weights and biases of the first head, and of others: what makes an output, and nothing that is learned comes after."""
         heads = [self._head(end, shape) for end, shape in zip(ends, shapes, strict=True)]
         if ends:
             self._pool_before_head(ends[0], heads[0])
@@ -298,7 +299,8 @@ class GraphBuilder:
             alive = self.ancestors(set().union(*ends))
             before = self.ancestors({p for i in alive if self.nodes[i].primitive in learned for p in self.preds[i]})
             heads = [head for head in heads if not head & before]
-        return set().union(*heads)
+        first = next(filter(None, heads), set())
+        return first, set().union(*heads) - first
 
     def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
         """The weights that make one output, (B, classes) or (B, L, classes), and their biases."""

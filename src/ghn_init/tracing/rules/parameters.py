@@ -21,9 +21,12 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
     # Weight norm's direction rather than its magnitudes: the tensor that sets the layer's values, not one that scales them.
     same_shape = [name for name in flow.params if tuple(b.shapes[name]) == tuple(shape)]
     same_size = [name for name in flow.params if b_numel(b, name) == prod(shape)]
+    if len(flow.params) == 1 and (same_shape or same_size):
+        return flow.params[0] if flow.rank(flow.params[0]) < FACTOR else None
     if same_shape or same_size:
         # Of `mu + softplus(rho) * noise`, the mean; of `sigmoid(mask) * w`, w, in whatever order they are written.
-        nearest = min(same_shape or same_size, key=flow.rank)
+        order = {name: (flow.rank(name), k) for k, name in enumerate(b.shapes) if name in flow.params}
+        nearest = min(same_shape or same_size, key=order.__getitem__)
         return nearest if flow.rank(nearest) < FACTOR else None
     # A batched product sees the weight expanded over the batch.
     inner = [name for name in flow.params if len(shape) == 3 and sorted(b.shapes[name]) == sorted(shape[1:])]
