@@ -442,7 +442,7 @@ ZOO: dict[str, Case] = {
     "looks at values": Case(
         lambda: Fn(looks_at_values, a=conv(), b=conv()),
         {"conv": 1, "bias": 1},
-        {"b.weight": "not use", "b.bias": "not use"},
+        {"b.weight": "not reached", "b.bias": "not reached"},
         inputs=images(),
     ),
     "stores what it sees": Case(

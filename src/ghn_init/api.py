@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.checkpoints.pretrained import DEFAULT, load
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
+from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
+from ghn_init.prediction.parametrized import INVERTED, NO_INVERSE, invertible, parametrizations
 from ghn_init.prediction.prediction import Prediction, padding_rows
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
@@ -138,12 +141,24 @@ def predict(
     report = Report.of(graph, parameters, slots, selection.kept, hypernetwork, selection.task)
     if conditioning is not None:
         report = report.with_conditioning(conditioned, conditioning.note)
+    inverses, through = _inverses(model, slots)
+    for name in inverses:
+        report = report.with_conditioning([name], INVERTED)
+    report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     if strict:
         report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     cores = _decode(hypernetwork, graph, own, selection.task)
-    rows = padding_rows(slots, parameters)
-    return Prediction(model, graph, selection.kept, report, slots, cores, seed, selection.task, conditioning, conditioned, rows)
+    meaning = padding_rows(slots, parameters), inverses
+    wish = seed, selection.task, conditioning, conditioned
+    return Prediction(model, graph, selection.kept, report, slots, cores, *wish, *meaning)
+
+
+def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:
+    """Parametrizations through which predicted weights are written, and names of what has one without an inverse."""
+    found = {name: part for name, part in parametrizations(model).items() if name in slots}
+    inverses = {name: part for name, part in found.items() if invertible(part)}
+    return inverses, [name for name in found if name not in inverses]
 
 
 def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:

@@ -41,7 +41,7 @@ MAX_DISTANCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """How a parameter of more axes is made of linear maps or kernels: (experts, out, in), (in, heads, out), …
+    """How a parameter of more axes is made of linear maps or kernels, as (experts, out, in) and (in, heads, out) are.
 
     Attributes:
         sizes: Axes into which the stored parameter falls.

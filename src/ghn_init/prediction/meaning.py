@@ -30,20 +30,21 @@ def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
 
     Where more weights are zero than are not, nobody chose so: the model was never initialised.
     """
-    values = {
-        index: _is_zero(parameters[node.weight])
+    weights = {
+        index: node.weight
         for index, node in enumerate(graph.nodes)
-        if node.weight in parameters and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
+        if node.weight is not None and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
     }
+    values = {index: _is_zero(parameters[name]) for index, name in weights.items()}
     empty = {index for index, zero in values.items() if zero}
     if 2 * len(empty) > len(values):
         return set()
     empty = {index for index in empty if not (graph.nodes[index].head or graph.nodes[index].side_head)}
-    found = {name for index in empty if (name := graph.nodes[index].weight) is not None}
+    found = {weights[index] for index in empty}
     for start, end in graph.edges if empty else ():
-        bias = graph.nodes[end].weight
-        if start in empty and graph.nodes[end].primitive == "bias" and bias in parameters and _is_zero(parameters[bias]):
-            found.add(bias)
+        node = graph.nodes[end]
+        if start in empty and node.primitive == "bias" and node.weight is not None and _is_zero(parameters[node.weight]):
+            found.add(node.weight)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.prediction.conditioning import Conditioning, conditioned
+from ghn_init.prediction.parametrized import inverse, refresh_derived_
 from ghn_init.prediction.report import Report
 
 
@@ -22,7 +25,7 @@ class PredictedTensors(Mapping[str, Tensor]):
 
     def __init__(self, prediction: Prediction) -> None:
         self._slots, self._kept, self._fill = prediction.slots, prediction.kept, prediction._fill_
-        self._like = dict(prediction.model.named_parameters())
+        self._like, self._inverses = dict(prediction.model.named_parameters()), prediction.inverses
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._kept:
@@ -30,6 +33,8 @@ class PredictedTensors(Mapping[str, Tensor]):
         like = self._like[name]
         tensor = torch.empty(like.shape, dtype=like.dtype, device="cpu" if like.is_meta else like.device)
         self._fill(tensor, name)
+        if name in self._inverses:  # on a copy: an inverse may change its parametrization
+            tensor = inverse(copy.deepcopy(self._inverses[name]), tensor)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -66,6 +71,7 @@ class Prediction:
         slots: Dotted name of every parameter that is predicted → what is decoded for it; a frozen copy has its original's.
         cores: Decoded tensors by the slots' names.
         padding: Dotted names of embeddings → their own row of padding, which they keep.
+        inverses: Dotted names of what parametrizations make weights from → the parametrization.
     """
 
     model: nn.Module
@@ -79,6 +85,7 @@ class Prediction:
     conditioning: Conditioning | None = None
     conditioned: frozenset[str] = field(default=frozenset(), repr=False)
     padding: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    inverses: Mapping[str, ParametrizationList] = field(default_factory=dict, repr=False)
 
     @property
     def tensors(self) -> PredictedTensors:
@@ -89,8 +96,8 @@ class Prediction:
         """Writes all predicted tensors into the model's parameters, or none.
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
-        were predicted get their running statistics reset. Conditioned weights are all made before anything is written, which
-        takes their memory once more.
+        were predicted get their running statistics reset, and spectral norms their singular vectors. Conditioned weights are
+        all made before anything is written, which takes their memory once more.
 
         Returns:
             The model.
@@ -102,13 +109,17 @@ class Prediction:
         self._check(parameters)
         with torch.no_grad():
             tensors = self.tensors
-            ready = {name: tensors[name] for name in self.slots if name in self.conditioned}  # may run out of memory
+            late = self.conditioned - self.inverses.keys()
+            ready = {name: tensors[name] for name in self.slots if name in late}  # may run out of memory
             for name in self.slots:
-                if name in ready:
+                if name in self.inverses:
+                    self._write_through_(name, parameters[name])
+                elif name in ready:
                     parameters[name].copy_(ready.pop(name))
                 else:
                     self._fill_(parameters[name], name)
         self._reset_running_statistics()
+        refresh_derived_(self.model, self.slots)
         return self.model
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
@@ -123,6 +134,12 @@ class Prediction:
         whole = torch.empty(slot.shape, dtype=torch.float32, device=tensor.device)  # half precision has no QR
         fill_(whole, slot, core, noise)
         tensor.copy_(conditioned(whole, slot, self.conditioning, noise))
+
+    def _write_through_(self, name: str, parameter: Tensor) -> None:
+        """Writes the tensor from which a parametrization makes the predicted weight."""
+        weight = torch.empty_like(parameter)
+        self._fill_(weight, name)
+        parameter.copy_(inverse(self.inverses[name], weight))
 
     def _check(self, parameters: Mapping[str, Tensor]) -> None:
         problems = []

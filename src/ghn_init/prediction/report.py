@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -107,6 +107,15 @@ class Report:
     def with_conditioning(self, names: Collection[str], note: str) -> Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
         return replace(self, rows=tuple(row.with_done(note) if row.name in names else row for row in self.rows))
+
+    def with_notes(self, notes: Mapping[str, str]) -> Report:
+        """The same report, in which rows say by name what else they only approximate."""
+        rows = (replace(row, note=_joined(row.note, notes[row.name])) if row.name in notes else row for row in self.rows)
+        return replace(self, rows=tuple(rows))
+
+    def with_warnings(self, warnings: Iterable[str]) -> Report:
+        """The same report, with more warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
 
     @property
     def predicted(self) -> tuple[Row, ...]:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.config import GHNConfig
+from ghn_init.prediction.cautions import beside, is_merged
 from ghn_init.prediction.conditioning import Conditioning
 from ghn_init.prediction.meaning import frozen_copies, meaningful
+from ghn_init.tracing.flow import UNREACHED, UNUSED
 
 KNOWN = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -89,7 +91,7 @@ def select(
     meaning = {name: why for name, why in meaningful(graph, parameters).items() if name not in no_meaning}
     impossible = unwritable(parameters)
     _refuse_kinds(parameters, {*chosen, *meaning})
-    kept = {**graph.kept, **own_head, **meaning, **impossible, **chosen}
+    kept = {**_explained(model, graph.kept), **own_head, **meaning, **impossible, **chosen}
     copies = {
         name: original
         for name, original in frozen_copies(parameters).items()
@@ -97,6 +99,20 @@ def select(
     }
     kept = {name: why for name, why in kept.items() if name not in copies}
     return Selection(kept, frozenset(chosen), task, copies, frozenset(no_meaning))
+
+
+def _explained(model: nn.Module, kept: Mapping[str, str]) -> dict[str, str]:
+    """Why parameters are kept; of those that aren't used, what may take their place."""
+    parameters = dict(model.named_parameters())
+    reasons = dict(kept)
+    for name in (name for name, why in kept.items() if why in (UNUSED, UNREACHED) and name in parameters):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        held = [key for key, tensor in beside(model, name).items() if tensor.shape == parameters[name].shape]
+        if is_merged(owner):
+            reasons[name] = f"{kept[name]}: its module says that it is merged into another weight"
+        elif held:
+            reasons[name] = f"{kept[name]}; '{held[0]}', stored beside it, may stand for it: clear such a cache first"
+    return reasons
 
 
 def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ghn_init.tracing.axes import Axes, fits, stored
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it"
+UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
@@ -42,6 +44,7 @@ class Flow:
         normalised: A stream divided by its deviation: a parameter that it is multiplied with next is a norm's weight.
         offset: A parameter with a constant added: in `x * (1 + w)`, Gemma's norm, a predicted w, around 1, would scale by 2.
         gain: A parameter that scaled the stream, which shows to be a norm's weight when the stream is divided by its deviation.
+        inside: The gain that a stream had of which this is the deviation: such a gain is no weight of that norm.
         batch: A deviation over the examples of the batch, as batch norms have.
         of: The parameter whose `axes` these are.
         axes: Which axes of that parameter the value's are (`tracing.axes`); None: those of the parameter as it is stored.
@@ -63,6 +66,7 @@ class Flow:
     normalised: bool = False
     offset: bool = False
     gain: Value | None = None
+    inside: Value | None = None
     batch: bool = False
     of: str = ""
     axes: Axes | None = None
@@ -86,14 +90,14 @@ MASKED, FUNCTION, FACTOR = 1, 2, 3
 """Ranks: times a constant tensor (noise, a mask); a function of the parameter; a factor of a product of parameters."""
 
 
-SAME = frozenset(
-    "view reshape unsqueeze squeeze expand expand_as select slice unbind split split_with_sizes chunk narrow t transpose permute "
-    "swapaxes movedim numpy_T mT contiguous clone to _to_copy detach alias view_as _reshape_alias unsafe_chunk unsafe_split "
-    "_unsafe_view lift_fresh type_as repeat tile index index_select gather take flip roll where tril triu masked_fill add sub rsub "
-    "mul multiply div true_divide neg cat concat concatenate stack hstack vstack dropout copy addcmul addcdiv lerp batch_norm "
-    "layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_nd pad diagonal as_strided "
-    "_conj positive float half double".split()
-)
+_SAME = """
+view reshape unsqueeze squeeze expand expand_as select slice unbind split split_with_sizes chunk narrow t transpose permute
+swapaxes movedim numpy_T mT contiguous clone to _to_copy detach alias view_as _reshape_alias unsafe_chunk unsafe_split
+_unsafe_view lift_fresh type_as repeat tile index index_select gather take flip roll where tril triu masked_fill add sub rsub
+mul multiply div true_divide neg cat concat concatenate stack hstack vstack dropout copy addcmul addcdiv lerp batch_norm
+layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_nd pad diagonal as_strided positive
+"""
+SAME = frozenset(_SAME.split())
 """Operations on parameters that leave what they are: views, casts, sums and products with others."""
 
 
@@ -121,7 +125,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         data=data,
         nodes=frozenset().union(*(flow.nodes for flow in flows)),
         params=params,
-        gain=None,
+        gain=first.gain if all(flow.gain is first.gain for flow in flows) else None,
         batch=any(flow.batch for flow in flows),
         scale=1.0,
         parts=(),
@@ -150,6 +154,7 @@ class GraphBuilder:
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
+        self._unused = UNREACHED if record.chooses else UNUSED
         self._flows: dict[Value, Flow] = {}
 
     def flow(self, value: Value | None) -> Flow:
@@ -267,11 +272,11 @@ class GraphBuilder:
         order = _topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
-        marks: dict[int, dict[str, bool]] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
+        marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
         nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
         kept = {
-            name: self.kept.get(name, DEAD_END if name in self.node_of else UNUSED)
+            name: self.kept.get(name, DEAD_END if name in self.node_of else self._unused)
             for name in self.shapes
             if name not in placed
         }
@@ -290,7 +295,7 @@ class GraphBuilder:
         return result
 
     def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> tuple[set[int], set[int]]:
-        """Weights and biases of the first head, and of others: what makes an output, and nothing that is learned comes after."""
+        """Weights and biases of the first head and of others: they make an output, and nothing that is learned comes after."""
         heads = [self._head(end, shape) for end, shape in zip(ends, shapes, strict=True)]
         if ends:
             self._pool_before_head(ends[0], heads[0])

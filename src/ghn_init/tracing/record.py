@@ -15,9 +15,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from ghn_init.errors import TraceError
+from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.shapes import SHAPES
 
 _WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
@@ -63,11 +66,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Record:
-    """All calls of one run, in execution order, and the values that the model returned."""
+    """All calls of one run, in execution order, and the values that the model returned.
+
+    `chooses`: the model's Python looked at values or drew random numbers, so that another run may take other ways.
+    """
 
     calls: tuple[Call, ...]
     outputs: tuple[Value, ...]
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    chooses: bool = False
 
 
 class Recorder(TorchDispatchMode):
@@ -249,7 +256,7 @@ def record_calls(
     with torch.inference_mode():
         parameters = {name: stand_in(p) for name, p in model.named_parameters()}
         buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
-        args, kwargs = _map(stand_in, (args, dict(kwargs)))
+        args, kwargs = mapped(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():
         recorder.register(tensor, "parameter", name)
     # `functional_call` swaps what modules have registered, and nothing else.
@@ -258,13 +265,16 @@ def record_calls(
     for name, buffer in model.named_buffers():
         if buffer.numel() == 1:
             recorder.constant(buffers[name], buffer)
-    for tensor in _leaves((args, kwargs), Tensor):
+    for tensor in tensors_in((args, kwargs)):
         recorder.register(tensor, "input")
+    handles = [_see_through(recorder, part, f"{name}.original") for name, part in _parametrized(model)]
     try:
         with torch.inference_mode(), recorder:
             result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
     finally:
         recorder.restore()
+        for handle in handles:
+            handle.remove()
     outputs = tuple(recorder.value_of(tensor) for tensor in output_tensors(result))
     if not outputs:
         raise TraceError(f"it returned {type(result).__name__}, in which there is no tensor")
@@ -273,6 +283,23 @@ def record_calls(
         outputs=outputs,
         parameters={name: tuple(p.shape) for name, p in parameters.items()},
     )
+
+
+def _parametrized(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parametrizations that make a weight from one parameter, by dotted name."""
+    for name, part in model.named_modules():
+        if isinstance(part, ParametrizationList) and isinstance(getattr(part, "original", None), nn.Parameter):
+            yield name, part
+
+
+def _see_through(recorder: Recorder, part: nn.Module, name: str) -> RemovableHandle:
+    """The weight counts as the parameter that it is made from, however it is made: what is predicted is the weight."""
+
+    def rebind(module: nn.Module, args: Any, weight: Tensor) -> None:
+        if weight.shape == module.original.shape:  # type: ignore[union-attr]
+            recorder.register(weight, "parameter", name)
+
+    return part.register_forward_hook(rebind)
 
 
 def output_tensors(result: Any) -> Iterator[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Node
@@ -201,7 +202,7 @@ def times(b: GraphBuilder, result: Flow, flows: list[Flow], values: list[Value],
         return constant_times(result, scale, constants[0], inverse=False)
     for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
         if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
-            return replace(result, normalised=False, stream=lambda x=x, value=parameter: norm_of_constants(b, x, value))
+            return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
     shared = set(flows[0].params) & set(flows[-1].params)
     if shared and any(flow.deviation for flow in flows):
         return replace(result, deviation=False, normalised=True)
@@ -244,7 +245,7 @@ def constant_times(result: Flow, scale: float | None, constant: object, inverse:
 def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
     if any(flow.deviation for flow in flows):
-        return normalised(b, union(flows), [flow.gain for flow in flows], flows)
+        return normalised(b, union(flows), flows)
     # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
     # Inside is what the smaller factor, which is repeated over space, has gone through and the larger one has not.
     sizes = [prod(value.shape) for value in values]
@@ -255,12 +256,12 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     return replace(b.merge("cse", flows), softmax=False)
 
 
-def normalised(b: GraphBuilder, x: Flow, gains: list[Value | None], flows: list[Flow]) -> Flow:
+def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
     """A stream that was divided by its deviation; a parameter that scaled either of them before is the norm's weight."""
-    batch = any(flow.batch for flow in flows if flow.deviation)
-    x = replace(x, deviation=False, normalised=True, batch=batch, gain=None)
-    gain = next(filter(None, gains), None)
-    return x if gain is None else scale_by_parameter(b, x, gain)
+    inside = [flow.inside for flow in flows if flow.deviation]
+    gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
+    x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)
+    return scale_by_parameter(b, x, gains[0]) if gains else x
 
 
 def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:

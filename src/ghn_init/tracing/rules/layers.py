@@ -132,7 +132,7 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
         x, y = as_stream(x), as_stream(y)
     elif x.params or y.params:
         return _product_of_parameters(b, x, y, left, right)
-    weight_on_right = x.data and y.params and len(right.shape) >= 2
+    weight_on_right = x.data and bool(y.params) and len(right.shape) >= 2
     if (x.gathered or y.gathered) and x.data != y.data and not _is_stack(b, y if weight_on_right else x, weight_on_right):
         b.keep(x.params + y.params, POSITION_TABLE)
         return union([x, y])

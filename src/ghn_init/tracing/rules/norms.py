@@ -82,7 +82,7 @@ def _statistic(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
     flow = b.flow(call.outputs[0])
     root = not call.op.startswith("var")
-    b.assign(call.outputs, replace(flow, deviation=root and held(flow), batch=over_examples(call), gain=None))
+    b.assign(call.outputs, replace(flow, deviation=root and held(flow), batch=over_examples(call), inside=flow.gain, gain=None))
 
 
 @rule("var_mean", "std_mean")
@@ -105,8 +105,12 @@ def held(flow: Flow) -> bool:
 @rule("sqrt", "rsqrt")
 def _deviation(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
+    _take_root(b, call)
+
+
+def _take_root(b: GraphBuilder, call: Call) -> None:
     flow = b.flow(call.outputs[0])
-    b.assign(call.outputs, replace(flow, deviation=held(flow)))
+    b.assign(call.outputs, replace(flow, deviation=held(flow), inside=flow.gain or flow.inside, gain=None))
 
 
 @rule("pow")
@@ -114,8 +118,7 @@ def _pow(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
     exponent = argument(call, 1, "exponent")
     if exponent in (0.5, -0.5):
-        flow = b.flow(call.outputs[0])
-        b.assign(call.outputs, replace(flow, deviation=held(flow)))
+        _take_root(b, call)
 
 
 @rule("div", "true_divide", "divide")
@@ -127,7 +130,7 @@ def _div(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
     flow = b.flow(call.outputs[0])
     if y.deviation and x.data and y.data:
-        return b.assign(call.outputs, normalised(b, flow, [x.gain, y.gain], [x, y]))
+        return b.assign(call.outputs, normalised(b, flow, [x, y]))
     if y.deviation and x.params:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
     if x.params and not x.data and not (y.params or y.data):
