@@ -81,7 +81,7 @@ def apply_weight(
         else:
             shape = layout(b.shapes[name], weight.shape, flipped)
             node = Node(primitive, shape, name, transposed=flipped, scale=scale)
-        result = b.add(node, x.nodes)
+        result = b.add(node, x.nodes | w.nodes)
     return result if bias is None else apply_bias(b, result, bias)
 
 

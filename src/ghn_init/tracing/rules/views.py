@@ -103,7 +103,7 @@ def _look_up(b: GraphBuilder, call: Call, table: Flow, dim: int, index: Value) -
     if not _followed(b, table):
         return b.contract(call)
     axes = looked_up(b.axes_of(table), dim, index.shape)
-    b.assign(call.outputs, replace(table, gathered=True, axes=axes))
+    b.assign(call.outputs, replace(table, gathered=True, axes=axes, nodes=b.flow(index).nodes))  # as those of a router
 
 
 @rule("fill", "zero", "uniform", "normal", "bernoulli")
