@@ -64,6 +64,19 @@ def test_inspect_shows_graph_and_coverage() -> None:
     assert "62 of 62 parameters predicted" in run("inspect", "timm:resnet18", "--num-classes", "10")
 
 
+def test_values_that_mean_something_are_overwritten_on_request(own: Path) -> None:
+    (own / "own_models.py").write_text(
+        OWN + "def frozen():\n    model = small()\n    model[0].requires_grad_(False)\n    return model\n"
+    )
+    assert "2 of 4 parameters predicted" in run("inspect", "own_models:frozen")
+    assert "4 of 4 parameters predicted" in run(
+        "inspect", "own_models:frozen", "--overwrite", "0.weight", "--overwrite", "0.bias"
+    )
+    assert "4 of 4 parameters predicted" in run("init", "own_models:frozen", "-o", "f.safetensors", "--overwrite", "*")
+    result = CliRunner().invoke(cli.app, ["inspect", "own_models:frozen", "--overwrite", "nothing"])
+    assert "Invalid value for --overwrite" in result.output
+
+
 def test_inspect_lists_every_parameter_on_request() -> None:
     text = run("inspect", "timm:resnet18", "--parameters")
     assert "layer4.1.bn2.weight" in text

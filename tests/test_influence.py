@@ -15,7 +15,6 @@ from ghn_init.prediction.selection import select
 from ghn_init.tracing.flow import DEAD_END, UNREACHED, UNUSED
 from ghn_init.tracing.holders import tensors_in
 from test_every_family import SMALL, SMALLER, architectures
-from zoo import ZOO
 
 NO_INFLUENCE = (UNUSED, UNREACHED, DEAD_END)
 """Reasons that say so."""

@@ -197,15 +197,16 @@ STACKS = {
 def test_each_slice_of_a_stack_is_predicted_as_the_linear_map_that_it_is(ghn: GHN, name: str, condition: Any) -> None:
     spec, shape, maps = STACKS[name]
     x = vectors(2, 4, 6) if spec.startswith("bed") else vectors(2, 6)
-    model = Fn(lambda m, x: torch.einsum(spec, x, m.w), w=param(*shape))
-    found = ghn_init.predict(model, ghn, x, condition=condition, head=True)
-    plain = ghn_init.predict(nn.Linear(6, 8, bias=False), ghn, vectors(2, 6), condition=condition, head=True)
+    model = Fn(lambda m, x: m.head(torch.einsum(spec, x, m.w)), w=param(*shape), head=nn.Linear(8, 10))
+    found = ghn_init.predict(model, ghn, x, condition=condition)
+    ordinary = nn.Sequential(nn.Linear(6, 8, bias=False), nn.Linear(8, 10))
+    plain = ghn_init.predict(ordinary, ghn, vectors(2, 6), condition=condition)
     for one in maps(found.tensors["w"]):
         if condition == "none":
-            torch.testing.assert_close(one, plain.tensors["weight"])
+            torch.testing.assert_close(one, plain.tensors["0.weight"])
         else:
             torch.testing.assert_close(one.T @ one, torch.eye(6), atol=1e-5, rtol=0)
-    assert [row.note for row in found.report.rows] == ["one map repeated for 4 slices"]
+    assert [row.note for row in found.report.rows] == ["one map repeated for 4 slices", "", ""]
 
 
 def test_reasons_are_true_of_all_of_the_zoo(case: Case, ghn: GHN) -> None:

@@ -72,7 +72,7 @@ def initialize(
         The same model.
 
     Raises:
-        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Head, predicted
+from ghn_init.cli.predicting import Classes, Head, Overwrite, predicted
 from ghn_init.models.spec import build_timm
 
 
@@ -24,6 +24,7 @@ def export(
     in_chans: Annotated[int | None, typer.Option(min=1, help="Channels of the images")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
     head: Head = "auto",
+    overwrite: Overwrite = None,
     condition: Annotated[
         Literal["none", "orthogonal", "noise", "orthogonal+noise"],
         typer.Option(help="What is done to predicted weights before fine-tuning"),
@@ -43,7 +44,9 @@ def export(
     with err.status(f"building {escape(model)}"):
         built = build_timm(name, options)
     with err.status("predicting"):
-        prediction = predicted(built, hypernetwork, head=head, seed=seed, strict=strict, condition=condition)
+        prediction = predicted(
+            built, hypernetwork, head=head, overwrite=overwrite or (), seed=seed, strict=strict, condition=condition
+        )
     origin = {"model": model, "ghn": ghn, "seed": seed, "condition": condition, "version": ghn_init.__version__}
     with writing(output):
         ghn_init.timm.export(prediction.apply_(), output, model_args=options, origin=origin)

@@ -13,7 +13,7 @@ from safetensors.torch import save_model
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
-from ghn_init.cli.predicting import Classes, Head, Model, Size, predict
+from ghn_init.cli.predicting import Classes, Head, Model, Overwrite, Size, predict
 
 
 @app.command()
@@ -24,6 +24,7 @@ def init(
     num_classes: Classes = None,
     input_size: Size = None,
     head: Head = "auto",
+    overwrite: Overwrite = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
 ) -> None:
@@ -32,7 +33,7 @@ def init(
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
     torch.manual_seed(seed)
-    prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict)
+    prediction, seconds = predict(model, ghn, num_classes, input_size, head, seed, strict, overwrite)
     temporary = output.with_name(output.name + ".tmp")
     metadata = {"format": "pt", "model": model, "ghn": ghn, "seed": str(seed), "ghn_init": ghn_init.__version__}
     with writing(output):

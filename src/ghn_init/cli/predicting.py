@@ -26,6 +26,10 @@ Head = Annotated[
         help="Predict the classification head; auto: where one task has as many outputs; or the task's name",
     ),
 ]
+Overwrite = Annotated[
+    list[str] | None,
+    typer.Option(help="Pattern of parameters to predict even if frozen, zero or padding; may be repeated"),
+]
 
 
 def which(head: str) -> str | bool:
@@ -34,7 +38,14 @@ def which(head: str) -> str | bool:
 
 
 def predict(
-    spec: str, ghn: str, num_classes: int | None, input_size: str | None, head: str, seed: int, strict: bool
+    spec: str,
+    ghn: str,
+    num_classes: int | None,
+    input_size: str | None,
+    head: str,
+    seed: int,
+    strict: bool,
+    overwrite: list[str] | None = None,
 ) -> tuple[Prediction, float]:
     """The prediction, and the seconds that it took."""
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
@@ -43,16 +54,18 @@ def predict(
         model = model_spec.build(spec, num_classes)
     started = time.perf_counter()
     with err.status("predicting"):
-        prediction = predicted(model, hypernetwork, inputs, head=head, seed=seed, strict=strict)
+        options: dict[str, Any] = {"seed": seed, "strict": strict, "overwrite": overwrite or ()}
+        prediction = predicted(model, hypernetwork, inputs, head=head, **options)
     return prediction, time.perf_counter() - started
 
 
 def predicted(model: nn.Module, ghn: GHN, inputs: Any = None, *, head: str, **options: Any) -> Prediction:
-    """`ghn_init.predict`; a head that doesn't fit is the option's fault."""
+    """`ghn_init.predict`; a head that doesn't fit, or a pattern that matches nothing, is the option's fault."""
     try:
         return ghn_init.predict(model, ghn, inputs, head=which(head), **options)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--head") from error
+        hint = "--overwrite" if str(error).startswith("overwrite=") else "--head"
+        raise typer.BadParameter(str(error), param_hint=hint) from error
 
 
 def _sizes(text: str) -> list[int]:

@@ -51,7 +51,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
         The graph; parameter names as in `model.named_parameters()`.
 
     Raises:
-        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters.
         TraceError: The forward pass fails on the inputs, or takes gradients.
 
     Example:
