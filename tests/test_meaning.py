@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import FROZEN, ZERO
+from ghn_init.prediction.meaning import EQUALISED, FROZEN, ZERO
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -73,6 +73,12 @@ def test_a_head_that_starts_at_zero_is_a_head_like_others(ghn: GHN) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 10))
     nn.init.zeros_(model[1].weight)
     assert ghn_init.predict(model, ghn, vectors(2, 8)).kept == {}
+
+
+def test_heads_that_are_zero_do_not_count(ghn: GHN) -> None:
+    model = with_adapter()
+    nn.init.zeros_(model.head.weight)
+    assert set(ghn_init.predict(model, ghn, vectors(2, 8)).kept) == {"up.weight", "up.bias"}
 
 
 @pytest.mark.parametrize("norms", [True, False])
@@ -182,6 +188,21 @@ def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_predicti
     model = Fn(SCALED[name], w=param(8, 6), c=nn.Buffer(torch.tensor(0.25)))
     scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
     torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
+
+
+EQUALISED_LAYERS = {
+    "the input": lambda m, x: m.head(F.linear(0.1 * x, m.w)),
+    "the result": lambda m, x: m.head(F.linear(x, m.w) * m.c),
+    "the result's divisor": lambda m, x: m.head((x @ m.w.T) / 10),
+}
+
+
+@pytest.mark.parametrize("name", EQUALISED_LAYERS)
+def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, name: str) -> None:
+    model = Fn(EQUALISED_LAYERS[name], w=param(8, 64), c=nn.Buffer(torch.tensor(0.1)), head=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 64)).kept == {"w": EQUALISED}
+    nn.init.kaiming_normal_(model.w)
+    assert ghn_init.predict(model, ghn, vectors(2, 64)).kept == {}
 
 
 STACKS = {

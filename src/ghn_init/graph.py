@@ -81,6 +81,7 @@ class Node:
         stack: The parameter is a stack of maps of `shape`, or has their axes in another order; None where it is one as usual.
         scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
         padding: Row of an embedding that stands for padding, or None.
+        rescaled: The model multiplies the layer's input, or its result before the bias, with a constant.
     """
 
     primitive: str
@@ -93,6 +94,7 @@ class Node:
     stack: Stack | None = None
     scale: float = 1.0
     padding: int | None = None
+    rescaled: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

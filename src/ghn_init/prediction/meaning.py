@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 import torch
 from torch import Tensor
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
 
+EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
 FROZEN = "it is frozen (requires_grad is False)"
 ZERO = "it starts at zero, so that its layer adds nothing at first (a zero convolution, LoRA's B)"
+LARGE = 4.0
+"""Times 1/√fan_in: more than any usual init's deviation, which is √2 at most."""
 
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
-    return {**dict.fromkeys(zeros(graph, parameters), ZERO), **dict.fromkeys(frozen(parameters), FROZEN)}
+    scaled = dict.fromkeys(equalised(graph, parameters), EQUALISED)
+    return {**scaled, **dict.fromkeys(zeros(graph, parameters), ZERO), **dict.fromkeys(frozen(parameters), FROZEN)}
+
+
+def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
+    """Weights of layers whose input or result the model scales, and that are far larger than a layer's own init would be.
+
+    Constants beside a layer are common (attention's 1/√d); that they belong to its weight shows in the weight: one that is
+    drawn from N(0, 1) is larger by the root of its fan-in.
+    """
+    found = set()
+    for node in graph.nodes:
+        if node.rescaled and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
+            fan_in = prod(node.shape[1:])
+            if float(parameters[node.weight].detach().float().square().mean()) * fan_in > LARGE**2:
+                found.add(node.weight)
+    return found
 
 
 def frozen(parameters: Mapping[str, Tensor]) -> set[str]:
@@ -36,10 +56,10 @@ def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
         if node.weight is not None and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
     }
     values = {index: _is_zero(parameters[name]) for index, name in weights.items()}
-    empty = {index for index, zero in values.items() if zero}
-    if 2 * len(empty) > len(values):
+    heads = {index for index in values if graph.nodes[index].head or graph.nodes[index].side_head}
+    empty = {index for index, zero in values.items() if zero} - heads
+    if len(empty) > sum(not zero for zero in values.values()):
         return set()
-    empty = {index for index in empty if not (graph.nodes[index].head or graph.nodes[index].side_head)}
     found = {weights[index] for index in empty}
     for start, end in graph.edges if empty else ():
         node = graph.nodes[end]

@@ -51,6 +51,7 @@ class Flow:
         lost: The value's axes are no longer known.
         ranks: How far a value is from parameters that it was computed from (`PART`, …); those that are it aren't listed.
         scale: The constant that it was multiplied with; None: one that is not known.
+        rescaled: A stream that was multiplied with a constant.
         parts: What it was concatenated from.
         stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
@@ -73,6 +74,7 @@ class Flow:
     lost: bool = False
     ranks: tuple[tuple[str, int], ...] = ()
     scale: float | None = 1.0
+    rescaled: bool = False
     parts: tuple[Value, ...] = ()
     stream: Callable[[], Flow] | None = None
 
@@ -128,6 +130,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         gain=first.gain if all(flow.gain is first.gain for flow in flows) else None,
         batch=any(flow.batch for flow in flows),
         scale=1.0,
+        rescaled=False,
         parts=(),
         stream=next((flow.stream for flow in flows if flow.stream is not None), None),
         softmax=any(flow.softmax for flow in flows),

@@ -183,10 +183,22 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         parameter = values[0] if flows[1].data else values[1]
         if b.flow(parameter).params:
             return b.assign(call.outputs, scale_by_parameter(b, x, parameter))
-    gains = [flow.gain for flow in streams]
     b.contract(call)
-    if len(streams) == 1 and gains[0] is not None:
-        b.assign(call.outputs, replace(b.flow(call.outputs[0]), gain=gains[0]))
+    if len(streams) == 1:
+        constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
+        b.assign(call.outputs, stream_times(b, streams[0], b.flow(call.outputs[0]), constant))
+
+
+def stream_times(b: GraphBuilder, x: Flow, result: Flow, constant: object) -> Flow:
+    """A stream that is multiplied with a constant; where it comes from a layer, that layer's result is."""
+    result = replace(result, gain=x.gain)
+    if isinstance(constant, Value) and prod(constant.shape) != 1:
+        return result
+    if len(x.nodes) == 1:
+        (index,) = x.nodes
+        if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
+            b.nodes[index] = replace(b.nodes[index], rescaled=True)
+    return replace(result, rescaled=True)
 
 
 def _has_parameters(b: GraphBuilder, value: object) -> bool:

@@ -77,10 +77,10 @@ def apply_weight(
         b.keep((other for other in w.params if other != name), REPARAMETRISES.format(name))
         scale = w.scale if w.scale is not None and len(w.params) == 1 else 1.0
         if stack is not None:
-            node = Node(primitive, stack.shape, name, stack=stack, scale=scale)
+            node = Node(primitive, stack.shape, name, stack=stack, scale=scale, rescaled=x.rescaled)
         else:
             shape = layout(b.shapes[name], weight.shape, flipped)
-            node = Node(primitive, shape, name, transposed=flipped, scale=scale)
+            node = Node(primitive, shape, name, transposed=flipped, scale=scale, rescaled=x.rescaled)
         result = b.add(node, x.nodes | w.nodes)
     return result if bias is None else apply_bias(b, result, bias)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ghn_init.graph import Node
 from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.arithmetic import constant_times, is_vector, normalised
+from ghn_init.tracing.rules.arithmetic import constant_times, is_vector, normalised, stream_times
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
 from ghn_init.tracing.rules.reasons import QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
@@ -135,5 +135,5 @@ def _div(b: GraphBuilder, call: Call) -> None:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
     if x.params and not x.data and not (y.params or y.data):
         b.assign(call.outputs, constant_times(flow, x.scale, divisor, inverse=True))
-    elif x.data and not isinstance(divisor, Value):
-        b.assign(call.outputs, replace(flow, gain=x.gain))
+    elif x.data and not (y.params or y.data):
+        b.assign(call.outputs, stream_times(b, x, flow, divisor))
