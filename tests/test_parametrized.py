@@ -45,6 +45,14 @@ def test_an_orthogonal_weight_is_the_predictions_nearest(ghn: GHN) -> None:
     )
 
 
+def test_predicting_leaves_singular_vectors_as_they_are(ghn: GHN) -> None:
+    model = parametrizations.spectral_norm(nn.Linear(8, 8))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    assert len(dict(prediction.tensors)) == 2
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 class Halved(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x / 2

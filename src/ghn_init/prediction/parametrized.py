@@ -29,8 +29,9 @@ def parametrizations(model: nn.Module) -> dict[str, ParametrizationList]:
 def invertible(parametrization: ParametrizationList) -> bool:
     """Whether `right_inverse` takes a weight; tried on a copy, since it may change the parametrization."""
     try:
-        weight = parametrization()
-        return inverse(copy.deepcopy(parametrization), weight).shape == weight.shape
+        trial = copy.deepcopy(parametrization)  # a look at the weight may change buffers as well
+        weight = trial()
+        return inverse(trial, weight).shape == weight.shape
     except Exception:  # whatever the user's parametrization raises; PyTorch's own has NotImplementedError
         return False
 
