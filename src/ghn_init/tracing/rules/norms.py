@@ -7,8 +7,8 @@ from dataclasses import replace
 from ghn_init.graph import Node
 from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.arithmetic import constant_times, is_vector, normalised, stream_times
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
+from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, stream_times
 from ghn_init.tracing.rules.reasons import QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
 
