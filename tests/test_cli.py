@@ -68,6 +68,19 @@ def test_the_version_is_told() -> None:
     assert run("--version").strip() == f"ghn-init {ghn_init.__version__}"
 
 
+def test_values_that_mean_something_are_overwritten_on_request(own: Path) -> None:
+    (own / "own_models.py").write_text(
+        OWN + "def frozen():\n    model = small()\n    model[0].requires_grad_(False)\n    return model\n"
+    )
+    assert "2 of 4 parameters predicted" in run("inspect", "own_models:frozen")
+    assert "4 of 4 parameters predicted" in run(
+        "inspect", "own_models:frozen", "--overwrite", "0.weight", "--overwrite", "0.bias"
+    )
+    assert "4 of 4 parameters predicted" in run("init", "own_models:frozen", "-o", "f.safetensors", "--overwrite", "*")
+    result = CliRunner().invoke(cli.app, ["inspect", "own_models:frozen", "--overwrite", "nothing"])
+    assert "Invalid value for --overwrite" in result.output
+
+
 def test_inspect_lists_every_parameter_on_request() -> None:
     text = run("inspect", "timm:resnet18", "--parameters")
     assert "layer4.1.bn2.weight" in text
@@ -88,7 +101,7 @@ def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["resnet18.safetensors"]
     again = CliRunner().invoke(cli.app, ["init", "timm:resnet18", "-o", str(file)])
     assert again.exit_code == 2
-    assert "exists; pass --overwrite" in again.output.replace("\n", " ")
+    assert "exists; pass --force" in again.output.replace("\n", " ")
 
 
 def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:

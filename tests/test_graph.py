@@ -108,7 +108,12 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Any, set[str]]] = {
     "of a tuple's first": (lambda: body_and_head(lambda a, b: (a, b)), vectors(2, 8), FIRST),
     "of a dict's first": (lambda: body_and_head(lambda a, b: {"logits": a, "features": b}), vectors(2, 8), FIRST),
     "of a dataclass's first": (lambda: body_and_head(Output), vectors(2, 8), FIRST),
-    "none of a dict's second": (lambda: body_and_head(lambda a, b: {"features": b, "logits": a}), vectors(2, 8), set()),
+    "of a dict's second": (lambda: body_and_head(lambda a, b: {"features": b, "logits": a}), vectors(2, 8), FIRST),
+    "none of features that a head reads": (
+        lambda: Fn(lambda m, x: (m.body(x), m.head(m.body(x))), body=nn.Linear(8, 6), head=nn.Linear(6, 10)),
+        vectors(2, 8),
+        FIRST,
+    ),
 }
 
 
@@ -118,12 +123,11 @@ def test_heads(name: str) -> None:
     assert {parameter for node in trace(build(), inputs).nodes if node.head for parameter in node.parameters} == expected
 
 
-def test_a_pool_after_the_head_is_put_before_it() -> None:
-    model = nn.Sequential(conv(3, 8), nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    graph = trace(model, images())
-    assert [node.primitive for node in graph.nodes] == ["input", "conv", "bias", "glob_avg", "conv", "bias"]
-    assert graph.edges == [(k, k + 1) for k in range(5)]
-    assert [node.head for node in graph.nodes] == [False] * 4 + [True] * 2
+def test_heads_of_other_outputs_are_heads_too() -> None:
+    heads = {"a": nn.Linear(8, 10), "b": nn.Linear(8, 7)}
+    graph = trace(Fn(lambda m, x: {"a": m.a(x), "b": m.b(x)}, **heads), vectors(2, 8))
+    assert {node.weight for node in graph.nodes if node.head} == {"a.weight", "a.bias"}
+    assert {node.weight for node in graph.nodes if node.side_head} == {"b.weight", "b.bias"}
 
 
 def test_a_pool_after_another_pool_stays() -> None:

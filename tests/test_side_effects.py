@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
@@ -206,3 +207,37 @@ def test_a_stored_parameter_outside_of_any_layer_is_kept_bit_for_bit(ghn: ghn_in
     before = model.scale.detach().clone()
     ghn_init.initialize(model, ghn, images())
     assert torch.equal(model.scale, before)
+
+
+class Counting:
+    __slots__ = ("cache", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def changes_its_helpers(m: Any, x: Tensor) -> Tensor:
+    m.numpy.rand()
+    m.bits.random_raw()
+    m.counting.count += 1
+    m.counting.cache = x
+    m.numbers[0] += 1
+    m.text.extend(b"x")
+    return m.a(x)
+
+
+def test_helpers_are_as_before() -> None:
+    model = Fn(
+        changes_its_helpers,
+        numpy=np.random.RandomState(3),
+        bits=np.random.PCG64(3),
+        counting=Counting(),
+        numbers=array("i", [1]),
+        text=bytearray(b"x"),
+        a=nn.Linear(8, 4),
+    )
+    ghn_init.trace(model, torch.zeros(2, 8))
+    assert model.numpy.rand() == np.random.RandomState(3).rand()
+    assert model.bits.random_raw() == np.random.PCG64(3).random_raw()
+    assert (model.counting.count, hasattr(model.counting, "cache")) == (0, False)
+    assert (model.numbers[0], bytes(model.text)) == (1, b"x")

@@ -9,7 +9,7 @@ from torch import nn
 import ghn_init
 from ghn_init import GHN
 from ghn_init.errors import UnsupportedModelError
-from zoo import Fn, conv, images, param
+from zoo import Fn, conv, images
 
 
 def small() -> nn.Module:
@@ -76,7 +76,7 @@ def quantised() -> nn.Module:
         (lambda: nn.LazyLinear(4), r"'weight' is not initialised yet \(lazy module\).*run one forward pass"),
         (
             lambda: Fn(lambda m, x: x, w=nn.Parameter(torch.zeros(2, dtype=torch.complex64)), a=conv()),
-            r"'w' is torch.complex64",
+            r"'w' is Parameter of torch.complex64; freeze complex parameters.*or leave them out by exclude",
         ),
         (
             lambda: Fn(lambda m, x: x, w=nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)),
@@ -94,8 +94,52 @@ def test_models_that_cannot_be_written_get_one_clear_error(ghn: GHN, build: obje
         ghn_init.initialize(build(), ghn, images())  # type: ignore[operator]
 
 
-def test_an_error_names_all_that_is_wrong() -> None:
-    broken = [nn.Parameter(torch.zeros(2, dtype=torch.complex64)) for _ in range(7)]
-    model = nn.ParameterList([*broken, param(1)])
-    with pytest.raises(UnsupportedModelError, match="'0' is torch.complex64, '1' is .* and 2 more"):
-        ghn_init.trace(model)
+def test_an_error_names_all_that_is_wrong(ghn: GHN) -> None:
+    with pytest.raises(UnsupportedModelError, match="'0.weight' is not initialised yet .*, '0.bias' is .* and 3 more"):
+        ghn_init.trace(nn.Sequential(*[nn.LazyLinear(2) for _ in range(4)]))
+    broken = {f"w{k}": nn.Parameter(torch.zeros(2, dtype=torch.complex64)) for k in range(7)}
+    with pytest.raises(UnsupportedModelError, match="'w0' is .* of torch.complex64, 'w1' is .* and 2 more"):
+        ghn_init.predict(Fn(lambda m, x: m.a(x), a=conv(), **broken), ghn, images())
+
+
+class Scaled(nn.Module):
+    """Preprocessing without parameters."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x - 1
+
+
+def spectral(m: object, x: torch.Tensor) -> torch.Tensor:
+    return torch.fft.ifft(torch.fft.fft(m.a(x)) * m.w).real  # type: ignore[attr-defined]
+
+
+NOT_REFUSED = {
+    "stubs of quantisation": lambda: Fn(
+        lambda m, x: m.add.add(m.a(x), m.a(x)), a=conv(), add=torch.ao.nn.quantized.FloatFunctional()
+    ),
+    "preprocessing that is scripted": lambda: Fn(lambda m, x: m.a(m.scaled(x)), a=conv(), scaled=torch.jit.script(Scaled())),
+    "complex parameters that are frozen": lambda: Fn(
+        spectral, a=conv(), w=nn.Parameter(torch.ones(8, dtype=torch.complex64), requires_grad=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_REFUSED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_what_nothing_would_be_written_to_is_not_refused(ghn: GHN, name: str) -> None:
+    prediction = ghn_init.predict(NOT_REFUSED[name](), ghn, images())
+    assert {"a.weight", "a.bias"} <= set(prediction.tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
+def test_parameters_that_the_caller_leaves_out_are_not_refused(ghn: GHN, dtype: torch.dtype) -> None:
+    w = nn.Parameter(torch.ones(8, dtype=dtype), requires_grad=dtype.is_complex)
+    model = Fn(lambda m, x: m.a(x) * m.w.real, a=conv(), w=w)
+    assert ghn_init.predict(model, ghn, images(), exclude="w").kept == {"w": "left out by exclude"}
+
+
+def test_offloaded_models_are_refused() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    model = accelerate.cpu_offload(nn.Sequential(conv()), execution_device=torch.device("cpu"))
+    with pytest.raises(UnsupportedModelError, match="is offloaded by Accelerate; initialise before offloading"):
+        ghn_init.trace(model, images())

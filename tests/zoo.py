@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -164,6 +165,70 @@ def vit(m: Any, x: Tensor) -> Tensor:
 def gate(m: Any, x: Tensor) -> Tensor:
     x = m.body(x)
     return m.head((x * m.gate(x.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3)))
+
+
+class Equalised(nn.Module):
+    """A linear layer whose weight is scaled at run time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.scale = param(8, 8), 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.w * self.scale)
+
+
+def gain_before_the_division(m: Any, x: Tensor) -> Tensor:
+    x = m.fc(x)
+    return m.scale * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6) + m.shift
+
+
+def batch_norm_by_hand(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)
+    mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True)
+    return m.scale * (x - mean) / (var + 1e-5).sqrt() + m.shift
+
+
+def scale_inside_a_norm(m: Any, x: Tensor) -> Tensor:
+    x = m.fc(x) * m.gamma
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * m.scale
+
+
+def normed_queries(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    return F.scaled_dot_product_attention(m.q(m.norm(m.z.expand(2, -1, -1))), k, k)
+
+
+def queries_normed_by_hand(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    z = m.z * torch.rsqrt(m.z.pow(2).mean(-1, keepdim=True) + 1e-6) * m.scale
+    return F.scaled_dot_product_attention(z.expand(2, -1, -1), k, k)
+
+
+def expert_by_expert(m: Any, x: Tensor) -> Tensor:
+    return torch.stack([F.linear(x, m.w[k]) for k in range(4)]).mean(0)
+
+
+def chosen_experts(m: Any, x: Tensor) -> Tensor:
+    ids = m.route(x).argmax(-1)
+    return torch.bmm(x[:, None], m.w[ids])[:, 0] + m.b[ids]
+
+
+def grouped_experts(m: Any, x: Tensor) -> Tensor:
+    return torch.nn.functional.grouped_mm(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32, device=x.device))
+
+
+def hooks_gradients(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)
+    x.register_hook(lambda gradient: gradient).remove()
+    x.retain_grad()
+    return x
+
+
+def deformable(m: Any, x: Tensor) -> Tensor:
+    import torchvision
+
+    return torchvision.ops.deform_conv2d(x, m.offset(x), m.w, mask=m.mask(x).sigmoid())
 
 
 def looks_at_values(m: Any, x: Tensor) -> Tensor:
@@ -442,7 +507,7 @@ ZOO: dict[str, Case] = {
     "looks at values": Case(
         lambda: Fn(looks_at_values, a=conv(), b=conv()),
         {"conv": 1, "bias": 1},
-        {"b.weight": "not use", "b.bias": "not use"},
+        {"b.weight": "not reached", "b.bias": "not reached"},
         inputs=images(),
     ),
     "stores what it sees": Case(
@@ -627,8 +692,7 @@ ZOO: dict[str, Case] = {
     ),
     "batched product with a weight of two parts": Case(
         lambda: Fn(lambda m, x: torch.bmm(x, torch.cat([m.u, m.v], 1).expand(2, 8, 8)), u=param(8, 4), v=param(8, 4)),
-        {},
-        {"u": "no primitive covers the operation", "v": "no primitive covers the operation"},
+        {"conv": 2},
         inputs=SEQUENCE,
     ),
     "dilated along one axis": Case(
@@ -673,4 +737,183 @@ ZOO: dict[str, Case] = {
         lambda: Fn(lambda m, x: m.a(x).mean(2), a=nn.Linear(8, 5)), {"conv": 1, "bias": 1}, inputs=SEQUENCE
     ),
     "vectors": Case(lambda: nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 2)), {"conv": 2, "bias": 2}),
+    "experts in einsum": Case(
+        lambda: Fn(lambda m, x: torch.einsum("bd,edh->beh", x, m.w), w=param(4, 8, 6)), {"conv": 1}, inputs=vectors(2, 8)
+    ),
+    "experts out first in einsum": Case(
+        lambda: Fn(lambda m, x: torch.einsum("ehd,bed->beh", m.w, x), w=param(4, 6, 8)), {"conv": 1}, inputs=vectors(2, 4, 8)
+    ),
+    "experts one by one": Case(lambda: Fn(expert_by_expert, w=param(4, 6, 8)), {"conv": 1}, inputs=vectors(2, 8)),
+    "experts that the data choose": Case(
+        lambda: Fn(chosen_experts, route=nn.Linear(8, 4), w=param(4, 8, 6), b=param(4, 6)),
+        {"conv": 2, "bias": 2},
+        inputs=vectors(2, 8),
+    ),
+    "experts of groups of tokens": Case(
+        lambda: Fn(grouped_experts, w=nn.Parameter(torch.randn(2, 8, 16, dtype=torch.bfloat16))),
+        {"conv": 1},
+        inputs=torch.zeros(2, 8, dtype=torch.bfloat16),
+    ),
+    "heads of a weight of three axes": Case(
+        lambda: Fn(
+            lambda m, x: torch.einsum("bnhk,hkd->bnd", m.a(x).view(2, 5, 2, 4), m.w), a=nn.Linear(8, 8), w=param(2, 4, 6)
+        ),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "stacked linears with biases": Case(
+        lambda: Fn(
+            lambda m, x: (torch.bmm(x[None].expand(4, -1, -1), m.w) + m.b[:, None]).mean(0), w=param(4, 8, 6), b=param(4, 6)
+        ),
+        {"conv": 1, "bias": 1},
+        inputs=vectors(2, 8),
+    ),
+    "equalised learning rate": Case(lambda: Equalised(), {"conv": 1}, inputs=SEQUENCE),
+    "weight times an unknown constant": Case(
+        lambda: Fn(lambda m, x: F.linear(x, m.w * m.c.exp()), w=param(8, 8), c=torch.nn.Buffer(torch.ones(()))),
+        {},
+        {"w": "a constant whose value is not known"},
+        inputs=SEQUENCE,
+    ),
+    "gain before the division": Case(
+        lambda: Fn(gain_before_the_division, fc=nn.Linear(8, 8), scale=param(8), shift=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "norm by F.normalize": Case(
+        lambda: Fn(lambda m, x: m.scale * F.normalize(m.fc(x), dim=-1), fc=nn.Linear(8, 8), scale=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "norm by a power": Case(
+        lambda: Fn(
+            lambda m, x: x * (x.pow(2).mean(-1, keepdim=True) + 1e-6) ** -0.5 * m.scale + m.fc(x),
+            fc=nn.Linear(8, 8),
+            scale=param(8),
+        ),
+        {"conv": 1, "bias": 1, "ln": 1, "sum": 1},
+        inputs=SEQUENCE,
+    ),
+    "norm by addcmul": Case(
+        lambda: Fn(
+            lambda m, x: torch.addcmul(m.shift, F.layer_norm(m.fc(x), (8,)), m.scale),
+            fc=nn.Linear(8, 8),
+            scale=param(8),
+            shift=param(8),
+        ),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "batch norm by hand": Case(
+        lambda: Fn(batch_norm_by_hand, a=conv(), scale=param(1, 8, 1, 1), shift=param(1, 8, 1, 1)),
+        {"conv": 1, "bias": 1, "bn": 1},
+        inputs=images(),
+    ),
+    "scale inside a norm": Case(
+        lambda: Fn(scale_inside_a_norm, fc=nn.Linear(8, 8), gamma=param(8), scale=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        {"gamma": "scales a stream"},
+        inputs=SEQUENCE,
+    ),
+    "norm of learned queries": Case(
+        lambda: Fn(normed_queries, z=param(4, 8), norm=nn.LayerNorm(8), q=nn.Linear(8, 8), k=nn.Linear(8, 8)),
+        {"conv": 2, "bias": 2, "ln": 1, "msa": 1},
+        {"z": "learned query"},
+        inputs=SEQUENCE,
+    ),
+    "norm of learned queries by hand": Case(
+        lambda: Fn(queries_normed_by_hand, z=param(4, 8), scale=param(8), k=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
+        {"z": "learned query"},
+        inputs=SEQUENCE,
+    ),
+    "weight of concatenated parts": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.q, m.k])), q=param(4, 8), k=param(6, 8)), {"conv": 2}, inputs=SEQUENCE
+    ),
+    "weight as a product": Case(
+        lambda: Fn(lambda m, x: F.linear(m.a(x), m.u @ m.v), a=nn.Linear(8, 8), u=param(8, 8), v=param(8, 8)),
+        {"conv": 1, "bias": 1},
+        {"u": "the product is kept whole", "v": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "weight as a product with constants": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(m.a(x), torch.eye(8, device=m.l.device) @ (m.l.tril(-1) + m.p) @ m.u.triu()),
+            a=nn.Linear(8, 8),
+            p=torch.eye(8),
+            l=param(8, 8),
+            u=param(8, 8),
+        ),
+        {"conv": 1, "bias": 1},
+        {"l": "the product is kept whole", "u": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "noise before the mean of a weight": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(x, F.softplus(m.rho) * torch.randn_like(m.rho) + m.mu), rho=param(8, 8), mu=param(8, 8)
+        ),
+        {"conv": 1},
+        {"rho": "reparametrises 'mu'"},
+        inputs=SEQUENCE,
+    ),
+    "mask before a weight": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.sigmoid(m.mask) * m.w), mask=param(8, 8), w=param(8, 8)),
+        {"conv": 1},
+        {"mask": "reparametrises 'w'"},
+        inputs=SEQUENCE,
+    ),
+    "low rank before a weight": Case(
+        lambda: Fn(lambda m, x: F.linear(x, m.u @ m.v + m.w), u=param(8, 8), v=param(8, 8), w=param(8, 8)),
+        {"conv": 1},
+        {"u": "reparametrises 'w'", "v": "reparametrises 'w'"},
+        inputs=SEQUENCE,
+    ),
+    "graph convolution": Case(
+        lambda: Fn(lambda m, x, a: (a @ (x @ m.w) + m.b).relu(), w=param(8, 6), b=param(6)),
+        {"conv": 1, "bias": 1},
+        inputs=(vectors(5, 8), vectors(5, 5)),
+    ),
+    "graph attention": Case(
+        lambda: Fn(
+            lambda m, x: (m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1) @ (x @ m.w) + m.b,
+            q=nn.Linear(8, 4),
+            k=nn.Linear(8, 4),
+            w=param(8, 6),
+            b=param(6),
+        ),
+        {"conv": 3, "bias": 3, "msa": 1},
+        inputs=SEQUENCE,
+    ),
+    "deformable convolution": Case(
+        lambda: Fn(deformable, offset=nn.Conv2d(3, 18, 3), mask=nn.Conv2d(3, 9, 3), w=param(8, 3, 3, 3)),
+        {"conv": 3, "bias": 2},
+        inputs=images(),
+    ),
+    "orthogonal parametrization": Case(
+        lambda: parametrizations.orthogonal(nn.Linear(8, 8)), {"conv": 1, "bias": 1}, inputs=vectors(2, 8)
+    ),
+    "inputs in an object": Case(
+        lambda: Fn(lambda m, batch: m.a(m.norm(batch.image)), norm=nn.BatchNorm2d(3), a=conv()),
+        {"bn": 1, "conv": 1, "bias": 1},
+        inputs=(SimpleNamespace(image=images()),),
+    ),
+    "hooks on gradients": Case(lambda: Fn(hooks_gradients, a=conv()), {"conv": 1, "bias": 1}, inputs=images()),
+    "embedding of bounded norm": Case(
+        lambda: nn.Embedding(50, 8, max_norm=1.0), {"pos_enc": 1}, inputs=torch.zeros(2, 5).long()
+    ),
+    "embedding by index": Case(
+        lambda: Fn(lambda m, i: m.fc(m.table[i]), table=param(50, 8), fc=nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "deviation that is returned": Case(
+        lambda: Fn(
+            lambda m, x: torch.distributions.Normal(m.a(x), m.log_std.exp(), validate_args=False),
+            a=nn.Linear(8, 4),
+            log_std=param(4),
+        ),
+        {"conv": 1, "bias": 1},
+        {"log_std": "returns it as an output"},
+        inputs=vectors(2, 8),
+    ),
 }

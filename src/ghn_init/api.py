@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.checkpoints.pretrained import DEFAULT, load
 from ghn_init.errors import CheckpointError
@@ -20,8 +22,10 @@ from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches
 from ghn_init.prediction.balance import balanced
+from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
-from ghn_init.prediction.prediction import Prediction, predicted_norms
+from ghn_init.prediction.parametrized import INVERTED, NO_INVERSE, invertible, parametrizations
+from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
 from ghn_init.tracing.trace import read
@@ -46,6 +50,7 @@ def initialize(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    overwrite: Patterns = (),
     condition: Condition | Conditioning = "auto",
     data: Iterable[Any] | None = None,
     on_report: Callable[[Report], None] | None = None,
@@ -68,6 +73,9 @@ def initialize(
         strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
         only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
         exclude: Patterns of dotted parameter names that are kept.
+        overwrite: Patterns of dotted parameter names whose present values count for nothing. By default frozen parameters
+            beside trainable ones, weights of layers that start at zero and rows of padding are kept, and frozen copies stay
+            copies; `overwrite="*"` predicts them all like any others.
         condition: What is done to predicted parameters, but the head's, before fine-tuning: `balanced` (scales, so that a
             random head starts calmly: `prediction/balance.py`), `none`, `orthogonal`, `noise`, `orthogonal+noise`, or a
             `Conditioning` with settings. `auto` is `balanced` where the head is not predicted, and `none` where it is.
@@ -81,7 +89,7 @@ def initialize(
         The same model.
 
     Raises:
-        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         StrictError: With `strict`, if a parameter would be kept or approximated.
@@ -103,6 +111,7 @@ def initialize(
         "strict": strict,
         "only": only,
         "exclude": exclude,
+        "overwrite": overwrite,
         "condition": condition,
     }
     if data is None:
@@ -134,6 +143,7 @@ def predict(
     strict: bool = False,
     only: Patterns | None = None,
     exclude: Patterns = (),
+    overwrite: Patterns = (),
     condition: Condition | Conditioning = "auto",
 ) -> Prediction:
     """Predicts a model's parameters; nothing is written. Arguments and errors as in `initialize`.
@@ -151,24 +161,40 @@ def predict(
     graph = found.graph
     parameters = dict(model.named_parameters())
     hypernetwork = _on_device(ghn, parameters, device)
-    selection = select(model, graph, hypernetwork.config, head=head, only=only, exclude=exclude, conditioning=conditioning)
+    wishes: dict[str, Any] = {"head": head, "only": only, "exclude": exclude, "overwrite": overwrite}
+    selection = select(model, graph, hypernetwork.config, conditioning=conditioning, **wishes)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    slots = {slot.name: slot for slot in slots_of(graph, shapes, selection.kept)}
+    own = slots_of(graph, shapes, {*selection.kept, *selection.copies})
+    own = [replace(slot, padding=None) if slot.name in selection.overwritten else slot for slot in own]
+    slots = {slot.name: slot for slot in own}
+    slots |= {name: slots[original] for name, original in selection.copies.items()}
     conditioned = chosen(conditioning, graph, parameters, slots)
-    report = Report.of(graph, parameters, slots.values(), selection.kept, hypernetwork, selection.task)
+    report = Report.of(graph, parameters, slots, selection.kept, hypernetwork, selection.task)
     if conditioning is not None:
         report = report.with_conditioning(conditioned, conditioning.note)
+    inverses, through = _inverses(model, slots)
+    for name in inverses:
+        report = report.with_conditioning([name], INVERTED)
+    report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     if strict:
         report.refuse(selection.chosen)
-    cores = _decode(hypernetwork, graph, list(slots.values()), selection.task)
+    cores = _decode(hypernetwork, graph, own, selection.task)
     if condition == "balanced" or (condition == "auto" and selection.task is None and head is not True):
         scales = balanced(graph, slots, cores)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
     report = report.with_norms(len(predicted_norms(model, slots)))
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
-    prediction = (model, graph, selection.kept, report, slots, cores, found.inputs)
-    return Prediction(*prediction, seed, selection.task, conditioning, conditioned)
+    meaning = padding_rows(slots, parameters), inverses
+    wish = seed, selection.task, conditioning, conditioned
+    return Prediction(model, graph, selection.kept, report, slots, cores, found.inputs, *wish, *meaning)
+
+
+def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:
+    """Parametrizations through which predicted weights are written, and names of what has one without an inverse."""
+    found = {name: part for name, part in parametrizations(model).items() if name in slots}
+    inverses = {name: part for name, part in found.items() if invertible(part)}
+    return inverses, [name for name in found if name not in inverses]
 
 
 def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:

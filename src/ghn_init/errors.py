@@ -10,7 +10,7 @@ class TraceError(GHNInitError):
 
 
 class UnsupportedModelError(GHNInitError):
-    """The model holds parameters that can't be predicted into (sharded, quantised, complex, lazy, none)."""
+    """The model holds parameters that can't be predicted into (sharded, offloaded, quantised, complex, lazy, none)."""
 
 
 class CheckpointError(GHNInitError):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,33 @@ MAX_DISTANCE = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """How a parameter of more axes is made of linear maps or kernels, as (experts, out, in) and (in, heads, out) are.
+
+    Attributes:
+        sizes: Axes into which the stored parameter falls.
+        order: Those of the stack, then those of output channels, of input channels, of space.
+        stacked: How many of `order` are the stack's.
+        shape: Of one map or kernel, (O, I, …).
+    """
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+    stacked: int
+    shape: tuple[int, ...]
+
+    @property
+    def slices(self) -> int:
+        """How many maps there are."""
+        return prod(self.sizes[k] for k in self.order[: self.stacked])
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one map, stored as usual."""
+        return self.slices == 1 and self.order == tuple(sorted(self.order))
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One primitive of the architecture.
 
@@ -49,6 +77,11 @@ class Node:
         bias: Dotted name of a norm's bias, which the norm's node stands for as well, or None.
         transposed: The parameter is stored input channels first (transposed convolution, `x @ weight`).
         head: The node belongs to the classification head.
+        side_head: It belongs to a head of another output than the first; decoded as other layers are, kept as heads are.
+        stack: The parameter is a stack of maps of `shape`, or has their axes in another order; None where it is one as usual.
+        scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
+        padding: Row of an embedding that stands for padding, or None.
+        rescaled: The model multiplies the layer's input, or its result before the bias, with a constant.
     """
 
     primitive: str
@@ -57,6 +90,11 @@ class Node:
     bias: str | None = None
     transposed: bool = False
     head: bool = False
+    side_head: bool = False
+    stack: Stack | None = None
+    scale: float = 1.0
+    padding: int | None = None
+    rescaled: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

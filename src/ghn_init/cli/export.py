@@ -12,7 +12,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, in_options, predicted, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
 from ghn_init.models.spec import build_timm, library, without_storage
 from ghn_init.tasks.image_data import Images
@@ -30,6 +30,7 @@ def export(
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
     image_size: ImageSize = None,
     head: Head = "auto",
+    overwrite: Overwrite = None,
     condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
@@ -56,7 +57,13 @@ def export(
     torch.manual_seed(seed)
     with err.status(f"building {escape(model)}"):
         built = build_timm(name, options)
-    wishes: dict[str, Any] = {"head": head, "seed": seed, "strict": strict, "condition": condition}
+    wishes: dict[str, Any] = {
+        "head": head,
+        "overwrite": overwrite or (),
+        "seed": seed,
+        "strict": strict,
+        "condition": condition,
+    }
     if images is None:
         with err.status("predicting"):
             prediction = predicted(built, hypernetwork, **wishes)

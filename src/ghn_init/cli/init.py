@@ -16,7 +16,7 @@ from torch import nn
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Size, in_options, predict, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Overwrite, Size, in_options, predict, started
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.report import Report
@@ -34,10 +34,11 @@ def init(
     input_size: Size = None,
     image_size: ImageSize = None,
     head: Head = "auto",
+    overwrite: Overwrite = None,
     condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there")] = False,
 ) -> None:
     """Initialises a model and writes its state dict.
 
@@ -47,8 +48,8 @@ def init(
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
-    if output.exists() and not overwrite:
-        raise typer.BadParameter(f"{output} exists; pass --overwrite to replace it", param_hint="--output")
+    if output.exists() and not force:
+        raise typer.BadParameter(f"{output} exists; pass --force to replace it", param_hint="--output")
     if data is None and image_size is not None:
         raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
     if data is not None and input_size is not None:
@@ -61,7 +62,13 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
-    wishes: dict[str, Any] = {"head": head, "seed": seed, "strict": strict, "condition": condition}
+    wishes: dict[str, Any] = {
+        "head": head,
+        "overwrite": overwrite or (),
+        "seed": seed,
+        "strict": strict,
+        "condition": condition,
+    }
     if data is None:
         torch.manual_seed(seed)
         prediction, seconds = predict(model, ghn, num_classes, input_size, **wishes)

@@ -10,7 +10,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Classes, Head, Model, Size, in_options, predict
+from ghn_init.cli.predicting import Classes, Head, Model, Overwrite, Size, in_options, predict
 from ghn_init.graph import PRIMITIVES
 
 
@@ -21,10 +21,11 @@ def inspect(
     num_classes: Classes = None,
     input_size: Size = None,
     head: Head = "auto",
+    overwrite: Overwrite = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
-    prediction, _ = predict(model, ghn, num_classes, input_size, head=head)
+    prediction, _ = predict(model, ghn, num_classes, input_size, head=head, overwrite=overwrite or ())
     graph, report = prediction.graph, prediction.report
     distances = graph.distances
     table = new_table("graph", "")

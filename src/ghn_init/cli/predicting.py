@@ -29,6 +29,10 @@ Head = Annotated[
         help="Predict the classification head; auto: as no; or the name of the hypernetwork's task that it is for",
     ),
 ]
+Overwrite = Annotated[
+    list[str] | None,
+    typer.Option(help="Pattern of parameters to predict even if frozen, zero or padding; may be repeated"),
+]
 
 
 Conditions = Annotated[
@@ -65,11 +69,11 @@ def predict(
 
 
 def predicted(model: nn.Module, ghn: GHN, inputs: Any = None, *, head: str, **options: Any) -> Prediction:
-    """`ghn_init.predict`; a head that doesn't fit is the option's fault."""
+    """`ghn_init.predict`; a head that doesn't fit, or a pattern that matches nothing, is the option's fault."""
     try:
         return ghn_init.predict(model, ghn, inputs, head=which(head), **options)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--head") from error
+        raise _misfit(error) from error
 
 
 def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **options: Any) -> tuple[Report, float]:
@@ -80,8 +84,12 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--head") from error
+            raise _misfit(error) from error
     return reports[0], time.perf_counter() - begun
+
+
+def _misfit(error: ValueError) -> typer.BadParameter:
+    return typer.BadParameter(str(error), param_hint="--overwrite" if str(error).startswith("overwrite=") else "--head")
 
 
 def _sizes(text: str) -> list[int]:

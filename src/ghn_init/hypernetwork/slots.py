@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ghn_init.graph import Graph
+from ghn_init.graph import Graph, Stack
 from ghn_init.hypernetwork.shape_encoding import four_sizes, grid, is_grid
 
 Kind = Literal["weight", "norm_weight", "bias", "position"]
@@ -29,6 +29,9 @@ class Slot:
         shape: The parameter's own shape.
         transposed: The parameter is stored input channels first.
         head: It belongs to the classification head: a task's own decoder makes it, where a task is asked for.
+        stack: How it is made of several maps of the shape `layout`, which are all alike; None where it is one.
+        factor: The model multiplies it with this constant, by which what is decoded is divided.
+        padding: Row of an embedding that is zero, or None.
     """
 
     name: str
@@ -39,13 +42,21 @@ class Slot:
     shape: tuple[int, ...]
     transposed: bool = False
     head: bool = False
+    stack: Stack | None = None
+    factor: float = 1.0
+    padding: int | None = None
 
     @property
     def scale(self) -> float:
         """Standard deviation of the fan-in scaling: √(β / fan_in), β = 1 for depthwise and wide kernels, else 2."""
         out_channels, in_channels, height, width = self.sizes
         beta = 1 if in_channels == 1 or height < width else 2
-        return sqrt(beta * out_channels / max(prod(self.shape), 1))
+        return sqrt(beta * out_channels * self.slices / max(prod(self.shape), 1))
+
+    @property
+    def slices(self) -> int:
+        """How many maps the parameter holds."""
+        return 1 if self.stack is None else self.stack.slices
 
 
 def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], without: Container[str] = ()) -> list[Slot]:
@@ -74,10 +85,12 @@ def slots_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]], without: Conta
                 kind = "norm_weight"
             shape = tuple(shapes[name])
             if kind in ("norm_weight", "bias"):
-                slots.append(Slot(name, index, kind, (prod(shape), 1, 1, 1), (prod(shape),), shape, head=head))
+                vector = (prod(shape), 1, 1, 1), (prod(shape),)
+                slots.append(Slot(name, index, kind, *vector, shape, head=head, factor=node.scale))
             else:
                 assert node.shape is not None
-                slots.append(Slot(name, index, kind, sizes, node.shape, shape, node.transposed, head))
+                own: dict[str, Any] = {"stack": node.stack, "factor": node.scale, "padding": node.padding}
+                slots.append(Slot(name, index, kind, sizes, node.shape, shape, node.transposed, head, **own))
     return slots
 
 
@@ -89,18 +102,44 @@ def fill(slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> 
         core: (O', I', H, W) for weights and positions, O' ≤ O, I' ≤ I; (L',) for vectors.
         generator: Draws a positional embedding's class-token rows.
     """
+    if slot.factor != 1:
+        core = core / slot.factor
     if core.dim() == 1:
         return repeat_to(core, slot.sizes[0], 0).view(slot.shape)
     rows = repeat_to(core, slot.sizes[1], 1)
-    return arrange(slot, repeat_to(rows, slot.sizes[0], 0), generator).reshape(slot.shape)
+    whole = arrange(slot, repeat_to(rows, slot.sizes[0], 0), generator)
+    if slot.stack is not None:
+        whole = unstacked(slot.stack, whole.expand(slot.slices, *whole.shape))
+    whole = whole.reshape(slot.shape)
+    return whole if slot.padding is None else whole * _without(slot.padding, whole)
+
+
+def stacked(stack: Stack, parameter: Tensor) -> Tensor:
+    """A parameter as (slices, O, I, …)."""
+    return parameter.reshape(stack.sizes).permute(stack.order).reshape(stack.slices, *stack.shape)
+
+
+def unstacked(stack: Stack, maps: Tensor) -> Tensor:
+    """(slices, O, I, …) → the axes in the order in which they are stored."""
+    back = [stack.order.index(k) for k in range(len(stack.order))]
+    return maps.reshape([stack.sizes[k] for k in stack.order]).permute(back)
+
+
+def _without(row: int, table: Tensor) -> Tensor:
+    """(rows, 1, …) ones, but one zero."""
+    mask = torch.ones(table.shape[0], *(1,) * (table.dim() - 1), dtype=table.dtype, device=table.device)
+    mask[row] = 0
+    return mask
 
 
 def fill_(parameter: Tensor, slot: Slot, core: Tensor, generator: torch.Generator | None = None) -> None:
     """`fill`, written into `parameter` a block of output channels at a time: no second copy of the parameter is made."""
     target = parameter.transpose(0, 1) if slot.transposed and parameter.dim() > 1 else parameter
-    if core.dim() == 1 or slot.kind == "position" or tuple(target.shape) != slot.layout:
+    if core.dim() == 1 or slot.kind == "position" or slot.stack is not None or tuple(target.shape) != slot.layout:
         parameter.copy_(fill(slot, core, generator))
         return
+    if slot.factor != 1:
+        core = core / slot.factor
     rows = arrange(slot, repeat_to(core, slot.sizes[1], 1), generator)
     rows = rows.transpose(0, 1) if slot.transposed else rows
     for start in range(0, target.shape[0], len(rows)):

@@ -42,13 +42,14 @@ def balanced(graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor
     for index in _before_head(graph, NORM_PRIMITIVES):
         node = graph.nodes[index]
         if node.primitive == "bias" and index in last:
-            norms["bn"] += [name for name in node.parameters if name in slots]
+            norms["bn"] += [slots[name].name for name in node.parameters if name in slots]
         elif node.primitive in NORM_PRIMITIVES:
-            norms[node.primitive] += [name for name in node.parameters if name in slots]
+            norms[node.primitive] += [slots[name].name for name in node.parameters if name in slots]
         elif node.primitive in WEIGHT_PRIMITIVES and node.weight is not None and node.weight in slots:
-            copies = slots[node.weight].sizes[1] / cores[node.weight].shape[1]
+            name = slots[node.weight].name
+            copies = slots[node.weight].sizes[1] / cores[name].shape[1]
             if copies > 1:
-                scales[node.weight] = 1 / math.sqrt(copies)
+                scales[name] = 1 / math.sqrt(copies)
     for primitive, names in norms.items():
         moment = sum(float(cores[name].square().mean()) for name in names)
         if moment > FEATURES[primitive]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
-from ghn_init.hypernetwork.slots import Slot
+from ghn_init.hypernetwork.slots import Slot, stacked, unstacked
 
 Kind = Literal["orthogonal", "noise", "orthogonal+noise"]
 Condition = Literal["auto", "balanced", "none"] | Kind
@@ -98,7 +98,9 @@ def chosen(
     if conditioning is None:
         return frozenset()
     weights = {
-        node.weight: node.head for node in graph.nodes if node.primitive in WEIGHT_PRIMITIVES and len(node.shape or ()) > 1
+        node.weight: node.head or node.side_head
+        for node in graph.nodes
+        if node.primitive in WEIGHT_PRIMITIVES and len(node.shape or ()) > 1
     }
     layers = [name for name in parameters if name in weights]
     if conditioning.first_layer > max(len(layers), 1):
@@ -118,6 +120,11 @@ def conditioned(weight: Tensor, slot: Slot, conditioning: Conditioning, generato
         conditioning: What is to be done.
         generator: Draws the noise, on the CPU.
     """
+    if slot.stack is not None:
+        maps = stacked(slot.stack, weight)
+        with torch.autocast(weight.device.type, enabled=False):
+            maps = torch.stack([_conditioned(each.flatten(1), conditioning, generator).view(each.shape) for each in maps])
+        return unstacked(slot.stack, maps).reshape(weight.shape)
     stored = slot.layout if not slot.transposed else (slot.layout[1], slot.layout[0], *slot.layout[2:])
     axes = weight.view(stored).transpose(0, 1) if slot.transposed else weight.view(stored)
     with torch.autocast(weight.device.type, enabled=False):

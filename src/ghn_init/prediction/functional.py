@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill, slots_of
+from ghn_init.prediction.meaning import meaningful
 from ghn_init.prediction.selection import unwritable
 from ghn_init.tracing.trace import Trace, read
 from ghn_init.tracing.unwrap import unwrap
@@ -63,7 +64,7 @@ def functional(model: nn.Module, example_inputs: Any, device: torch.device | str
     inner, _ = unwrap(model)
     found = read(inner, example_inputs)
     parameters = dict(inner.named_parameters())
-    reasons = {**found.graph.kept, **unwritable(parameters)}
+    reasons = {**found.graph.kept, **meaningful(found.graph, parameters), **unwritable(parameters)}
     missing = [name for name in reasons if parameters[name].is_meta]
     if missing:
         raise UnsupportedModelError(

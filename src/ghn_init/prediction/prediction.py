@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.prediction.conditioning import Conditioning, conditioned
+from ghn_init.prediction.parametrized import inverse, refresh_derived_
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.running_statistics import from_noise_
 from ghn_init.tracing.inputs import Inputs
@@ -28,7 +31,7 @@ class PredictedTensors(Mapping[str, Tensor]):
 
     def __init__(self, prediction: Prediction) -> None:
         self._slots, self._kept, self._fill = prediction.slots, prediction.kept, prediction._fill_
-        self._like = dict(prediction.model.named_parameters())
+        self._like, self._inverses = dict(prediction.model.named_parameters()), prediction.inverses
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._kept:
@@ -36,6 +39,8 @@ class PredictedTensors(Mapping[str, Tensor]):
         like = self._like[name]
         tensor = torch.empty(like.shape, dtype=like.dtype, device="cpu" if like.is_meta else like.device)
         self._fill(tensor, name)
+        if name in self._inverses:  # on a copy: an inverse may change its parametrization
+            tensor = inverse(copy.deepcopy(self._inverses[name]), tensor)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -50,6 +55,13 @@ def noise_of(name: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
 
 
+@torch.no_grad()
+def padding_rows(slots: Mapping[str, Slot], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Dotted names of embeddings → their row of padding; zero where the model has no values yet."""
+    rows = {name: parameters[name].detach()[slot.padding] for name, slot in slots.items() if slot.padding is not None}
+    return {name: torch.zeros_like(row, device="cpu") if row.is_meta else row.clone() for name, row in rows.items()}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
@@ -62,7 +74,11 @@ class Prediction:
         task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
+        slots: Dotted name of every parameter that is predicted → what is decoded for it; a frozen copy has its original's.
+        cores: Decoded tensors by the slots' names.
         inputs: What the model was traced with.
+        padding: Dotted names of embeddings → their own row of padding, which they keep.
+        inverses: Dotted names of what parametrizations make weights from → the parametrization.
     """
 
     model: nn.Module
@@ -76,6 +92,8 @@ class Prediction:
     task: str | None = None
     conditioning: Conditioning | None = None
     conditioned: frozenset[str] = frozenset()
+    padding: Mapping[str, Tensor] = field(default_factory=dict)
+    inverses: Mapping[str, ParametrizationList] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """A screen at most: what there is to look at, and the report's summary."""
@@ -94,8 +112,8 @@ class Prediction:
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
         were predicted get the running statistics of noise, by one pass of the model (`running_statistics.py`), which keep eval
-        mode sane until there are data. Conditioned weights are all made before anything is written, which takes their memory
-        once more.
+        mode sane until there are data; spectral norms get new singular vectors. Conditioned weights are all made before
+        anything is written, which takes their memory once more.
 
         Args:
             statistics: Leave batch norms theirs with False, where those of data follow.
@@ -110,25 +128,38 @@ class Prediction:
         self._check(parameters)
         with torch.no_grad():
             tensors = self.tensors
-            ready = {name: tensors[name] for name in self.slots if name in self.conditioned}  # may run out of memory
+            late = self.conditioned - self.inverses.keys()
+            ready = {name: tensors[name] for name in self.slots if name in late}  # may run out of memory
             for name in self.slots:
-                if name in ready:
+                if name in self.inverses:
+                    self._write_through_(name, parameters[name])
+                elif name in ready:
                     parameters[name].copy_(ready.pop(name))
                 else:
                     self._fill_(parameters[name], name)
+        refresh_derived_(self.model, self.slots)
         if statistics:
             self._set_running_statistics()
         return self.model
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
         """Writes one prediction into a tensor of the parameter's shape."""
-        slot, core, noise = self.slots[name], self.cores[name].to(tensor.device), noise_of(name, self.seed)
+        slot = self.slots[name]
+        core, noise = self.cores[slot.name].to(tensor.device), noise_of(slot.name, self.seed)
         if self.conditioning is None or name not in self.conditioned:
             fill_(tensor, slot, core, noise)
+            if name in self.padding:
+                tensor[slot.padding] = self.padding[name]
             return
         whole = torch.empty(slot.shape, dtype=torch.float32, device=tensor.device)  # half precision has no QR
         fill_(whole, slot, core, noise)
         tensor.copy_(conditioned(whole, slot, self.conditioning, noise))
+
+    def _write_through_(self, name: str, parameter: Tensor) -> None:
+        """Writes the tensor from which a parametrization makes the predicted weight."""
+        weight = torch.empty_like(parameter)
+        self._fill_(weight, name)
+        parameter.copy_(inverse(self.inverses[name], weight))
 
     def _check(self, parameters: Mapping[str, Tensor]) -> None:
         problems = []
@@ -138,7 +169,7 @@ class Prediction:
                 problems.append(f"'{name}' is gone")
             elif tuple(parameter.shape) != slot.shape:
                 problems.append(f"predicted {slot.shape} for '{name}' of shape {tuple(parameter.shape)}")
-            elif prod(slot.layout) != parameter.numel():
+            elif prod(slot.layout) * slot.slices != parameter.numel():
                 problems.append(f"'{name}' of shape {slot.shape} is used as {slot.layout}, which is not understood: exclude it")
             elif parameter.is_meta:
                 problems.append(f"'{name}' is on the meta device, without storage: call model.to_empty(device=…) first")
@@ -146,7 +177,7 @@ class Prediction:
                 problems.append(f"'{name}' was made in inference mode and can't be written: make the model outside of it")
             elif any(size > 1 and step == 0 for size, step in zip(parameter.shape, parameter.stride(), strict=True)):
                 problems.append(f"'{name}' is an expanded view, several of its elements share memory: clone it first")
-            elif self.cores[name].abs().amax() > torch.finfo(parameter.dtype).max:
+            elif self.cores[slot.name].abs().amax() > torch.finfo(parameter.dtype).max:
                 problems.append(f"the values predicted for '{name}' exceed {parameter.dtype}")
         if problems:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""

@@ -24,7 +24,7 @@ _NOISE = "batch norms whose running statistics are not predicted but those of no
 class Row:
     """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason.
 
-    `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded.
+    `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded, or else to know of it.
     """
 
     name: str
@@ -38,6 +38,10 @@ class Row:
     def numel(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    def with_done(self, what: str) -> Row:
+        """The same row, which says what else is done to the prediction."""
+        return replace(self, conditioning=_joined(self.conditioning, what))
 
     @property
     def tiling(self) -> str:
@@ -70,7 +74,7 @@ class Report:
         cls,
         graph: Graph,
         parameters: Mapping[str, Tensor],
-        slots: Iterable[Slot],
+        slots: Mapping[str, Slot],
         kept: Mapping[str, str],
         ghn: GraphHyperNetwork,
         task: str | None,
@@ -80,20 +84,21 @@ class Report:
         Args:
             graph: The model's.
             parameters: Dotted name → parameter, in the model's order.
-            slots: Of those that are predicted.
+            slots: Of those that are predicted; a copy has its original's.
             kept: Dotted names of all others → the reason.
             ghn: What predicts them.
             task: Whose head it predicts.
         """
-        by_name = {slot.name: slot for slot in slots}
         rows = []
         for name, parameter in parameters.items():
-            shape, slot = tuple(parameter.shape), by_name.get(name)
+            shape, slot = tuple(parameter.shape), slots.get(name)
             if slot is None:
                 rows.append(Row(name, shape, None, None, kept[name]))
             else:
                 node = graph.nodes[slot.node]
-                rows.append(Row(name, shape, node.primitive, ghn.core_shape(slot, task), approximations(node, slot, ghn)))
+                same = "" if slot.name == name else f"the same as '{slot.name}', of which it is a frozen copy"
+                core = ghn.core_shape(slot, task)
+                rows.append(Row(name, shape, node.primitive, core, approximations(node, slot, ghn), same))
         counts = {
             "parameters that keep their values": sum(row.primitive is None for row in rows),
             "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
@@ -116,7 +121,16 @@ class Report:
 
     def with_conditioning(self, names: Collection[str], note: str) -> Report:
         """The same report, in which the rows of `names` say that they are conditioned."""
-        return replace(self, rows=tuple(replace(row, conditioning=note) if row.name in names else row for row in self.rows))
+        return replace(self, rows=tuple(row.with_done(note) if row.name in names else row for row in self.rows))
+
+    def with_notes(self, notes: Mapping[str, str]) -> Report:
+        """The same report, in which rows say by name what else they only approximate."""
+        rows = (replace(row, note=_joined(row.note, notes[row.name])) if row.name in notes else row for row in self.rows)
+        return replace(self, rows=tuple(rows))
+
+    def with_warnings(self, warnings: Iterable[str]) -> Report:
+        """The same report, with more warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
 
     def with_data(self, data: str, fit: HeadFit | None = None) -> Report:
         """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
@@ -189,6 +203,8 @@ def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:
     S, largest = ghn.config.max_shape[2], ghn.shape_enc.channels[-1]
     if slot.kind in ("weight", "position") and max(slot.sizes[2:]) > S:
         notes.append(f"kernel {slot.sizes[2]}×{slot.sizes[3]} interpolated from {S}×{S}")
+    if slot.slices > 1:
+        notes.append(f"one map repeated for {slot.slices} slices")
     if len(slot.layout) > 4:
         notes.append("one kernel repeated along the depth")
     widest = max((node.shape or (0,))[:2])

@@ -7,17 +7,21 @@ a node's inputs to its outputs and dropping the node comes to, as the published 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.tracing.axes import Axes, fits, stored
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it"
+UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
+RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
 
 
@@ -39,6 +43,17 @@ class Flow:
         deviation: A root of a stream's statistics: dividing by it is a norm, and multiplying with its inverse no gate.
         normalised: A stream divided by its deviation: a parameter that it is multiplied with next is a norm's weight.
         offset: A parameter with a constant added: in `x * (1 + w)`, Gemma's norm, a predicted w, around 1, would scale by 2.
+        gain: A parameter that scaled the stream, which shows to be a norm's weight when the stream is divided by its deviation.
+        inside: The gain that a stream had of which this is the deviation: such a gain is no weight of that norm.
+        batch: A deviation over the examples of the batch, as batch norms have.
+        of: The parameter whose `axes` these are.
+        axes: Which axes of that parameter the value's are (`tracing.axes`); None: those of the parameter as it is stored.
+        lost: The value's axes are no longer known.
+        ranks: How far a value is from parameters that it was computed from (`PART`, …); those that are it aren't listed.
+        scale: The constant that it was multiplied with; None: one that is not known.
+        rescaled: A stream that was multiplied with a constant.
+        parts: What it was concatenated from.
+        stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
 
     data: bool = False
@@ -51,9 +66,46 @@ class Flow:
     deviation: bool = False
     normalised: bool = False
     offset: bool = False
+    gain: Value | None = None
+    inside: Value | None = None
+    batch: bool = False
+    of: str = ""
+    axes: Axes | None = None
+    lost: bool = False
+    ranks: tuple[tuple[str, int], ...] = ()
+    scale: float | None = 1.0
+    rescaled: bool = False
+    parts: tuple[Value, ...] = ()
+    stream: Callable[[], Flow] | None = None
+
+    def rank(self, name: str) -> int:
+        """How far the value is from a parameter; 0: it is that parameter, seen otherwise, or added to others."""
+        return dict(self.ranks).get(name, 0) if self.ranks else 0
+
+    def ranked(self, least: int) -> Flow:
+        """The same, at least so far from all parameters."""
+        return replace(self, ranks=tuple((name, max(self.rank(name), least)) for name in self.params), scale=1.0)
 
 
 CONSTANT = Flow()
+MASKED, FUNCTION, FACTOR = 1, 2, 3
+"""Ranks: times a constant tensor (noise, a mask); a function of the parameter; a factor of a product of parameters."""
+
+
+_SAME = """
+view reshape unsqueeze squeeze expand expand_as select slice unbind split split_with_sizes chunk narrow t transpose permute
+swapaxes movedim numpy_T mT contiguous clone to _to_copy detach alias view_as _reshape_alias unsafe_chunk unsafe_split
+_unsafe_view lift_fresh type_as repeat tile index index_select gather take flip roll where tril triu masked_fill add sub rsub
+mul multiply div true_divide neg cat concat concatenate stack hstack vstack dropout copy addcmul addcdiv lerp batch_norm
+layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_nd pad diagonal as_strided positive
+"""
+SAME = frozenset(_SAME.split())
+"""Operations on parameters that leave what they are: views, casts, sums and products with others."""
+
+
+def as_stream(flow: Flow) -> Flow:
+    """What a value is where it is used as a stream."""
+    return flow if flow.data or flow.stream is None else flow.stream()
 
 
 def union(flows: Iterable[Flow]) -> Flow:
@@ -67,16 +119,32 @@ def union(flows: Iterable[Flow]) -> Flow:
     data = any(flow.data for flow in flows)
     # `mask * w.T` is flipped because `w.T` is, not because of the constant that it is multiplied with.
     leading = next((flow for flow in flows if flow.data == data and (data or flow.params)), first)
+    params = () if data else tuple(dict.fromkeys(name for flow in flows for name in flow.params))
+    if params:
+        leading = _nearest(flows, params)
     return replace(
         leading,
         data=data,
         nodes=frozenset().union(*(flow.nodes for flow in flows)),
-        params=() if data else tuple(dict.fromkeys(name for flow in flows for name in flow.params)),
+        params=params,
+        gain=first.gain if all(flow.gain is first.gain for flow in flows) else None,
+        batch=any(flow.batch for flow in flows),
+        scale=1.0,
+        rescaled=False,
+        parts=(),
+        stream=next((flow.stream for flow in flows if flow.stream is not None), None),
         softmax=any(flow.softmax for flow in flows),
         product=any(flow.product for flow in flows),
         deviation=any(flow.deviation for flow in flows),
         normalised=False,  # only of one norm's result, untouched since, is the next factor its weight
     )
+
+
+def _nearest(flows: list[Flow], params: tuple[str, ...]) -> Flow:
+    """Of values that were made from parameters, the one that is nearest to one; with the ranks of all."""
+    ranks = {name: min(flow.rank(name) for flow in flows if name in flow.params) for name in params}
+    nearest = min((flow for flow in flows if flow.params), key=lambda flow: min(map(flow.rank, flow.params)))
+    return replace(nearest, ranks=tuple((name, rank) for name, rank in ranks.items() if rank))
 
 
 class GraphBuilder:
@@ -89,6 +157,7 @@ class GraphBuilder:
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
+        self._unused = UNREACHED if record.chooses else UNUSED
         self._flows: dict[Value, Flow] = {}
 
     def flow(self, value: Value | None) -> Flow:
@@ -100,7 +169,7 @@ class GraphBuilder:
                 return Flow(data=True, nodes=frozenset({0}))
             if value.source == "parameter":
                 assert value.name is not None
-                return Flow(params=(value.name,))
+                return Flow(params=(value.name,), of=value.name)
             return CONSTANT
         return self._flows[value]
 
@@ -121,10 +190,21 @@ class GraphBuilder:
     def contract(self, call: Call) -> None:
         """The default: the result holds what the operands hold; parameters that meet data here have no primitive."""
         flows = [self.flow(value) for value in call.inputs]
+        if any(flow.stream is not None for flow in flows) and any(flow.data for flow in flows):
+            flows = [as_stream(flow) for flow in flows]
         result = union(flows)
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
+        elif result.params and call.op.rstrip("_") not in SAME:
+            result = replace(result, lost=True).ranked(FUNCTION)
+        elif result.params and result.of and call.outputs and not result.lost:
+            axes = self.axes_of(result)
+            result = result if fits(axes, call.outputs[0].shape) else replace(result, lost=True)
         self.assign(call.outputs, result)
+
+    def axes_of(self, flow: Flow) -> Axes:
+        """The axes of a value that was made from a parameter by views."""
+        return flow.axes if flow.axes is not None else stored(self.shapes[flow.of])
 
     def add(self, node: Node, preds: Iterable[int]) -> Flow:
         """Adds a node, or wires a parameter's second use into its node where that closes no cycle."""
@@ -182,10 +262,10 @@ class GraphBuilder:
         outputs = tuple(outputs)
         ends = [self._resolve(self.flow(value).nodes) for value in outputs]
         preds = self.preds = [self._resolve(p) for p in self.preds]
-        head: set[int] = set()
-        if ends:
-            head = self._head(ends[0], outputs[0].shape)
-            self._pool_before_head(ends[0], head)
+        for value in outputs:
+            if not self.flow(value).data:
+                self.keep(self.flow(value).params, RETURNED)
+        head, side = self._heads(ends, [value.shape for value in outputs])
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
@@ -195,10 +275,11 @@ class GraphBuilder:
         order = _topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
-        nodes = tuple(replace(self.nodes[i], head=True) if i in head else self.nodes[i] for i in order)
+        marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
+        nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
         kept = {
-            name: self.kept.get(name, DEAD_END if name in self.node_of else UNUSED)
+            name: self.kept.get(name, DEAD_END if name in self.node_of else self._unused)
             for name in self.shapes
             if name not in placed
         }
@@ -216,11 +297,21 @@ class GraphBuilder:
                 result.add(node)
         return result
 
-    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make the model's first output, (B, classes) or (B, L, classes), and their biases.
+    def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> tuple[set[int], set[int]]:
+        """Weights and biases of the first head and of others: they make an output, and nothing that is learned comes after."""
+        heads = [self._head(end, shape) for end, shape in zip(ends, shapes, strict=True)]
+        if ends:
+            self._pool_before_head(ends[0], heads[0])
+        learned = WEIGHT_PRIMITIVES | NORM_PRIMITIVES
+        if len([head for head in heads if head]) > 1:
+            alive = self.ancestors(set().union(*ends))
+            before = self.ancestors({p for i in alive if self.nodes[i].primitive in learned for p in self.preds[i]})
+            heads = [head for head in heads if not head & before]
+        first = next(filter(None, heads), set())
+        return first, set().union(*heads) - first
 
-        Nothing that is learned comes after them.
-        """
+    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
+        """The weights that make one output, (B, classes) or (B, L, classes), and their biases."""
         weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:

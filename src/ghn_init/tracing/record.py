@@ -15,9 +15,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from ghn_init.errors import TraceError
+from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.shapes import SHAPES
 
 _WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
@@ -28,11 +31,15 @@ Source = Literal["input", "parameter", "constant", "call"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A tensor at one moment of the run: its shape, and where it comes from (`name` is set for parameters)."""
+    """A tensor at one moment of the run: its shape, and where it comes from.
+
+    `name` is set for parameters, `number` for constants of one element whose value is known.
+    """
 
     shape: tuple[int, ...]
     source: Source
     name: str | None = None
+    number: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +66,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Record:
-    """All calls of one run, in execution order, and the values that the model returned."""
+    """All calls of one run, in execution order, and the values that the model returned.
+
+    `chooses`: the model's Python looked at values or drew random numbers, so that another run may take other ways.
+    """
 
     calls: tuple[Call, ...]
     outputs: tuple[Value, ...]
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    chooses: bool = False
 
 
 class Recorder(TorchDispatchMode):
@@ -87,9 +98,13 @@ class Recorder(TorchDispatchMode):
 
     def register(self, tensor: Tensor, source: Source, name: str | None = None) -> Value:
         """Gives `tensor` its value from here on."""
-        value = Value(tuple(tensor.shape), source, name)
+        value = Value(tuple(tensor.shape), source, name, _number(tensor) if source == "constant" else None)
         self._bind(tensor, value)
         return value
+
+    def constant(self, stand_in: Tensor, tensor: Tensor) -> None:
+        """A buffer of one element, whose value says more than its shape."""
+        self._bind(stand_in, Value(tuple(stand_in.shape), "constant", None, _number(tensor)))
 
     def alias(self, tensor: Tensor, stand_in: Tensor) -> None:
         """The model may also hold the real `tensor` where no module registers it; it has the stand-in's value."""
@@ -164,7 +179,7 @@ class Recorder(TorchDispatchMode):
         tensors = list(_leaves(result, Tensor))
         if written:  # a custom operator may return nothing of what it wrote
             tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
-        outputs = tuple(Value(tuple(t.shape), "call") for t in tensors)
+        outputs = tuple(Value(tuple(t.shape), "call", None, None if t.dim() else _number(t)) for t in tensors)
         self.calls.append(Call(name, recorded[0], recorded[1], outputs))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._bind(tensor, value)
@@ -241,19 +256,25 @@ def record_calls(
     with torch.inference_mode():
         parameters = {name: stand_in(p) for name, p in model.named_parameters()}
         buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
-        args, kwargs = _map(stand_in, (args, dict(kwargs)))
+        args, kwargs = mapped(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():
         recorder.register(tensor, "parameter", name)
     # `functional_call` swaps what modules have registered, and nothing else.
     for name, parameter in model.named_parameters():
         recorder.alias(parameter, parameters[name])
-    for tensor in _leaves((args, kwargs), Tensor):
+    for name, buffer in model.named_buffers():
+        if buffer.numel() == 1:
+            recorder.constant(buffers[name], buffer)
+    for tensor in tensors_in((args, kwargs)):
         recorder.register(tensor, "input")
+    handles = [_see_through(recorder, part, f"{name}.original") for name, part in _parametrized(model)]
     try:
         with torch.inference_mode(), recorder:
             result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
     finally:
         recorder.restore()
+        for handle in handles:
+            handle.remove()
     outputs = tuple(recorder.value_of(tensor) for tensor in output_tensors(result))
     if not outputs:
         raise TraceError(f"it returned {type(result).__name__}, in which there is no tensor")
@@ -262,6 +283,23 @@ def record_calls(
         outputs=outputs,
         parameters={name: tuple(p.shape) for name, p in parameters.items()},
     )
+
+
+def _parametrized(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parametrizations that make a weight from one parameter, by dotted name."""
+    for name, part in model.named_modules():
+        if isinstance(part, ParametrizationList) and isinstance(getattr(part, "original", None), nn.Parameter):
+            yield name, part
+
+
+def _see_through(recorder: Recorder, part: nn.Module, name: str) -> RemovableHandle:
+    """The weight counts as the parameter that it is made from, however it is made: what is predicted is the weight."""
+
+    def rebind(module: nn.Module, args: Any, weight: Tensor) -> None:
+        if weight.shape == module.original.shape:  # type: ignore[union-attr]
+            recorder.register(weight, "parameter", name)
+
+    return part.register_forward_hook(rebind)
 
 
 def output_tensors(result: Any) -> Iterator[Tensor]:
@@ -303,6 +341,12 @@ def _written(writes: tuple[int | str, ...], args: Any, kwargs: Any) -> list[Tens
     """The tensors at the positions or names of `writes`, some of which may have been left out."""
     passed = [(args[at] if at < len(args) else None) if isinstance(at, int) else kwargs.get(at) for at in writes]
     return list(_leaves(passed, Tensor))
+
+
+def _number(tensor: Tensor) -> float | None:
+    """The value of a tensor of one element, as far as it has any."""
+    known = not tensor.is_meta and tensor.numel() == 1 and tensor.is_floating_point()
+    return float(tensor) if known else None
 
 
 def _storage(tensor: Tensor) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +12,13 @@ from torch import nn
 
 from ghn_init.errors import TraceError
 from ghn_init.graph import Graph
-from ghn_init.tracing.flow import UNUSED
+from ghn_init.tracing.flow import UNREACHED, UNUSED
+from ghn_init.tracing.gradients import DifferentiatesError, WithoutGradients, is_about_gradients, no_transformations
+from ghn_init.tracing.holders import mapped
 from ghn_init.tracing.inputs import Inputs, candidates
 from ghn_init.tracing.record import Record, record_calls
 from ghn_init.tracing.rules import WHOLE, build_graph
-from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.untouched import Draws, untouched
 from ghn_init.tracing.unwrap import unwrap
 
 
@@ -49,8 +53,8 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
         The graph; parameter names as in `model.named_parameters()`.
 
     Raises:
-        UnsupportedModelError: Sharded, quantised, complex, lazy or no parameters.
-        TraceError: The forward pass fails on the inputs.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters.
+        TraceError: The forward pass fails on the inputs, or takes gradients.
 
     Example:
         >>> import ghn_init, torch
@@ -63,8 +67,11 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
 def read(model: nn.Module, example_inputs: Any = None) -> Trace:
     """As `trace`, with the record of the run as well."""
     inner, prefix = unwrap(model)
-    with torch.compiler.set_stance("force_eager"):
-        found = _read(inner, example_inputs)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            found = _read(inner, example_inputs)
+    except DifferentiatesError as what:
+        raise _differentiates(inner, what) from what
     return replace(found, graph=found.graph.with_prefix(prefix)) if prefix else found
 
 
@@ -72,16 +79,26 @@ def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
     """As `read`, of the run in eval mode alone; for a model without wrappers. Some give other outputs in training mode.
 
     Raises:
-        TraceError: The forward pass fails on the inputs.
+        TraceError: The forward pass fails on the inputs, or takes gradients.
     """
     inputs = next(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
-    with torch.compiler.set_stance("force_eager"):
-        for on_meta in (True, False):
-            found = _attempt(model, inputs, on_meta, False, failures)
-            if found is not None:
-                return found
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            for on_meta in (True, False):
+                found = _attempt(model, inputs, on_meta, False, failures)
+                if found is not None:
+                    return found
+    except DifferentiatesError as what:
+        raise _differentiates(model, what) from what
     raise _failed(model, failures) from failures[-1][1]
+
+
+def _differentiates(model: nn.Module, what: DifferentiatesError) -> TraceError:
+    return TraceError(
+        f"the forward pass of {type(model).__name__} differentiates ({what}): there are no gradients while shapes are "
+        f"traced, and no other inputs would help. Initialise the module that it differentiates by itself."
+    )
 
 
 def _read(model: nn.Module, example_inputs: Any) -> Trace:
@@ -92,7 +109,7 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
         fallback: Trace | None = None
         for inputs in tried if on_meta else tried[:1]:
             training = _attempt(model, inputs, on_meta, True, failures)
-            if training is not None and UNUSED not in training.graph.kept.values():
+            if training is not None and not {UNUSED, UNREACHED} & set(training.graph.kept.values()):
                 return training
             evaluating = _attempt(model, inputs, on_meta, False, failures)
             if training is not None:
@@ -118,13 +135,31 @@ def _attempt(
 ) -> Trace | None:
     """One run; whatever the user's forward raises is added to `failures`."""
     try:
-        with untouched(model):
-            _set_mode(model, training)
-            record = _record(model, inputs, on_meta)
+        record = _run(model, inputs, on_meta, training, contextlib.nullcontext())
+    except DifferentiatesError:
+        raise
     except Exception as error:
         failures.append((inputs, error))
-        return None
+        if not is_about_gradients(error):
+            return None
+        try:
+            record = _run(model, inputs, on_meta, training, WithoutGradients())
+        except DifferentiatesError:
+            raise
+        except Exception as another:
+            failures[-1] = (inputs, another)
+            return None
     return Trace(build_graph(record), record, inputs)  # what fails here is a rule, and no other inputs would help
+
+
+def _run(model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, mode: AbstractContextManager[Any]) -> Record:
+    """One run under a mode."""
+    with untouched(model), no_transformations():
+        _set_mode(model, training)
+        draws = Draws()
+        with mode:
+            record = _record(model, inputs, on_meta)
+        return replace(record, chooses=not on_meta or draws.made())
 
 
 def _set_mode(model: nn.Module, training: bool) -> None:
@@ -144,9 +179,10 @@ def _made_real(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
     """Meta tensors among the inputs become zeros where the model lives; the user's own tensors stay as they are."""
     device = next(model.parameters()).device
 
-    def real(value: Any) -> Any:
-        if isinstance(value, torch.Tensor) and (value.is_meta or inputs.origin != "example_inputs"):
-            return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
-        return value
+    def real(value: torch.Tensor) -> torch.Tensor:
+        if value.is_meta:
+            return torch.zeros_like(value, device=device)
+        return value.to(device) if inputs.origin != "example_inputs" else value
 
-    return tuple(real(arg) for arg in inputs.args), {key: real(arg) for key, arg in inputs.kwargs.items()}
+    args, kwargs = mapped(real, (tuple(inputs.args), dict(inputs.kwargs)))
+    return args, kwargs

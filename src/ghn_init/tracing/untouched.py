@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import random
+from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, MutableMapping, MutableSet
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ghn_init.tracing.holders import slots_in
 
 Snapshot = tuple[Callable[[Any, Any], Any], Any, Any]
 """A function, a container, array or generator, and the content that the function gives it back."""
@@ -51,6 +54,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for restore, value, content in snapshots:
             restore(value, content)
         restore_random_states()
+
+
+class Draws:
+    """Tells whether random numbers were drawn since."""
+
+    def __init__(self) -> None:
+        self._before = self._states()
+
+    def made(self) -> bool:
+        """Whether any were."""
+        now = self._states()
+        return not (now[:-1] == self._before[:-1] and torch.equal(now[-1], self._before[-1]))
+
+    @staticmethod
+    def _states() -> tuple[Any, ...]:
+        numpy: Any = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), numpy[1].tobytes(), numpy[2], torch.get_rng_state()
 
 
 def _random_states() -> Callable[[], None]:
@@ -92,10 +112,21 @@ def _snapshots(root: Any, seen: set[int]) -> Iterator[Snapshot]:
             yield torch.Generator.set_state, value, value.get_state()
         elif isinstance(value, random.Random):
             yield random.Random.setstate, value, value.getstate()
+        elif isinstance(value, np.random.RandomState):
+            yield np.random.RandomState.set_state, value, value.get_state()
         elif isinstance(value, np.random.Generator):
-            yield _set_bits, value, value.bit_generator.state
+            yield _set_bits, value.bit_generator, value.bit_generator.state
+        elif isinstance(value, np.random.BitGenerator):
+            yield _set_bits, value, value.state
+        elif isinstance(value, bytearray | array):
+            yield _set_buffer, value, value[:]
         else:
             stack.append(getattr(value, "__dict__", None))
+            names = slots_in(value)
+            if names:
+                slots = {name: getattr(value, name) for name in names}
+                yield _set_slots, value, slots
+                stack.extend(slots.values())
 
 
 def _set_mapping(mapping: MutableMapping[Any, Any], content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
@@ -116,8 +147,26 @@ def _set_members(container: Any, members: tuple[Any, ...]) -> None:
             (container.add if isinstance(container, MutableSet) else container.append)(member)
 
 
-def _set_bits(generator: np.random.Generator, bits: Any) -> None:
-    generator.bit_generator.state = bits
+def _set_bits(generator: np.random.BitGenerator, bits: Any) -> None:
+    generator.state = bits
+
+
+def _set_buffer(buffer: Any, content: Any) -> None:
+    """Likewise a bytearray or an array of numbers."""
+    buffer[:] = content
+
+
+def _set_slots(value: Any, content: dict[str, Any]) -> None:
+    """Likewise an object's slots, those that had nothing before among them."""
+    for name in slots_in(value):
+        if name not in content:
+            object.__delattr__(value, name)
+    for name, item in content.items():
+        if getattr(value, name, _ABSENT) is not item:
+            object.__setattr__(value, name, item)
+
+
+_ABSENT = object()
 
 
 def _same(before: tuple[Any, ...], now: Collection[Any]) -> bool:

@@ -12,9 +12,6 @@ from ghn_init.errors import UnsupportedModelError
 
 # By name, here and below: not every build of PyTorch has `torch.distributed`, and none has torchao.
 _WRAPPED_IN = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
-_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_COUNTING = (torch.bool, torch.int16, torch.int32, torch.int64)
-"""Masks and counters, which keep their values; narrower integers are somebody's quantised weights."""
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
@@ -57,24 +54,32 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
         if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule"):
             yield f"{name or 'the model'} is sharded by {kind.__name__}", "initialise before sharding"
         elif isinstance(module, torch.jit.ScriptModule):
-            yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
-            return
-        elif ".quantized" in kind.__module__ and kind.__module__.startswith("torch") and kind.__name__ != "LinearPackedParams":
+            if next(module.parameters(), None) is not None:
+                yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
+                return
+        elif _is_quantised(module):
             yield f"{name or 'the model'} is a quantised {kind.__name__}", "initialise before quantising"
+        elif _is_offloaded(module):
+            yield f"{name or 'the model'} is offloaded by Accelerate", "initialise before offloading"
+            return
     for name, parameter in model.named_parameters():
         kind = type(parameter)
         if isinstance(parameter, UninitializedParameter):
             yield f"'{name}' is not initialised yet (lazy module)", "run one forward pass on a batch of data first"
         elif kind.__name__ == "DTensor" or hasattr(parameter, "device_mesh"):
             yield f"'{name}' is a {kind.__name__}", "initialise before sharding"
-        elif parameter.is_complex():
-            yield (
-                f"'{name}' is {parameter.dtype}",
-                "complex parameters have no prediction; keep them in a model of their own",
-            )
-        elif (
-            parameter.is_quantized
-            or parameter.dtype not in (*_FLOATING, *_COUNTING)
-            or kind.__module__.startswith(("torchao", "bitsandbytes"))
-        ):
+        elif parameter.is_quantized or kind.__module__.startswith(("torchao", "bitsandbytes")):
             yield f"'{name}' is {kind.__name__} of {parameter.dtype}", "initialise before quantising"
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    """Holds quantised weights; stubs and operators that stand by for a later quantisation hold nothing."""
+    kind = type(module)
+    from_torch = kind.__module__.startswith("torch") and ".quantized" in kind.__module__
+    return from_torch and kind.__name__ != "LinearPackedParams" and bool(module.state_dict())
+
+
+def _is_offloaded(module: nn.Module) -> bool:
+    """Accelerate brings its parameters from elsewhere before each forward pass."""
+    hook = getattr(module, "_hf_hook", None)
+    return any(getattr(each, "offload", False) for each in (hook, *getattr(hook, "hooks", ())))

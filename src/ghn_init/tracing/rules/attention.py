@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ghn_init.graph import Node
-from ghn_init.tracing.flow import CONSTANT, GraphBuilder
+from ghn_init.tracing.flow import CONSTANT, GraphBuilder, as_stream
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.arithmetic import drop_position_table
 from ghn_init.tracing.rules.reasons import POSITION_TABLE, QUERY
@@ -29,7 +29,7 @@ def _softmax(b: GraphBuilder, call: Call) -> None:
     "_scaled_dot_product_fused_attention_overrideable",
 )
 def _attention(b: GraphBuilder, call: Call) -> None:
-    flows = [b.flow(value) for value in call.args[:3]]
+    flows = [as_stream(b.flow(value)) for value in call.args[:3]]
     mask = argument(call, 3, "attn_mask")
     if isinstance(mask, Value):
         b.keep(b.flow(mask).params, POSITION_TABLE)

@@ -7,10 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import UNKNOWN, Flow, GraphBuilder, union
+from ghn_init.tracing.flow import FACTOR, UNKNOWN, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import b_numel, layout, main_parameter
-from ghn_init.tracing.rules.reasons import MIXED_KERNEL, POSITION_TABLE, QUERY, REPARAMETRISES, SHIFT
+from ghn_init.tracing.rules.parameters import b_numel, layout, main_parameter, stack_in
+from ghn_init.tracing.rules.reasons import (
+    MIXED_KERNEL,
+    POSITION_TABLE,
+    PRODUCT,
+    QUERY,
+    REPARAMETRISES,
+    SHIFT,
+    UNKNOWN_SCALE,
+)
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -22,11 +30,13 @@ def apply_weight(
     primitive: str,
     *,
     stored_flipped: bool = False,
+    batched: bool = False,
 ) -> Flow:
     """A layer with a weight, x → weight → bias.
 
     The weight may be computed from several parameters (weight norm, standardisation, slices of a packed one): the one of its
-    size gets the node, the others keep their values, and where none fits all do, with their reason.
+    size gets the node, the others keep their values, and where none fits all do, with their reason. A parameter that is a
+    stack of weights (experts, heads) has one node, of the shape of one of them; the parts of a concatenation have one each.
 
     Args:
         b: The graph that grows.
@@ -35,14 +45,26 @@ def apply_weight(
         bias: (out,), or None.
         primitive: 'conv' also for linear layers, 'sep_conv', 'dil_conv'.
         stored_flipped: The operator takes the weight input channels first, (in, out), as in `x @ weight`.
+        batched: The last two axes are the matrix, those before them a batch, as in `bmm`.
 
     Returns:
         What the layer's result holds.
     """
     w = b.flow(weight)
-    name = main_parameter(b, w, weight.shape)
+    x = as_stream(x)
     b.keep(x.params, QUERY)
-    if name is None:
+    flipped = w.flipped != stored_flipped
+    stack = stack_in(b, w, weight.shape, stored_flipped, batched or len(weight.shape) == 2)
+    name = w.of if stack is not None else main_parameter(b, w, weight.shape)
+    if name is None and w.parts:
+        ends = [apply_weight(b, x, part, None, primitive, stored_flipped=flipped, batched=batched) for part in _held(b, w)]
+        result = union(ends)
+    elif name is not None and w.scale is None:
+        b.keep(w.params, UNKNOWN_SCALE)
+        result = replace(union([x, w]), data=True, params=())
+    elif name is None:
+        factors = [param for param in w.params if w.rank(param) >= FACTOR]
+        b.keep(factors, PRODUCT)
         b.keep(w.params, UNKNOWN.format("convolution" if len(weight.shape) > 2 else "linear"))
         # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
         for index in w.nodes if len(weight.shape) > 2 else ():
@@ -53,10 +75,19 @@ def apply_weight(
         result = union([replace(x, params=(), data=True), replace(w, params=(), data=True)])
     else:
         b.keep((other for other in w.params if other != name), REPARAMETRISES.format(name))
-        flipped = w.flipped != stored_flipped
-        shape = layout(b.shapes[name], weight.shape, flipped)
-        result = b.add(Node(primitive, shape, name, transposed=flipped), x.nodes)
+        scale = w.scale if w.scale is not None and len(w.params) == 1 else 1.0
+        if stack is not None:
+            node = Node(primitive, stack.shape, name, stack=stack, scale=scale, rescaled=x.rescaled)
+        else:
+            shape = layout(b.shapes[name], weight.shape, flipped)
+            node = Node(primitive, shape, name, transposed=flipped, scale=scale, rescaled=x.rescaled)
+        result = b.add(node, x.nodes | w.nodes)
     return result if bias is None else apply_bias(b, result, bias)
+
+
+def _held(b: GraphBuilder, w: Flow) -> list[Value]:
+    """Parts of a concatenation that come from parameters."""
+    return [part for part in w.parts if b.flow(part).params]
 
 
 def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
@@ -74,7 +105,8 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
     name = main_parameter(b, flow, bias.shape)
     if name is not None:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
-        return b.add(Node("bias", (b_numel(b, name),), name), x.nodes)
+        scale = flow.scale if flow.scale is not None and len(flow.params) == 1 else 1.0
+        return b.add(Node("bias", (b_numel(b, name),), name, scale=scale), x.nodes)
     if flow.params and not flow.data and all(len(b.shapes[p]) == 1 for p in flow.params):
         # Concatenated from several, as where queries and values have a bias and keys have none.
         return union([b.add(Node("bias", tuple(b.shapes[p]), p), x.nodes) for p in flow.params])
@@ -94,23 +126,44 @@ def _matmul(b: GraphBuilder, call: Call) -> None:
 
 
 def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
-    """A matrix product: a linear layer's, an attention's, or one of two streams."""
+    """A matrix product: a linear layer's, an attention's, or one of two streams; a weight's, of parameters alone."""
     x, y = b.flow(left), b.flow(right)
-    if (x.gathered or y.gathered) and x.data != y.data:
+    if x.data or y.data:
+        x, y = as_stream(x), as_stream(y)
+    elif x.params or y.params:
+        return _product_of_parameters(b, x, y, left, right)
+    weight_on_right = x.data and bool(y.params) and len(right.shape) >= 2
+    if (x.gathered or y.gathered) and x.data != y.data and not _is_stack(b, y if weight_on_right else x, weight_on_right):
         b.keep(x.params + y.params, POSITION_TABLE)
         return union([x, y])
     if x.data and y.data:
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
         return replace(union([x, y]), product=True)
-    if (x.data and y.params) or (not x.params and y.params and len(right.shape) == 2):
-        if len(right.shape) >= 2:
-            return apply_weight(b, x, right, None, "conv", stored_flipped=True)  # `x @ w`: w is (in, out)
-    elif y.data and x.params and len(left.shape) >= 2:
-        return apply_weight(b, y, left, None, "conv")
+    if weight_on_right:
+        return apply_weight(b, x, right, None, "conv", stored_flipped=True, batched=True)  # `x @ w`: w is (in, out)
+    if y.data and x.params and len(left.shape) >= 2:
+        return apply_weight(b, y, left, None, "conv", batched=True)
     if x.data or y.data:
         b.keep(x.params + y.params, UNKNOWN.format(call.op))
     return union([x, y])
+
+
+def _is_stack(b: GraphBuilder, flow: Flow, flipped: bool) -> bool:
+    """Whether what was looked up in a parameter are whole matrices, as experts are, and no rows of a table."""
+    return bool(flow.of) and not flow.lost and stack_in(b, flow, tuple(0 for _ in b.axes_of(flow)), flipped, True) is not None
+
+
+def _product_of_parameters(b: GraphBuilder, x: Flow, y: Flow, left: Value, right: Value) -> Flow:
+    """Factors of a weight, `u @ v`; or, where the result turns out to be a stream, a layer of constants."""
+    together = replace(union([x, y]), lost=True, flipped=False).ranked(FACTOR)
+    if not x.params and len(right.shape) == 2:
+
+        def layer() -> Flow:
+            return apply_weight(b, x, right, None, "conv", stored_flipped=True, batched=True)
+
+        return replace(together, stream=layer)
+    return together
 
 
 @rule("conv1d", "conv2d", "conv3d")
@@ -203,11 +256,35 @@ def cell(b: GraphBuilder, x: Flow, weights: list[Value], has_biases: bool) -> Fl
     return x
 
 
+@rule("embedding_renorm")
+def _embedding_renorm(b: GraphBuilder, call: Call) -> None:
+    b.assign(call.outputs, b.flow(call.args[0]))  # which rows are long is looked up by the input, but all stay a table's
+
+
 @rule("embedding", "embedding_bag")
 def _embedding(b: GraphBuilder, call: Call) -> None:
     table, index = call.args[:2]
     name = main_parameter(b, b.flow(table), table.shape)
     if name is None:
         return b.contract(call)
-    flow = b.add(Node("pos_enc", tuple(b.shapes[name]), name), b.flow(index).nodes)
-    b.assign(call.outputs, flow)
+    at = 8 if call.op == "embedding_bag" else 2
+    padding = argument(call, at, "padding_idx", -1)
+    row = padding if isinstance(padding, int) and 0 <= padding < table.shape[0] else None
+    node = Node("pos_enc", tuple(b.shapes[name]), name, scale=b.flow(table).scale or 1.0, padding=row)
+    b.assign(call.outputs, b.add(node, b.flow(index).nodes))
+
+
+@rule("_grouped_mm")
+def _grouped_product(b: GraphBuilder, call: Call) -> None:
+    """Rows of x by group, each with an own weight: (rows, in) × (groups, in, out)."""
+    result = product(b, call, call.args[0], call.args[1])
+    bias = argument(call, 3, "bias")
+    b.assign(call.outputs, result if bias is None else apply_bias(b, result, bias))
+
+
+@rule("torchvision::deform_conv2d")
+def _deformable_convolution(b: GraphBuilder, call: Call) -> None:
+    x, weight, offset, mask, bias = call.args[:5]
+    stream = union([b.flow(value) for value in (x, offset, mask)])
+    dilation, groups = call.args[9:11], call.args[11]
+    b.assign(call.outputs, convolve(b, stream, weight, bias, dilation=dilation, groups=groups))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ghn_init.graph import Node
-from ghn_init.tracing.flow import Flow, GraphBuilder, union
+from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
-from ghn_init.tracing.rules.reasons import REPARAMETRISES
+from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, stream_times
+from ghn_init.tracing.rules.reasons import QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -25,8 +26,17 @@ def normalise(b: GraphBuilder, x: Flow, weight: Value | None, bias: Value | None
     Returns:
         What the result holds.
     """
-    if not x.data:  # weight standardisation written as a norm of the weight
-        return union([x, b.flow(weight), b.flow(bias)])
+    if not x.data:  # weight standardisation written as a norm of the weight, or else a norm of learned queries
+        together = union([x, b.flow(weight), b.flow(bias)])
+        if not x.params or (weight is None and bias is None):
+            return together
+
+        def of_constants() -> Flow:
+            before = as_stream(x)
+            b.keep(before.params, QUERY)
+            return normalise(b, Flow(data=True, nodes=before.nodes), weight, bias, primitive)
+
+        return replace(together, stream=of_constants)
     names = []
     for value in (weight, bias):
         flow = b.flow(value)
@@ -66,17 +76,64 @@ def _native_group_norm(b: GraphBuilder, call: Call) -> None:
     _normalise(b, call, argument(call, 1, "weight"), argument(call, 2, "bias"), "ln")
 
 
-@rule("sqrt", "rsqrt", "std")
-def _deviation(b: GraphBuilder, call: Call) -> None:
+@rule("var", "std", "norm", "linalg_vector_norm", "linalg_norm", "frobenius_norm")
+def _statistic(b: GraphBuilder, call: Call) -> None:
+    """Statistics of a stream; a variance becomes a deviation by its root."""
     b.contract(call)
     flow = b.flow(call.outputs[0])
-    b.assign(call.outputs, replace(flow, deviation=flow.data))
+    root = not call.op.startswith("var")
+    b.assign(call.outputs, replace(flow, deviation=root and held(flow), batch=over_examples(call), inside=flow.gain, gain=None))
 
 
-@rule("div", "true_divide")
-def _div(b: GraphBuilder, call: Call) -> None:
-    divisor = argument(call, 1, "other")
+@rule("var_mean", "std_mean")
+def _statistics(b: GraphBuilder, call: Call) -> None:
+    _statistic(b, call)
+    b.assign(call.outputs[1:], replace(b.flow(call.outputs[1]), deviation=False, batch=False))
+
+
+def over_examples(call: Call) -> bool:
+    """Whether a reduction goes over the examples of the batch and places, as batch norms do, and leaves channels."""
+    lists = [argument for argument in (*call.args[1:], *call.kwargs.values()) if isinstance(argument, list | tuple)]
+    return any(0 in axes and len(axes) > 1 for axes in lists)
+
+
+def held(flow: Flow) -> bool:
+    """Whether there is anything in it: the deviation of constants is a constant."""
+    return flow.data or bool(flow.params)
+
+
+@rule("sqrt", "rsqrt")
+def _deviation(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
-    if isinstance(divisor, Value) and b.flow(divisor).deviation:
-        flow = b.flow(call.outputs[0])
-        b.assign(call.outputs, replace(flow, deviation=False, normalised=flow.data))
+    _take_root(b, call)
+
+
+def _take_root(b: GraphBuilder, call: Call) -> None:
+    flow = b.flow(call.outputs[0])
+    b.assign(call.outputs, replace(flow, deviation=held(flow), inside=flow.gain or flow.inside, gain=None))
+
+
+@rule("pow")
+def _pow(b: GraphBuilder, call: Call) -> None:
+    b.contract(call)
+    exponent = argument(call, 1, "exponent")
+    if exponent in (0.5, -0.5):
+        _take_root(b, call)
+
+
+@rule("div", "true_divide", "divide")
+def _div(b: GraphBuilder, call: Call) -> None:
+    dividend, divisor = call.args[0], argument(call, 1, "other")
+    x, y = (b.flow(value) if isinstance(value, Value) else CONSTANT for value in (dividend, divisor))
+    if (x.data or y.data) and y.deviation and (x.params and is_vector(b, dividend)):
+        return b.assign(call.outputs, replace(y, gain=dividend))  # `z * (g / std)`
+    b.contract(call)
+    flow = b.flow(call.outputs[0])
+    if y.deviation and x.data and y.data:
+        return b.assign(call.outputs, normalised(b, flow, [x, y]))
+    if y.deviation and x.params:
+        return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
+    if x.params and not x.data and not (y.params or y.data):
+        b.assign(call.outputs, constant_times(flow, x.scale, divisor, inverse=True))
+    elif x.data and not (y.params or y.data):
+        b.assign(call.outputs, stream_times(b, x, flow, divisor))

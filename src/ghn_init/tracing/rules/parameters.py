@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from ghn_init.tracing.flow import Flow, GraphBuilder
+from ghn_init.graph import Stack
+from ghn_init.tracing.axes import stack_of
+from ghn_init.tracing.flow import FACTOR, Flow, GraphBuilder
 
 
 def b_numel(b: GraphBuilder, name: str) -> int:
@@ -19,12 +21,17 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
     # Weight norm's direction rather than its magnitudes: the tensor that sets the layer's values, not one that scales them.
     same_shape = [name for name in flow.params if tuple(b.shapes[name]) == tuple(shape)]
     same_size = [name for name in flow.params if b_numel(b, name) == prod(shape)]
+    if len(flow.params) == 1 and (same_shape or same_size):
+        return flow.params[0] if flow.rank(flow.params[0]) < FACTOR else None
     if same_shape or same_size:
-        return (same_shape or same_size)[0]
+        # Of `mu + softplus(rho) * noise`, the mean; of `sigmoid(mask) * w`, w, in whatever order they are written.
+        order = {name: (flow.rank(name), k) for k, name in enumerate(b.shapes) if name in flow.params}
+        nearest = min(same_shape or same_size, key=order.__getitem__)
+        return nearest if flow.rank(nearest) < FACTOR else None
     # A batched product sees the weight expanded over the batch.
     inner = [name for name in flow.params if len(shape) == 3 and sorted(b.shapes[name]) == sorted(shape[1:])]
     if inner:
-        return inner[0]
+        return inner[0] if flow.rank(inner[0]) < FACTOR else None
     return flow.params[0] if len(flow.params) == 1 and is_piece(shape, b.shapes[flow.params[0]], flow.flipped) else None
 
 
@@ -42,3 +49,33 @@ def layout(stored: tuple[int, ...], used: tuple[int, ...], flipped: bool) -> tup
     reshaped = len(stored) < 2 or (len(stored) > 2 and len(stored) != len(used))
     shape = tuple(used if reshaped and prod(used) == prod(stored) else stored)
     return (shape[1], shape[0], *shape[2:]) if flipped and len(shape) > 1 else shape
+
+
+def stack_in(b: GraphBuilder, flow: Flow, shape: tuple[int, ...], flipped: bool, batched: bool) -> Stack | None:
+    """How a weight is a stack of maps, or has their axes in an order of its own; None where it is one map as usual.
+
+    Args:
+        b: The graph that grows.
+        flow: Of the weight.
+        shape: Of the weight, as it is used.
+        flipped: It is used input channels first.
+        batched: It is a matrix, with axes of a batch before it; else a kernel, with axes of space behind.
+    """
+    if flow.data or flow.lost or not flow.of or len(b.shapes[flow.of]) < 3 or flow.rank(flow.of) >= FACTOR:
+        return None
+    if not batched and flow.axes is None:
+        return None  # an ordinary kernel
+    out, inner = (-2, -1) if batched else (0, 1)
+    axes = b.axes_of(flow)
+    if len(axes) != len(shape) or len(shape) < 2:
+        return None
+    kernel = () if batched else range(2, len(shape))
+    out, inner = (inner, out) if flipped else (out, inner)
+    stack = stack_of(b.shapes[flow.of], axes, out, inner, kernel)
+    return None if stack is None or stack.plain or (stack.slices == 1 and len(shape) == 2 and _turned(stack)) else stack
+
+
+def _turned(stack: Stack) -> bool:
+    """Input channels first, as `x @ w` has them."""
+    inputs = sum(1 for k in stack.order if k < stack.order[0])
+    return stack.order == (*range(inputs, len(stack.order)), *range(inputs))

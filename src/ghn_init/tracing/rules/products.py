@@ -1,0 +1,140 @@
+"""Products of streams, parameters and constants: gates, scales, masks, the weights of norms written out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from math import prod
+
+from ghn_init.graph import WEIGHT_PRIMITIVES, Node
+from ghn_init.tracing.flow import MASKED, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.record import Call, Value
+from ghn_init.tracing.rules.parameters import main_parameter
+from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
+from ghn_init.tracing.rules.registry import argument, rule
+
+
+@rule("mul", "multiply")
+def _mul(b: GraphBuilder, call: Call) -> None:
+    values = [value for value in (argument(call, 0), argument(call, 1, "other")) if isinstance(value, Value)]
+    flows = [b.flow(value) for value in values]
+    if not any(flow.data for flow in flows):
+        b.contract(call)
+        constants = [value for value in (argument(call, 0), argument(call, 1, "other")) if not _has_parameters(b, value)]
+        return b.assign(call.outputs, times(b, b.flow(call.outputs[0]), flows, values, constants))
+    flows = [as_stream(flow) for flow in flows]
+    streams = [flow for flow in flows if flow.data]
+    if len(streams) == 2:
+        return b.assign(call.outputs, gate(b, values, flows))
+    if len(streams) == 1 and len(values) == 2:
+        x = streams[0]
+        parameter = values[0] if flows[1].data else values[1]
+        if b.flow(parameter).params:
+            return b.assign(call.outputs, scale_by_parameter(b, x, parameter))
+    b.contract(call)
+    if len(streams) == 1:
+        constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
+        b.assign(call.outputs, stream_times(b, streams[0], b.flow(call.outputs[0]), constant))
+
+
+def stream_times(b: GraphBuilder, x: Flow, result: Flow, constant: object) -> Flow:
+    """A stream that is multiplied with a constant; where it comes from a layer, that layer's result is."""
+    result = replace(result, gain=x.gain)
+    if isinstance(constant, Value) and prod(constant.shape) != 1:
+        return result
+    if len(x.nodes) == 1:
+        (index,) = x.nodes
+        if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
+            b.nodes[index] = replace(b.nodes[index], rescaled=True)
+    return replace(result, rescaled=True)
+
+
+def _has_parameters(b: GraphBuilder, value: object) -> bool:
+    return isinstance(value, Value) and bool(b.flow(value).params)
+
+
+def times(b: GraphBuilder, result: Flow, flows: list[Flow], values: list[Value], constants: list[object]) -> Flow:
+    """A product of parameters and constants: the scale of a weight, its mask, or the end of a norm of learned queries."""
+    if not result.params:
+        return result
+    if constants:
+        scale = flows[0].scale if flows[0].params else flows[-1].scale
+        return constant_times(result, scale, constants[0], inverse=False)
+    for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
+        if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
+            return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
+    shared = set(flows[0].params) & set(flows[-1].params)
+    if shared and any(flow.deviation for flow in flows):
+        return replace(result, deviation=False, normalised=True)
+    return result
+
+
+def is_vector(b: GraphBuilder, value: Value) -> bool:
+    """Whether a value is a parameter with one axis, as weights of norms are."""
+    flow = b.flow(value)
+    return len(flow.params) == 1 and not flow.data and sum(size > 1 for size in value.shape) == 1
+
+
+def norm_of_constants(b: GraphBuilder, x: Flow, weight: Value) -> Flow:
+    """A norm of learned queries, written out by hand."""
+    b.keep(x.params, QUERY)
+    return scale_by_parameter(b, Flow(data=True, nodes=x.nodes, normalised=True), weight)
+
+
+def constant_times(result: Flow, scale: float | None, constant: object, inverse: bool) -> Flow:
+    """A parameter that is multiplied with a constant, or divided by it.
+
+    Args:
+        result: The product, so far.
+        scale: What the parameter was multiplied with before.
+        constant: A number, or the value of a tensor.
+        inverse: It is the divisor.
+    """
+    if isinstance(constant, Value) and prod(constant.shape) != 1:
+        return result.ranked(MASKED)
+    number = constant.number if isinstance(constant, Value) else constant
+    if len(result.params) != 1 or result.rank(result.params[0]):
+        return result
+    if not isinstance(number, int | float) or scale is None:
+        return replace(result, scale=None)
+    if not (math.isfinite(number) and number):
+        return result
+    return replace(result, scale=scale / number if inverse else scale * number)
+
+
+def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
+    """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
+    if any(flow.deviation for flow in flows):
+        return normalised(b, union(flows), flows)
+    # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
+    # Inside is what the smaller factor, which is repeated over space, has gone through and the larger one has not.
+    sizes = [prod(value.shape) for value in values]
+    if sizes[0] != sizes[1]:
+        small, large = (0, 1) if sizes[0] < sizes[1] else (1, 0)
+        inside = b.ancestors(flows[small].nodes) - b.ancestors(flows[large].nodes)
+        b.contracted |= {i for i in inside if b.nodes[i].primitive == "glob_avg"}
+    return replace(b.merge("cse", flows), softmax=False)
+
+
+def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
+    """A stream that was divided by its deviation; a parameter that scaled either of them before is the norm's weight."""
+    inside = [flow.inside for flow in flows if flow.deviation]
+    gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
+    x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)
+    return scale_by_parameter(b, x, gains[0]) if gains else x
+
+
+def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
+    """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
+    flow = b.flow(value)
+    name = main_parameter(b, flow, value.shape) or (flow.params[0] if len(flow.params) == 1 else None)
+    vector = name is not None and sum(size > 1 for size in value.shape) == 1
+    if x.normalised and flow.offset:
+        b.keep(flow.params, OFFSET)
+    elif x.normalised and name is not None and vector:
+        b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
+        return b.add(Node("bn" if x.batch else "ln", tuple(b.shapes[name]), name), x.nodes)
+    b.keep(flow.params, SCALE)
+    # Where the stream is divided by its deviation only later, `g * (z - mean) / std`, this will have been the norm's weight.
+    return replace(x, normalised=False, gain=value if vector and not flow.offset and not x.normalised else None)

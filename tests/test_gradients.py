@@ -1,0 +1,59 @@
+"""Forward passes that hook gradients are traced; those that take them get an error with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.autograd.functional
+from torch import Tensor, nn
+from torch._functorch import eager_transforms
+
+import ghn_init
+from ghn_init.errors import TraceError
+from zoo import Fn, vectors
+
+
+def energy(m: Any, x: Tensor) -> Tensor:
+    return m.b(m.a(x).tanh()).sum()
+
+
+def by_grad(m: Any, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(energy(m, x), x)[0]
+
+
+def by_backward(m: Any, x: Tensor) -> Any:
+    x = x.requires_grad_()
+    energy(m, x).backward()
+    return x.grad
+
+
+TAKEN = {
+    "torch.autograd.grad": by_grad,
+    "torch.autograd.backward": by_backward,
+    "torch.func.grad or vjp": lambda m, x: torch.func.grad(lambda t: energy(m, t))(x),
+    "torch.func.jvp": lambda m, x: torch.func.jvp(lambda t: energy(m, t), (x,), (x,))[1],
+    "torch.autograd.functional": lambda m, x: torch.autograd.functional.jacobian(lambda t: energy(m, t), x),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_forward_that_takes_gradients_gets_the_true_reason(what: str) -> None:
+    model = Fn(TAKEN[what], a=nn.Linear(8, 4), b=nn.Linear(4, 1))
+    with pytest.raises(TraceError, match=rf"Fn differentiates \({what}\).*no other inputs would help"):
+        ghn_init.trace(model, vectors(2, 8))
+    assert "refuse" not in eager_transforms.grad_increment_nesting.__qualname__
+    assert torch.func.grad(lambda t: energy(model, t))(vectors(2, 8)).shape == (2, 8)  # PyTorch's own is back
+
+
+def test_hooks_of_modules_that_hook_gradients_are_let_be() -> None:
+    seen: list[Tensor] = []
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[0].register_forward_hook(lambda module, args, out: (out.register_hook(seen.append), None)[1])
+    assert ghn_init.trace(model, vectors(2, 8)).primitives == {"input": 1, "conv": 2, "bias": 2}
+    model(torch.ones(2, 8)).sum().backward()
+    assert len(seen) == 1

@@ -1,0 +1,244 @@
+"""What a prediction would destroy is kept, with a true reason; one argument predicts it all the same."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init import GHN
+from ghn_init.prediction.meaning import EQUALISED, FROZEN, ZERO
+from zoo import ZOO, Case, Fn, conv, images, param, vectors
+
+
+def frozen_backbone() -> nn.Module:
+    backbone = nn.Sequential(conv(), nn.BatchNorm2d(8)).requires_grad_(False)
+    backbone[1].running_mean.fill_(3.0)
+    return Fn(lambda m, x: m.fc(m.backbone(x).mean((2, 3))), backbone=backbone, fc=nn.Linear(8, 10))
+
+
+def with_adapter() -> nn.Module:
+    up = nn.Linear(4, 8)
+    nn.init.zeros_(up.weight)
+    nn.init.zeros_(up.bias)
+    return Fn(
+        lambda m, x: m.head(m.fc(x) + m.up(m.down(x))),
+        fc=nn.Linear(8, 8),
+        down=nn.Linear(8, 4),
+        up=up,
+        head=nn.Linear(8, 10),
+    )
+
+
+def student_and_teacher() -> nn.Module:
+    student = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(512, 4))
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    return Fn(lambda m, x: F.mse_loss(m.p(m.s(x)), m.t(x)), s=student, t=teacher, p=nn.Linear(4, 4))
+
+
+def test_a_frozen_backbone_keeps_its_values_and_statistics(ghn: GHN) -> None:
+    model = frozen_backbone()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    prediction = ghn_init.predict(model, ghn, images())
+    assert prediction.kept == dict.fromkeys((f"backbone.{n}" for n in ("0.weight", "0.bias", "1.weight", "1.bias")), FROZEN)
+    prediction.apply_()
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("overwrite", ["*", ["backbone.0.*", "backbone.1.weight", "backbone.1.bias"]])
+def test_frozen_parameters_are_predicted_where_the_caller_says_so(ghn: GHN, overwrite: Any) -> None:
+    model = frozen_backbone()
+    assert ghn_init.predict(model, ghn, images(), overwrite=overwrite).kept == {}
+    ghn_init.initialize(model, ghn, images(), overwrite=overwrite)
+    assert (model.backbone[1].running_mean == 0).all()
+    assert not model.backbone[0].weight.requires_grad
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_predicted(ghn: GHN) -> None:
+    assert ghn_init.predict(frozen_backbone().requires_grad_(False), ghn, images()).kept == {}
+
+
+def test_an_adapter_that_starts_at_zero_stays_so_with_its_bias(ghn: GHN) -> None:
+    model = with_adapter()
+    assert ghn_init.predict(model, ghn, vectors(2, 8)).kept == {"up.weight": ZERO, "up.bias": ZERO}
+    assert ghn_init.predict(model, ghn, vectors(2, 8), overwrite="up.*").kept == {}
+
+
+def test_a_head_that_starts_at_zero_is_a_head_like_others(ghn: GHN) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 10))
+    nn.init.zeros_(model[1].weight)
+    assert ghn_init.predict(model, ghn, vectors(2, 8)).kept == {}
+
+
+def test_heads_that_are_zero_do_not_count(ghn: GHN) -> None:
+    model = with_adapter()
+    nn.init.zeros_(model.head.weight)
+    assert set(ghn_init.predict(model, ghn, vectors(2, 8)).kept) == {"up.weight", "up.bias"}
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_model_that_was_never_initialised_is_not_zero_on_purpose(ghn: GHN, norms: bool) -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), conv(8), nn.Flatten(), nn.Linear(512, 10))
+    for name, parameter in model.named_parameters():
+        if norms or not name.startswith("1."):
+            nn.init.zeros_(parameter)
+    assert ghn_init.predict(model, ghn, images()).kept == {}
+
+
+def test_a_frozen_copy_stays_a_copy(ghn: GHN) -> None:
+    model = student_and_teacher()
+    prediction = ghn_init.predict(model, ghn, images())
+    rows = {row.name: row for row in prediction.report.rows}
+    assert rows["t.0.weight"].conditioning == "the same as 's.0.weight', of which it is a frozen copy"
+    assert torch.equal(prediction.tensors["t.3.bias"], prediction.tensors["s.3.bias"])
+    before = model.s[0].weight.clone()
+    prediction.apply_()
+    assert not torch.equal(model.s[0].weight, before)
+    assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
+
+
+def test_a_copy_of_what_is_kept_is_kept(ghn: GHN) -> None:
+    prediction = ghn_init.predict(student_and_teacher(), ghn, images(), exclude="s.0.weight")
+    assert prediction.kept["t.0.weight"] == FROZEN
+    assert "t.0.bias" in prediction.tensors
+
+
+def test_a_copy_that_is_trained_gets_a_warning(ghn: GHN) -> None:
+    model = student_and_teacher()
+    model.t.requires_grad_(True)
+    assert any("'t.0.weight' is a copy of 's.0.weight', but not frozen" in w for w in warnings(model, ghn, images()))
+
+
+def test_repeated_layers_are_no_copies(ghn: GHN) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    assert warnings(encoder, ghn, vectors(2, 5, 8)) == ()
+
+
+def warnings(model: nn.Module, ghn: GHN, inputs: Any) -> tuple[str, ...]:
+    return tuple(w for w in ghn_init.predict(model, ghn, inputs).report.warnings if not w.startswith("parameters that"))
+
+
+@pytest.mark.parametrize("row", [0, -1])
+@pytest.mark.parametrize("table", [nn.Embedding, nn.EmbeddingBag])
+def test_rows_of_padding_keep_their_values(ghn: GHN, table: Any, row: int) -> None:
+    model = nn.Sequential(table(50, 8, padding_idx=row), nn.Linear(8, 4))
+    ghn_init.initialize(model, ghn, torch.zeros(2, 5).long())
+    assert (model[0].weight[row] == 0).all()
+    assert (model[0].weight[1:-1] != 0).all()
+    ghn_init.initialize(model, ghn, torch.zeros(2, 5).long(), overwrite="0.weight")
+    assert (model[0].weight[row] != 0).all()
+
+
+def test_a_row_of_padding_of_a_model_without_storage_is_zero(ghn: GHN) -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Embedding(50, 8, padding_idx=3), nn.Linear(8, 4))
+    prediction = ghn_init.predict(model, ghn, torch.zeros(2, 5).long())
+    prediction.model.to_empty(device="cpu")
+    prediction.apply_()
+    assert (model[0].weight[3] == 0).all()
+
+
+def test_each_of_several_heads_is_kept_unless_its_task_is_known(ghn: GHN) -> None:
+    heads = {"a": nn.Linear(8, 7), "b": nn.Linear(8, 5), "c": nn.Linear(8, 10)}
+    model = Fn(lambda m, x: tuple(getattr(m, name)(m.body(x)) for name in "abc"), body=nn.Linear(8, 8), **heads)
+    kept = ghn_init.predict(model, ghn, vectors(2, 8)).kept
+    assert set(kept) == {"a.weight", "a.bias", "b.weight", "b.bias"}
+    assert kept["a.weight"].startswith("classification head of 7 classes")
+    assert kept["b.bias"].startswith("classification head of 5 classes")
+
+
+def test_names_match_themselves(ghn: GHN) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.d = nn.ModuleDict({name: nn.Linear(8, 8) for name in ("h[0]", "x*", "xy")})
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.d.values():
+                x = layer(x)
+            return x
+
+    for pattern, names in {
+        "d.h[0].weight": {"d.h[0].weight"},
+        "d.h[0].*": {"d.h[0].weight", "d.h[0].bias"},
+        "d.x*.weight": {"d.x*.weight"},
+        "d.[x]y.weight": {"d.xy.weight"},
+    }.items():
+        assert set(ghn_init.predict(Named(), ghn, vectors(2, 8), exclude=pattern, head=True).kept) == names
+
+
+SCALED = {
+    "a number": lambda m, x: F.linear(x, m.w * 0.25),
+    "a number before it": lambda m, x: x @ (0.25 * m.w.t()),
+    "a divisor": lambda m, x: F.linear(x, m.w / 4),
+    "a buffer": lambda m, x: F.linear(x, m.w * m.c),
+    "a tensor made on the way": lambda m, x: F.linear(x, torch.rsqrt(torch.tensor(16.0)) * m.w),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_prediction(ghn: GHN, name: str) -> None:
+    plain = ghn_init.predict(Fn(lambda m, x: F.linear(x, m.w), w=param(8, 6)), ghn, vectors(2, 6), head=True)
+    model = Fn(SCALED[name], w=param(8, 6), c=nn.Buffer(torch.tensor(0.25)))
+    scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
+    torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
+
+
+EQUALISED_LAYERS = {
+    "the input": lambda m, x: m.head(F.linear(0.1 * x, m.w)),
+    "the result": lambda m, x: m.head(F.linear(x, m.w) * m.c),
+    "the result's divisor": lambda m, x: m.head((x @ m.w.T) / 10),
+}
+
+
+@pytest.mark.parametrize("name", EQUALISED_LAYERS)
+def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, name: str) -> None:
+    model = Fn(EQUALISED_LAYERS[name], w=param(8, 64), c=nn.Buffer(torch.tensor(0.1)), head=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 64)).kept == {"w": EQUALISED}
+    nn.init.kaiming_normal_(model.w)
+    assert ghn_init.predict(model, ghn, vectors(2, 64)).kept == {}
+
+
+STACKS = {
+    "experts, in, out": ("bd,edh->beh", (4, 6, 8), lambda w: w.transpose(1, 2)),
+    "experts, out, in": ("bd,ehd->beh", (4, 8, 6), lambda w: w),
+    "in, experts, out": ("bed,deh->beh", (6, 4, 8), lambda w: w.permute(1, 2, 0)),
+    "out, in, experts": ("bed,hde->beh", (8, 6, 4), lambda w: w.permute(2, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("condition", ["none", "orthogonal"])
+@pytest.mark.parametrize("name", STACKS)
+def test_each_slice_of_a_stack_is_predicted_as_the_linear_map_that_it_is(ghn: GHN, name: str, condition: Any) -> None:
+    spec, shape, maps = STACKS[name]
+    x = vectors(2, 4, 6) if spec.startswith("bed") else vectors(2, 6)
+    model = Fn(lambda m, x: m.head(torch.einsum(spec, x, m.w)), w=param(*shape), head=nn.Linear(8, 10))
+    found = ghn_init.predict(model, ghn, x, condition=condition)
+    ordinary = nn.Sequential(nn.Linear(6, 8, bias=False), nn.Linear(8, 10))
+    plain = ghn_init.predict(ordinary, ghn, vectors(2, 6), condition=condition)
+    for one in maps(found.tensors["w"]):
+        if condition == "none":
+            torch.testing.assert_close(one, plain.tensors["0.weight"])
+        else:
+            torch.testing.assert_close(one.T @ one, torch.eye(6), atol=1e-5, rtol=0)
+    assert [row.note for row in found.report.rows] == ["one map repeated for 4 slices", "", ""]
+
+
+def test_reasons_are_true_of_all_of_the_zoo(case: Case, ghn: GHN) -> None:
+    model = case.build()
+    parameters = dict(model.named_parameters())
+    for name, why in ghn_init.predict(model, ghn, case.inputs).kept.items():
+        assert why != FROZEN or not parameters[name].requires_grad
+        assert why != ZERO or not parameters[name].any()
+        if "reparametrises" in why:
+            assert why.split("'")[1] in parameters
+
+
+def test_the_zoo_has_what_starts_at_zero_nowhere() -> None:
+    assert all(p.any() for case in ZOO.values() for p in case.build().parameters() if p.dim() > 1 and p.is_floating_point())

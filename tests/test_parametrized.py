@@ -1,0 +1,122 @@
+"""Weights that are made from other tensors, and what is kept beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+import ghn_init
+from ghn_init import GHN
+from ghn_init.errors import StrictError
+from zoo import Fn, param, vectors
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm], ids=["new", "old"])
+@pytest.mark.parametrize("layer", [lambda: nn.Linear(32, 32), lambda: nn.Conv2d(8, 8, 3)], ids=["linear", "convolution"])
+def test_the_largest_singular_value_is_one_in_eval_mode(ghn: GHN, norm: Any, layer: Any) -> None:
+    model = norm(layer()).eval()
+    x = vectors(2, 32) if isinstance(model, nn.Linear) else vectors(2, 8, 5, 5)
+    ghn_init.initialize(model, ghn, x, head=True)
+    model(x)
+    assert float(torch.linalg.matrix_norm(model.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.05)
+    assert not any(module.training for module in model.modules())
+
+
+def test_an_orthogonal_weight_is_the_predictions_nearest(ghn: GHN) -> None:
+    model = parametrizations.orthogonal(nn.Linear(8, 8))
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    name = "parametrizations.weight.original"
+    assert "right_inverse" in {row.name: row.conditioning for row in prediction.report.rows}[name]
+    before = model.weight.clone()
+    tensor = prediction.tensors[name]
+    assert torch.equal(model.weight, before)  # a look at the tensor changes nothing
+    prediction.apply_()
+    assert torch.equal(model.parametrizations.weight.original, tensor)
+    torch.testing.assert_close(model.weight @ model.weight.T, torch.eye(8), atol=1e-5, rtol=0)
+    plain = ghn_init.predict(nn.Linear(8, 8), ghn, vectors(2, 8), head=True).tensors["weight"]
+    assert F.cosine_similarity(model.weight.flatten(), plain.flatten(), dim=0) > F.cosine_similarity(
+        before.flatten(), plain.flatten(), dim=0
+    )
+
+
+def test_predicting_leaves_singular_vectors_as_they_are(ghn: GHN) -> None:
+    model = parametrizations.spectral_norm(nn.Linear(8, 8))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    assert len(dict(prediction.tensors)) == 2
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Halved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class Positive(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def test_the_weight_is_the_prediction_where_its_parametrization_allows_it(ghn: GHN) -> None:
+    model = nn.Linear(8, 8)
+    parametrize.register_parametrization(model, "weight", Halved())
+    plain = ghn_init.predict(nn.Linear(8, 8), ghn, vectors(2, 8), head=True).tensors["weight"]
+    ghn_init.initialize(model, ghn, vectors(2, 8), head=True)
+    torch.testing.assert_close(model.weight, plain)
+
+
+def test_a_parametrization_without_an_inverse_is_noted_and_strict_refuses_it(ghn: GHN) -> None:
+    model = nn.Linear(8, 8)
+    parametrize.register_parametrization(model, "weight", Positive())
+    notes = {row.name: row.note for row in ghn_init.predict(model, ghn, vectors(2, 8), head=True).report.rows}
+    assert notes["parametrizations.weight.original"].startswith("its parametrization has no right_inverse")
+    with pytest.raises(StrictError, match="'parametrizations.weight.original': its parametrization has no right_inverse"):
+        ghn_init.predict(model, ghn, vectors(2, 8), head=True, strict=True)
+
+
+def cached(m: Any, x: Tensor) -> Tensor:
+    if m.cached is None:
+        m.cached = 2 * m.w
+    return F.linear(x, m.cached)
+
+
+def test_a_cache_that_stands_for_a_weight_is_named(ghn: GHN) -> None:
+    model = Fn(cached, w=param(8, 8), cached=None)
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+    with torch.no_grad():
+        model(vectors(2, 8))
+    assert "'cached', stored beside it, may stand for it" in ghn_init.predict(model, ghn, vectors(2, 8)).kept["w"]
+
+
+def test_what_was_computed_from_a_weight_that_is_predicted_gets_a_warning(ghn: GHN) -> None:
+    w = param(8, 8)
+    model = Fn(lambda m, x: F.linear(x, m.w) if m.training else F.linear(x, m.folded), w=w, folded=nn.Buffer(3 * w.detach()))
+    report = ghn_init.predict(model, ghn, vectors(2, 8), head=True).report
+    assert report.warnings == ("'folded' seems to be computed from 'w', and still is what the former values gave",)
+
+
+def test_a_merged_adapter_gets_a_reason_and_a_warning(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.fc(x) if m.merged else m.fc(x) + x @ m.down @ m.up
+
+    model = Fn(forward, fc=nn.Linear(8, 8), down=param(8, 2), up=param(2, 8), merged=True)
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    assert "its module says that it is merged" in prediction.kept["up"]
+    assert any("holds a merged adapter: unmerge it first" in warning for warning in prediction.report.warnings)
+
+
+def test_pruned_weights_are_made_anew_without_a_warning(ghn: GHN) -> None:
+    model = prune.l1_unstructured(nn.Linear(8, 8), "weight", 0.5)
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    assert prediction.report.warnings == ()
+    prediction.apply_()
+    assert torch.equal(model.weight, model.weight_orig * model.weight_mask)
