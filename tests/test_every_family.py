@@ -63,7 +63,7 @@ def check(name: str) -> None:
     assert math.isfinite(sums[task.name].loss)
     assert all(g.isfinite().all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients)
-    prediction = ghn_init.predict(model, ghn)
+    prediction = ghn_init.predict(model, ghn, head=task.name)
     assert set(network.kept) == set(prediction.kept)
     assert all(torch.equal(value, before[key]) for key, value in network.kept.items())
     assert accuracy(ghn, model, images, task.name) in (0, 50, 100)

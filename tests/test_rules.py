@@ -104,7 +104,7 @@ def test_without_a_rule_the_reason_names_the_operator() -> None:
 
 
 def test_a_rule_registered_after_import_takes_effect(fused: None, ghn: ghn_init.GHN) -> None:
-    prediction = ghn_init.predict(fused_model(), ghn, vectors(2, 8))
+    prediction = ghn_init.predict(fused_model(), ghn, vectors(2, 8), head=True)
     assert not prediction.kept
     assert set(prediction.tensors) == {"w", "b", "head.weight", "head.bias"}
     graph = ghn_init.trace(fused_model(), vectors(2, 8))
