@@ -72,11 +72,10 @@ def test_values_that_mean_something_are_overwritten_on_request(own: Path) -> Non
     (own / "own_models.py").write_text(
         OWN + "def frozen():\n    model = small()\n    model[0].requires_grad_(False)\n    return model\n"
     )
-    assert "2 of 4 parameters predicted" in run("inspect", "own_models:frozen")
-    assert "4 of 4 parameters predicted" in run(
-        "inspect", "own_models:frozen", "--overwrite", "0.weight", "--overwrite", "0.bias"
-    )
-    assert "4 of 4 parameters predicted" in run("init", "own_models:frozen", "-o", "f.safetensors", "--overwrite", "*")
+    frozen = ["own_models:frozen", "--head", "yes"]
+    assert "2 of 4 parameters predicted" in run("inspect", *frozen)
+    assert "4 of 4 parameters predicted" in run("inspect", *frozen, "--overwrite", "0.weight", "--overwrite", "0.bias")
+    assert "4 of 4 parameters predicted" in run("init", *frozen, "-o", "f.safetensors", "--overwrite", "*")
     result = CliRunner().invoke(cli.app, ["inspect", "own_models:frozen", "--overwrite", "nothing"])
     assert "Invalid value for --overwrite" in result.output
 

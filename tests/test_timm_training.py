@@ -111,10 +111,12 @@ def made(name: str, pretrained: bool) -> nn.Module:
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's data sets leave that to the garbage collector
 @pytest.mark.parametrize("how", ["exported", "registered"])
 def test_timms_training_runs_on_predicted_parameters(tmp_path: Path, folder: Path, how: str) -> None:
+    torch.manual_seed(1)
     expected = ghn_init.timm.create_model("resnet10t", num_classes=10)
     name = ghn_init.timm.register("resnet10t")
     if how == "exported":
         name = f"local-dir:{ghn_init.timm.export(expected, tmp_path / 'exported')}"
+    torch.manual_seed(1)  # of the head, which is random
     model = made(name, pretrained=how == "exported")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in before.items())
