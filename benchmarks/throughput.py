@@ -185,7 +185,9 @@ def main() -> None:
     text = f"{command}, {machine}, meta-batches of {META_BATCH}, 64 images of 32 px.\n\n{measure(options)}"
     print(text)
     if options.output:
-        options.output.write_text("# Throughput of meta-training\n\n" + text)
+        before = options.output.read_text() if options.output.exists() else ""
+        _, heading, rest = before.partition("\n## ")  # written by hand
+        options.output.write_text("# Throughput of meta-training\n\n" + text + heading + rest)
 
 
 if __name__ == "__main__":
