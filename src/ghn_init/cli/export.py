@@ -12,7 +12,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
 from ghn_init.models.spec import build_timm, library, without_storage
 from ghn_init.tasks.image_data import Images
@@ -57,13 +57,7 @@ def export(
     torch.manual_seed(seed)
     with err.status(f"building {escape(model)}"):
         built = build_timm(name, options)
-    wishes: dict[str, Any] = {
-        "head": head,
-        "overwrite": overwrite or (),
-        "seed": seed,
-        "strict": strict,
-        "condition": condition,
-    }
+    wishes = wished(head, overwrite, seed, strict, condition)
     if images is None:
         with err.status("predicting"):
             prediction = predicted(built, hypernetwork, **wishes)

@@ -16,7 +16,7 @@ from torch import nn
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Overwrite, Size, in_options, predict, started
+from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Overwrite, Size, in_options, predict, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.report import Report
@@ -62,13 +62,7 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
-    wishes: dict[str, Any] = {
-        "head": head,
-        "overwrite": overwrite or (),
-        "seed": seed,
-        "strict": strict,
-        "condition": condition,
-    }
+    wishes = wished(head, overwrite, seed, strict, condition)
     if data is None:
         torch.manual_seed(seed)
         prediction, seconds = predict(model, ghn, num_classes, input_size, **wishes)

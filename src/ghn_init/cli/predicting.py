@@ -54,6 +54,11 @@ def which(head: str) -> str | bool:
     return {"yes": True, "no": False}.get(head, head)
 
 
+def wished(head: str, overwrite: list[str] | None, seed: int, strict: bool, condition: str) -> dict[str, Any]:
+    """The options as keywords of `predict`, `predicted` and `started`."""
+    return {"head": head, "overwrite": overwrite or (), "seed": seed, "strict": strict, "condition": condition}
+
+
 def predict(
     spec: str, ghn: str, num_classes: int | None, input_size: str | None, *, head: str, **options: Any
 ) -> tuple[Prediction, float]:
