@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--cooldown", type=float, default=0.0)
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--equal-gradients", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--minutes", type=float, help="of processor time, after which it stops as if it were killed")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
@@ -137,6 +138,7 @@ def main() -> None:
         warmup=options.warmup,
         cooldown=options.cooldown,
         average=options.average,
+        equal_gradients=options.equal_gradients,
         seed=options.seed,
     )
 

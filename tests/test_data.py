@@ -124,6 +124,18 @@ def test_images_that_come_class_by_class_are_shuffled(tmp_path: Path) -> None:
     assert kept.labels.tolist() == [1] + [0] * 20 + [1] * 19
 
 
+def test_a_limit_draws_images_before_they_are_decoded(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", [0] * 30 + [1, 0, 1] * 10, ["a", "bb"])
+    read: list[tuple[int, int]] = []
+    some = load_images(tmp_path, "train", limit=20, on_image=lambda *count: read.append(count))
+    assert read == [(number, 20) for number in range(1, 21)]
+    assert 0 < some.labels.sum() < 18  # not the first ones
+    assert torch.equal(some.pixels[:, 0, 0, 0].long(), some.labels + 1)
+    assert torch.equal(load_images(tmp_path, "train", limit=20).labels, some.labels)
+    assert load_images(tmp_path, "train", limit=60).labels.tolist() == [0] * 30 + [1, 0, 1] * 10
+    assert len(load_images(tmp_path, "train", limit=100).labels) == 60
+
+
 def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 

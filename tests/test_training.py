@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from ghn_init import GHN, GHNConfig, ImageTask
 from ghn_init.errors import TrainingError
 from ghn_init.training import loop
 from ghn_init.training.curve import Progress
-from ghn_init.training.loop import Job, Sums, meta_step, tempered
+from ghn_init.training.loop import Job, Sums, equalise, meta_step, tempered
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
@@ -57,21 +58,44 @@ def test_a_run_leaves_curve_state_and_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], averaged[name]) for name in averaged)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, minutes: float) -> None:
     def stop(progress: Progress) -> None:
         if progress.step == 3:
             raise KeyboardInterrupt
 
+    seen: list[int] = []
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "parts", on_step=stop, save_minutes=0.0)
+        train(tmp_path / "parts", on_step=stop, save_minutes=minutes)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    parts = train(tmp_path / "parts")
+    parts = train(tmp_path / "parts", save_minutes=minutes, on_step=lambda progress: seen.append(progress.step))
+    assert seen == [4]  # interrupted, it wrote its state
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     curves = [
         [row.rsplit(",", 2)[0] for row in (tmp_path / run / "log.csv").read_text().splitlines()] for run in ("whole", "parts")
     ]
     assert curves[0] == curves[1]
+
+
+def test_a_run_interrupted_within_a_step_has_the_steps_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(at: str, in_step: int) -> list[int]:
+        calls, original, seen = itertools.count(1), getattr(loop, at), []
+
+        def call(*arguments: object) -> object:
+            if next(calls) == in_step:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        monkeypatch.setattr(loop, at, call)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / at, save_minutes=60.0)
+        monkeypatch.setattr(loop, at, original)
+        train(tmp_path / at, save_minutes=60.0, on_step=lambda progress: seen.append(progress.step))
+        return seen
+
+    assert interrupted("meta_step", 3) == [3, 4]
+    assert interrupted("update", 3) == [1, 2, 3, 4]  # weights between two steps are not written
 
 
 def test_fewer_steps_than_a_run_has_taken_do_not_take_it_back(tmp_path: Path) -> None:
@@ -284,6 +308,42 @@ def test_the_step_gradient_is_that_of_the_mean_loss() -> None:
     for name, p in ghn.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
+
+
+class Gentle(ZeroShot):
+    """The loss of one network a fifth as large."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def __call__(self, network: Network, *rest: Any) -> tuple[torch.Tensor, float]:
+        loss, accuracy = super().__call__(network, *rest)
+        return (loss / 5 if network is self.network else loss), accuracy
+
+
+def test_equal_gradients_let_no_network_lead_by_its_loss() -> None:
+    torch.manual_seed(0)
+    ghn, jobs = GHN(SMALL), [job(0), job(2)]
+
+    def gradient(objective: ZeroShot, equal: bool, meta_batch: int = 2) -> torch.Tensor:
+        meta_step(ghn, jobs, objective, TrainConfig(meta_batch=meta_batch, equal_gradients=equal, bf16=False))
+        return torch.cat([p.grad.flatten() for p in ghn.parameters() if p.grad is not None])
+
+    gentle = Gentle(jobs[0].network)
+    level, plain = gradient(ZeroShot(), True), gradient(ZeroShot(), False)
+    torch.testing.assert_close(gradient(gentle, True), level, rtol=1e-3, atol=1e-6)
+    assert (gradient(gentle, False) - plain).norm() > 0.1 * plain.norm()
+    torch.testing.assert_close(gradient(ZeroShot(), True, 4), level / 2)
+
+
+def test_gradients_that_are_zero_are_equalised_to_zero() -> None:
+    gradients = [torch.zeros(3), torch.zeros(2)]
+    equalise(gradients, 0.5)
+    assert not torch.cat(gradients).any()
+    gradients = [torch.tensor([3.0]), torch.tensor([0.0, 4.0])]
+    equalise(gradients, 0.5)
+    torch.testing.assert_close(torch.cat(gradients), torch.tensor([0.3, 0.0, 0.4]))
 
 
 def test_gradients_through_filling_match_finite_differences() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import comparison
-from ghn_init.cli.console import app, check_picture, err, out, progress_bar
+from ghn_init.cli.console import app, check_picture, err, out, progress_bar, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Model
 from ghn_init.comparison.inits import NAMES
@@ -44,8 +44,8 @@ def compare(
     validation images decide it alone.
     """
     check_picture(plot)
-    with err.status("reading images"):
-        whole = load_images(data, "train", image_size=image_size)
+    with reading() as count:
+        whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:
         raise typer.BadParameter(
             f"there are {len(whole.labels)} images, fewer than {images} + {val_images}", param_hint="--images"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +93,18 @@ def check_picture(path: Path | None) -> None:
         raise typer.BadParameter(f"{path} ends in none of {', '.join(PICTURES)}", param_hint="--plot")
     if find_spec("matplotlib") is None:
         raise typer.BadParameter("pictures need matplotlib: pip install 'ghn_init[viz]'", param_hint="--plot")
+
+
+@contextmanager
+def reading(show: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Gives what counts images while they are read, on the error console."""
+    with err.status("reading images") if show else nullcontext() as status:
+
+        def count(read: int, of: int) -> None:
+            if status is not None and read % 100 == 0:
+                status.update(f"reading images: {read} of {of}")
+
+        yield count
 
 
 def progress_bar(text: str = "{task.description}", show: bool = True) -> Progress:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, out, progress_bar
+from ghn_init.cli.console import app, out, progress_bar, reading
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.tasks.images import tasks_of
 from ghn_init.training.curve import Progress
@@ -53,19 +53,21 @@ def train(
     parameter_decay: Annotated[float, typer.Option(min=0, help="Weight of the predicted parameters' squared norm")] = 0.0,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16 where it is faster")] = True,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files as well")] = False,
+    save_minutes: Annotated[float, typer.Option(min=0, help="Between two writes of the state")] = DEFAULTS.save_minutes,
     seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
 ) -> None:
-    """Trains a hypernetwork on the networks of DeepNets-1M; interrupted runs go on where they were.
+    """Trains a hypernetwork on the networks of DeepNets-1M; interrupted runs (Ctrl+C) go on where they were.
 
     Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
     `torchrun`, share the networks of a step.
     """
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
+    named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
+    with reading(show=leads) as count:
+        tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     with progress_bar(show=leads) as bar:
-        shown = bar.add_task("reading images", total=steps)
-        named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
-        tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size)
+        shown = bar.add_task("tracing the first networks", total=steps)
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
 
@@ -94,6 +96,7 @@ def train(
             cooldown=cooldown,
             parameter_decay=parameter_decay,
             bf16=bf16,
+            save_minutes=save_minutes,
             seed=seed,
         )
     if leads:

@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from ghn_init.cli.console import err
+from ghn_init.cli.console import reading
 from ghn_init.tasks.image_data import Images, load_images
 
 Data = Annotated[
@@ -24,6 +24,8 @@ Data = Annotated[
 ]
 ImageSize = Annotated[int | None, typer.Option(min=8, help="Side that images of DATA are resized to, in pixels")]
 BATCH = 64
+LIMIT = 5000
+"""Images at most; more move a head that is fitted to them little, and take their time."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Loader:
 
 
 def read(data: str, image_size: int | None) -> Images:
-    """The training split."""
-    with err.status("reading images"):
-        return load_images(data, "train", image_size=image_size)
+    """Images of the training split, as many as a head is fitted to."""
+    with reading() as count:
+        return load_images(data, "train", image_size=image_size, limit=LIMIT, on_image=count)
 
 
 def normalised_by(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:

@@ -116,7 +116,14 @@ def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def load_images(source: str | Path, split: str, like: Images | None = None, image_size: int | None = None) -> Images:
+def load_images(
+    source: str | Path,
+    split: str,
+    like: Images | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Images:
     """Reads a split of an image classification data set with `datasets`; one that is sorted by class is shuffled.
 
     Args:
@@ -125,6 +132,8 @@ def load_images(source: str | Path, split: str, like: Images | None = None, imag
         split: `train` or `test`.
         like: Takes classes (by their names), normalisation and size from this data set.
         image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
+        limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded.
+        on_image: Called for each image with how many have been read, and of how many.
 
     Raises:
         TrainingError: No such folder, file or data set, no image and label columns, images without a label or of a class that
@@ -140,16 +149,20 @@ def load_images(source: str | Path, split: str, like: Images | None = None, imag
     labels = [name for name, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)]
     if len(images) != 1 or not labels:
         raise TrainingError(f"{source} has columns {dict(data.features)}; expected one image and a class label.")
-    side = like.pixels.shape[2] if like is not None else image_size
-    pixels = [_pixels(image, side) for image in data[images[0]]]
-    sizes = {tuple(image.shape[1:]) for image in pixels}
-    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
-        raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
     names = tuple(data.features[labels[0]].names)
     classes = like.classes if like is not None and like.classes else names
     chosen = _numbered(data[labels[0]], names, classes, source)
-    order = _mixed(chosen)
-    return Images.from_tensors(torch.stack(pixels)[order], chosen[order], like, classes)
+    order = _mixed(chosen, limit)
+    side = like.pixels.shape[2] if like is not None else image_size
+    pixels = []
+    for number, image in enumerate(data.select(order.tolist())[images[0]], 1):
+        pixels.append(_pixels(image, side))
+        if on_image is not None:
+            on_image(number, len(order))
+    sizes = {tuple(image.shape[1:]) for image in pixels}
+    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
+        raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
+    return Images.from_tensors(torch.stack(pixels), chosen[order], like, classes)
 
 
 def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str, ...], source: str | Path) -> Tensor:
@@ -163,11 +176,12 @@ def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str,
     return torch.tensor([places[names[label]] for label in labels])
 
 
-def _mixed(labels: Tensor) -> Tensor:
-    """The order as it is; a random one where it goes class by class, whose first images or batches would be of one class."""
-    in_order = torch.arange(len(labels))
+def _mixed(labels: Tensor, limit: int | None) -> Tensor:
+    """The order as it is; a random one where some are chosen or it goes class by class: batches would be of one class."""
     by_class = int(labels.diff().count_nonzero()) + 1 == len(labels.unique())
-    return in_order[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))] if by_class else in_order
+    if not by_class and (limit is None or limit >= len(labels)):
+        return torch.arange(len(labels))
+    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:limit]
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -74,6 +74,7 @@ def tasks_of(
     transform: Transform | None = None,
     label_smoothing: float = 0.0,
     image_size: int | None = None,
+    on_image: Callable[[int, int], None] | None = None,
 ) -> list[Task]:
     """What `train` takes as its data, as tasks.
 
@@ -82,6 +83,7 @@ def tasks_of(
         transform: Of all image tasks that are made here.
         label_smoothing: Likewise.
         image_size: Side in pixels to which images that are read here are resized.
+        on_image: As of `load_images`.
 
     Raises:
         TrainingError: The data can't be read, there are none, or two have one name.
@@ -96,7 +98,7 @@ def tasks_of(
     tasks: list[Task] = []
     for name, one in named:
         if isinstance(one, str | Path):
-            name, one = name or task_name(one), load_images(one, "train", image_size=image_size)
+            name, one = name or task_name(one), load_images(one, "train", image_size=image_size, on_image=on_image)
         if isinstance(one, Images):
             one = ImageTask(one, name or ImageTask.name, transform, label_smoothing)
         elif not isinstance(one, Task):

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,43 +154,62 @@ def _run(
     tensorboard: bool,
     on_step: Callable[[Progress], None] | None,
 ) -> None:
-    """The steps that are left, with the state written every few minutes."""
+    """The steps that are left, with the state written every few minutes, and when it is interrupted."""
     started = saved = time.monotonic()
     board = folder / "tensorboard" if tensorboard else None
-    names = list(pools.shares)
-    with CurveLog(folder / "log.csv", first, workers.leads, board, names) as curve:
-        for step in range(first, recipe.steps):
-            jobs = []
-            for position in workers.share(range(recipe.meta_batch)):
-                limits = (recipe.batch_size, recipe.least_examples, recipe.budget)
-                task, part = pools.draw(recipe.seed, step, position, recipe.meta_batch, *limits)
-                network = pools.network(task, part)
-                batches = _batches(network, part.examples, step, position, objective, recipe, workers.device)
-                jobs.append(Job(network, batches, f"{step}/{position}"))
-            sums = meta_step(model, jobs, objective, recipe)
-            numbers = [number for name in names for number in sums.get(name, Sums())]
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            totals = workers.sum(gradients, *numbers)
-            by_task = {name: Sums(*totals[3 * k : 3 * k + 3]) for k, name in enumerate(names)}
-            whole = Sums(*map(sum, zip(*by_task.values(), strict=True)))
-            if not whole.networks:
-                raise TrainingError(f"no network of step {step + 1} has a finite loss; lower the learning rate {recipe.lr}.")
-            lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup, recipe.cooldown)
-            update(model, average, optimizers, lr, recipe.clip, min(recipe.average, (1 + step) / (10 + step)))
-            if not workers.leads:
-                continue
-            now = time.monotonic()
-            rate = recipe.meta_batch * (step + 1 - first) / (now - started)
-            accuracies = {name: own.accuracy / own.networks for name, own in by_task.items() if own.networks}
-            loss, accuracy = whole.loss / whole.networks, whole.accuracy / whole.networks
-            progress = Progress(step + 1, recipe.steps, loss, accuracy, lr, rate, accuracies)
-            curve.write(progress, now - started)
-            if on_step is not None:
-                on_step(progress)
-            if now - saved > 60 * recipe.save_minutes:
+    state = folder / "state.safetensors"
+    taken: int | None = None  # steps that weights and curve have, in the leading process; None while they are changed
+    with CurveLog(folder / "log.csv", first, workers.leads, board, list(pools.shares)) as curve:
+        try:
+            for step in range(first, recipe.steps):
+                by_task = _gradient(step, model, pools, objective, recipe, workers)
+                lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup, recipe.cooldown)
+                taken = None
+                update(model, average, optimizers, lr, recipe.clip, min(recipe.average, (1 + step) / (10 + step)))
+                if not workers.leads:
+                    continue
+                now = time.monotonic()
+                rate = recipe.meta_batch * (step + 1 - first) / (now - started)
+                progress = _progress(step + 1, recipe.steps, by_task, lr, rate)
+                curve.write(progress, now - started)
+                taken = step + 1
+                if on_step is not None:
+                    on_step(progress)
+                if now - saved > 60 * recipe.save_minutes:
+                    curve.flush()
+                    save_state(state, taken, model, average, optimizers)
+                    saved = now
+        except KeyboardInterrupt:
+            if taken is not None:
                 curve.flush()
-                save_state(folder / "state.safetensors", step + 1, model, average, optimizers)
-                saved = now
+                save_state(state, taken, model, average, optimizers)
+            raise
+
+
+def _gradient(
+    step: int, model: GHN, pools: Pools, objective: Objective, recipe: TrainConfig, workers: Workers
+) -> dict[str, Sums]:
+    """Leaves a step's gradient in `model`, that of all processes' networks; their sums by task."""
+    jobs = []
+    for position in workers.share(range(recipe.meta_batch)):
+        limits = (recipe.batch_size, recipe.least_examples, recipe.budget)
+        task, part = pools.draw(recipe.seed, step, position, recipe.meta_batch, *limits)
+        network = pools.network(task, part)
+        batches = _batches(network, part.examples, step, position, objective, recipe, workers.device)
+        jobs.append(Job(network, batches, f"{step}/{position}"))
+    sums, names = meta_step(model, jobs, objective, recipe), list(pools.shares)
+    numbers = [number for name in names for number in sums.get(name, Sums())]
+    totals = workers.sum([p.grad for p in model.parameters() if p.grad is not None], *numbers)
+    by_task = {name: Sums(*totals[3 * k : 3 * k + 3]) for k, name in enumerate(names)}
+    if not any(own.networks for own in by_task.values()):
+        raise TrainingError(f"no network of step {step + 1} has a finite loss; lower the learning rate {recipe.lr}.")
+    return by_task
+
+
+def _progress(step: int, steps: int, by_task: Mapping[str, Sums], lr: float, rate: float) -> Progress:
+    whole = Sums(*map(sum, zip(*by_task.values(), strict=True)))
+    accuracies = {name: own.accuracy / own.networks for name, own in by_task.items() if own.networks}
+    return Progress(step, steps, whole.loss / whole.networks, whole.accuracy / whole.networks, lr, rate, accuracies)
 
 
 class Sums(NamedTuple):
@@ -247,7 +266,10 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
             continue
         task = job.network.task
         (tempered(loss, task.outputs) / recipe.meta_batch).backward()
-        pairs += [(cores[name], leaf.grad) for name, leaf in leaves.items() if leaf.grad is not None]
+        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+        if recipe.equal_gradients:
+            equalise(gradients.values(), 1 / recipe.meta_batch)
+        pairs += [(cores[name], gradient) for name, gradient in gradients.items()]
         before = sums.get(task.name, Sums())
         sums[task.name] = Sums(before.loss + loss.item(), before.accuracy + right, before.networks + 1)
     if pairs:
@@ -256,6 +278,17 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     return sums
+
+
+def equalise(gradients: Iterable[Tensor], norm: float) -> None:
+    """Scales a network's gradients, in place, so that all of them together have the given norm; zeros stay.
+
+    Those of networks with layer norms are several times smaller than those of networks with batch norms: added up as they are,
+    a step follows the latter.
+    """
+    found = list(gradients)
+    whole = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
+    torch._foreach_mul_(found, float(norm / whole) if whole > 0 else 1.0)
 
 
 def tempered(loss: Tensor, outputs: int) -> Tensor:

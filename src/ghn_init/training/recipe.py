@@ -39,6 +39,8 @@ class TrainConfig:
         cooldown: Share of the other steps in which the rate falls, as half a cosine; before, it stays at its peak.
         weight_decay: The optimiser's.
         parameter_decay: Weight of the squared norm of the predicted parameters in the loss (GHN-3 decays them with 3e-5).
+        equal_gradients: Scale each network's gradient, by its decoded cores, to the same norm; else networks with steep losses
+            lead, whatever the others' share.
         clip: Largest gradient norm.
         average: Decay of the weight average.
         bf16: Run the networks in bfloat16 where it is faster.
@@ -58,6 +60,7 @@ class TrainConfig:
     cooldown: float = 1.0
     weight_decay: float = 1e-2
     parameter_decay: float = 0.0
+    equal_gradients: bool = False
     clip: float = 5.0
     average: float = 0.999
     bf16: bool = True
@@ -80,6 +83,7 @@ class TrainOptions(TypedDict, total=False):
     cooldown: float
     weight_decay: float
     parameter_decay: float
+    equal_gradients: bool
     clip: float
     average: float
     bf16: bool
