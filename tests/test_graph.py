@@ -43,6 +43,17 @@ def test_shortest_paths_equal_breadth_first_search(num_nodes: int, longest: int)
     np.testing.assert_array_equal(shortest_paths(num_nodes, edge_index, longest), expected)
 
 
+def test_a_networkx_graph_has_the_nodes_edges_and_distances() -> None:
+    networkx = pytest.importorskip("networkx")
+    graph = trace(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), vectors(3))
+    other = graph.to_networkx()
+    assert [data["primitive"] for _, data in other.nodes(data=True)] == [node.primitive for node in graph.nodes]
+    assert [data["weight"] for _, data in other.nodes(data=True)] == [node.weight for node in graph.nodes]
+    assert sorted(other.edges) == sorted(graph.edges)
+    for i, hops in networkx.all_pairs_shortest_path_length(other):
+        assert all(graph.distances[i, j] == length for j, length in hops.items())
+
+
 def test_paths_longer_than_the_limit_count_as_none() -> None:
     chain = np.array([range(99), range(1, 100)])
     distances = Graph(tuple(Node("sum") for _ in range(100)), chain).distances

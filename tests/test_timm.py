@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from torch import nn
 import ghn_init
 from ghn_init import GHN
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
-from ghn_init.timm import ghn_models
+from ghn_init.timm import ghn_models, run
 from hub_server import serving
 
 
@@ -253,8 +255,8 @@ def test_registered_names_make_initialised_models(ghn: GHN) -> None:
     assert timm.list_models("ghn_*", pretrained=True) == []
     assert ghn_models.ghn_resnet18 is timm.model_entrypoint("ghn_resnet18")
     assert len(timm.create_model("ghn_resnet18", features_only=True, out_indices=(1, 2))(torch.zeros(1, 3, 32, 32))) == 2
-    with pytest.raises(ModelSpecError, match="pretrained=True would put trained weights"):
-        timm.create_model("ghn_resnet18", pretrained=True)
+    torch.manual_seed(0)
+    assert same(timm.create_model("ghn_resnet18", pretrained=True, num_classes=10).state_dict(), model.state_dict())
 
 
 def test_registering_again_replaces_the_hypernetwork_without_a_warning(ghn: GHN) -> None:
@@ -293,3 +295,43 @@ def test_what_cannot_be_registered(name: str, words: str) -> None:
     ghn_init.timm.register("resnet18")
     with pytest.raises(ModelSpecError, match=words):
         ghn_init.timm.register(name)
+
+
+PROGRAM = """
+import pathlib, sys
+import timm
+import beside
+if __name__ == "__main__":
+    names = [word.partition("=")[2] or word for word in sys.argv[1:] if "ghn_" in word]
+    made = [timm.create_model(name, pretrained=True, num_classes=10) for name in names]
+    print(sys.argv[0], sys.argv[1:], [type(model).__name__ for model in made], beside.VALUE)
+"""
+
+
+def test_a_program_that_cannot_import_us_is_run(tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(PROGRAM)
+    (tmp_path / "beside.py").write_text("VALUE = 7")
+    own = ["DATA", "--model", "ghn_resnet10t", "--teacher=ghn_resnet18.a1_in1k"]
+    command = [sys.executable, "-m", "ghn_init.timm.run", "--head", "cifar10", str(program), *own]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path.parent)
+    assert result.stdout.strip() == f"{program} {own} ['ResNet', 'ResNet'] 7", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train.py", "--model", "resnet18"], "no argument of train.py names a model ghn_NAME, such as ghn_resnet50"),
+        (["missing.py", "--model", "ghn_resnet18"], "there is no program missing.py"),
+        (["train.py", "--model", "ghn_resnet19"], "timm has no model 'resnet19'; did you mean"),
+        (["--register", "resnet18.a1_in1k", "train.py"], "can't be registered; register the architecture, 'resnet18'"),
+    ],
+)
+def test_programs_that_cannot_be_run_are_refused(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("raise AssertionError")
+    with pytest.raises(SystemExit, match="2"):
+        run.main(arguments)
+    assert words in capsys.readouterr().err

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +136,24 @@ class Graph:
     def edges(self) -> list[tuple[int, int]]:
         """The real edges as (from, to) pairs."""
         return [(int(i), int(j)) for i, j in self.edge_index.T]
+
+    def to_networkx(self) -> Any:
+        """A `networkx.DiGraph`: nodes 0, 1, … with `primitive`, `shape`, `weight`, `bias` and `head`, and the real edges.
+
+        Example:
+            >>> import ghn_init, timm
+            >>> g = ghn_init.trace(timm.create_model("resnet18")).to_networkx()
+            >>> g.nodes[0]["primitive"], g.number_of_edges() > 20
+            ('input', True)
+        """
+        import networkx  # PyTorch brings it
+
+        graph = networkx.DiGraph()
+        for index, node in enumerate(self.nodes):
+            told = {"shape": node.shape, "weight": node.weight, "bias": node.bias, "head": node.head}
+            graph.add_node(index, primitive=node.primitive, **told)
+        graph.add_edges_from(self.edges)
+        return graph
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

@@ -38,7 +38,8 @@ def register(
     """Registers `ghn_NAME` with timm: `timm.create_model("ghn_resnet50")` makes an initialised ResNet-50.
 
     For training scripts that take a model's name. Tags, arguments and saved configurations are those of the architecture
-    (`timm.create_model("ghn_resnet50.a1_in1k", num_classes=10)`). Registering again replaces the hypernetwork.
+    (`timm.create_model("ghn_resnet50.a1_in1k", num_classes=10)`); `pretrained=True` changes nothing. Registering again replaces
+    the hypernetwork.
 
     Args:
         model_name: timm's architecture, without a tag.
@@ -92,7 +93,8 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
             pretrained_cfg = {**pretrained_cfg, "architecture": wish.model_name}
         elif dataclasses.is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type):
             pretrained_cfg = dataclasses.replace(pretrained_cfg, architecture=wish.model_name)
-        return create_model(wish.model_name, pretrained, pretrained_cfg, ghn=wish.ghn, ghn_kwargs=wish.ghn_kwargs, **kwargs)
+        # whoever asks for pretrained weights under this name, as timm's validate.py always does, asks for predicted ones
+        return create_model(wish.model_name, False, pretrained_cfg, ghn=wish.ghn, ghn_kwargs=wish.ghn_kwargs, **kwargs)
 
     make.__name__ = make.__qualname__ = name
     make.__module__ = ghn_models.__name__
