@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import Images, ImageTask, families
+from ghn_init.hypernetwork.widening import widen_
 from ghn_init.tasks import DistilledImageTask, answers_of, load_images
 from ghn_init.training.curve import Progress
 
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, help="NAME=FOLDER")
     parser.add_argument("--share", nargs="*", default=[], help="NAME=NUMBER; 1 for others")
     parser.add_argument("--start", default="ghn2-cifar10-small")
+    parser.add_argument("--hid", type=int, help="a multiple of the start's, which is widened")
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--teacher-share", type=float, default=0.5)
     parser.add_argument("--answers", type=Path, help="file that keeps the teacher's answers; by default beside OUT")
@@ -117,6 +120,12 @@ def main() -> None:
         )
     given = {name: float(share) for name, share in (entry.split("=", 1) for entry in options.share)}
 
+    start = ghn_init.load(options.start)
+    if options.hid is not None:
+        wide = ghn_init.GHN(replace(start.config, hid=options.hid))
+        widen_(wide, start)
+        start = wide
+
     def on_step(progress: Progress) -> None:
         if options.minutes and time.process_time() > 60 * options.minutes:
             raise SystemExit(f"stopped after step {progress.step}")
@@ -126,7 +135,7 @@ def main() -> None:
         options.out,
         shares={name: given.get(name, 1.0) for name in tasks},
         architectures=architectures,
-        ghn=ghn_init.load(options.start),
+        ghn=start,
         on_step=on_step,
         steps=options.steps,
         meta_batch=options.meta_batch,

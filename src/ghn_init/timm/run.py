@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: No such program, no name to register, or timm doesn't know it.
     """
-    parser = argparse.ArgumentParser("python -m ghn_init.timm.run", description=main.__doc__.splitlines()[0])
+    described = "Registers the names ghn_… among a program's arguments with timm and runs the program, unchanged."
+    parser = argparse.ArgumentParser("python -m ghn_init.timm.run", description=described)
     parser.add_argument("--ghn", help="hypernetwork: bundled or published name, folder, file or hub id")
     parser.add_argument("--head", help="predict the head of this task too")
     parser.add_argument("--register", action="append", default=[], metavar="NAME", help="timm's name, where a file gives it")
