@@ -240,10 +240,10 @@ def test_train_writes_a_checkpoint_that_the_other_commands_take(trained: Path) -
 def test_train_goes_on_from_a_checkpoint_and_takes_a_file_of_networks(trained: Path) -> None:
     assert "2 networks generated" in run("deepnets", "write", "val", "-o", "nets.db", "--stop", "2")
     options = ["--steps", "1", "--meta-batch", "2", "--batch-size", "4", "--lr", "1e-9", "--architectures", "nets.db"]
-    run("train", str(trained), "-o", "more", "--start", "run", "--objective", "fine-tune", "--tensorboard", *options)
+    run("train", str(trained), "-o", "more", "--start", "run", "--objective", "fine-tune", "--track", "tensorboard", *options)
     before, after = ghn_init.load("run").state_dict(), ghn_init.load("more").state_dict()
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
-    assert list(Path("more/tensorboard").iterdir())
+    assert list(Path("more").rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("ghn-1", {"ve": False, "layernorm": False}), ("mlp", {"hypernet": "mlp"})])

@@ -64,16 +64,3 @@ def test_a_picture_of_few_steps(tmp_path: Path) -> None:
 
 def test_one_huge_loss_does_not_hide_the_others() -> None:
     assert medians([1.0, 900.0, 2.0, 3.0, 3.0, 4.0, 5.0], 3) == [2.0, 3.0]
-
-
-def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with CurveLog(tmp_path / "log.csv", 0, write=True, tensorboard=tmp_path / "board") as curve:
-        for step in range(3):
-            curve.write(Progress(step + 1, 3, 1.5 - step, 0.5, 1e-3, 8.0, {"a": 0.25 * step} if step else {}), 1.0)
-    events = EventAccumulator(str(tmp_path / "board"))
-    events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.5), (2, 0.5), (3, -0.5)]
-    assert [(e.step, e.value) for e in events.Scalars("accuracy/a")] == [(2, 0.25), (3, 0.5)]

@@ -98,6 +98,25 @@ def test_a_run_interrupted_within_a_step_has_the_steps_before(tmp_path: Path, mo
     assert interrupted("update", 3) == [1, 2, 3, 4]  # weights between two steps are not written
 
 
+def test_trackers_are_told_every_step(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen: list[Progress] = []
+    train(tmp_path, trackers=("tensorboard",), on_step=seen.append)
+    folders = {file.parent for file in tmp_path.rglob("events.out.tfevents.*")}
+    boards = [EventAccumulator(str(folder)) for folder in folders]
+    for board in boards:
+        board.Reload()
+    (board,) = (board for board in boards if "loss" in board.Tags()["scalars"])
+    assert [event.step for event in board.Scalars("loss")] == [1, 2, 3, 4]
+    assert [event.value for event in board.Scalars("loss")] == pytest.approx([progress.loss for progress in seen])
+    assert [event.value for event in board.Scalars("accuracy/images")] == pytest.approx([p.accuracy for p in seen])
+    with pytest.raises(TrainingError, match=r"there is no tracker 'tensorbored' here; installed are .*tensorboard"):
+        train(tmp_path / "other", trackers=("tensorbored",))
+    assert not (tmp_path / "other").exists()
+
+
 def test_fewer_steps_than_a_run_has_taken_do_not_take_it_back(tmp_path: Path) -> None:
     before = train(tmp_path)
     after = train(tmp_path, steps=2)

@@ -52,7 +52,10 @@ def train(
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.9)] = 0.0,
     parameter_decay: Annotated[float, typer.Option(min=0, help="Weight of the predicted parameters' squared norm")] = 0.0,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16 where it is faster")] = True,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files as well")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, wandb, mlflow, …: who is told what each step gave"),
+    ] = None,
     save_minutes: Annotated[float, typer.Option(min=0, help="Between two writes of the state")] = DEFAULTS.save_minutes,
     seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
 ) -> None:
@@ -83,7 +86,7 @@ def train(
             architectures=architectures,
             ghn=untrained if start is None else ghn_init.load(start),
             objective=judge,
-            tensorboard=tensorboard,
+            trackers=track or (),
             on_step=show,
             steps=steps,
             meta_batch=meta_batch,

@@ -1,4 +1,4 @@
-"""The learning curve of a run: a CSV file, and TensorBoard if asked for."""
+"""The learning curve of a run, a CSV file."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Progress:
     networks_per_second: float
     accuracies: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def scalars(self) -> dict[str, float]:
+        """By the names that trackers show."""
+        own = {"loss": self.loss, "accuracy": self.accuracy, "lr": self.lr, "networks_per_second": self.networks_per_second}
+        return own | {f"accuracy/{task}": value for task, value in self.accuracies.items()}
+
 
 class CurveLog:
     """Writes a row per step; rows past the step that a run resumes from are dropped.
@@ -42,11 +48,10 @@ class CurveLog:
         path: The CSV file.
         first: Steps that have been taken.
         write: Whether this process writes.
-        tensorboard: Folder of TensorBoard's event files, or None.
         tasks: Names; where there are several, each has a column for its accuracy, empty where it took no part.
     """
 
-    def __init__(self, path: Path, first: int, write: bool, tensorboard: Path | None = None, tasks: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, first: int, write: bool, tasks: Sequence[str] = ()) -> None:
         rows = path.read_text().splitlines()[1 : first + 1] if path.exists() else []
         self._file: Any = path.open("w", newline="") if write else io.StringIO()
         self._writer = csv.writer(self._file)
@@ -54,15 +59,12 @@ class CurveLog:
         self._writer.writerow([*COLUMNS[:-1], *(f"accuracy_{task}" for task in self._tasks), COLUMNS[-1]])
         self._before = float(rows[-1].rsplit(",", 1)[1]) if rows else 0.0
         self._file.writelines(row + "\n" for row in rows)
-        self._board = _board(tensorboard) if write and tensorboard is not None else None
 
     def __enter__(self) -> CurveLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
 
     def write(self, progress: Progress, seconds: float) -> None:
         """Adds a step; `seconds` since this process began."""
@@ -72,17 +74,7 @@ class CurveLog:
         self._writer.writerow([progress.step, *(f"{value:.5g}" for value in own), *by_task, f"{self._before + seconds:.1f}"])
         if progress.step % 20 == 0:
             self.flush()
-        if self._board is not None:
-            scalars = dict(zip(COLUMNS[1:5], own, strict=True)) | {f"accuracy/{k}": v for k, v in progress.accuracies.items()}
-            for name, value in scalars.items():
-                self._board.add_scalar(name, value, progress.step)
 
     def flush(self) -> None:
         """What was written is on disk; done before a state is saved, so that a resumed curve has no gap."""
         self._file.flush()
-
-
-def _board(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))

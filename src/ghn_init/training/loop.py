@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,7 @@ def train(
     ghn: GHNConfig | GraphHyperNetwork | None = None,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
-    tensorboard: bool = False,
+    trackers: Sequence[str] = (),
     on_step: Callable[[Progress], None] | None = None,
     **changes: Unpack[TrainOptions],
 ) -> GHN:
@@ -74,7 +74,8 @@ def train(
             of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.
         config: The recipe.
-        tensorboard: Write event files as well.
+        trackers: Accelerate's names of those that are told what each step gave, `("tensorboard",)`, `("wandb", "mlflow")`; the
+            first writes to `out`.
         on_step: Called after every step in the leading process.
         **changes: Fields of the recipe, `steps=100`.
 
@@ -88,7 +89,7 @@ def train(
     """
     recipe = changed(config, changes)
     process.tune()
-    workers = Workers()
+    workers = Workers(trackers, Path(out))
     if recipe.meta_batch % workers.size:
         raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
@@ -120,7 +121,7 @@ def train(
         log.info("resuming %s at step %d", folder, step)
     if workers.leads:
         write(folder / FILE, made_of)
-    _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, tensorboard, on_step)
+    _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
     if workers.leads:
         save_state(state, max(step, recipe.steps), model, average, optimizers)
         average.save_pretrained(folder)
@@ -151,15 +152,15 @@ def _run(
     objective: Objective,
     recipe: TrainConfig,
     workers: Workers,
-    tensorboard: bool,
     on_step: Callable[[Progress], None] | None,
 ) -> None:
     """The steps that are left, with the state written every few minutes, and when it is interrupted."""
     started = saved = time.monotonic()
-    board = folder / "tensorboard" if tensorboard else None
     state = folder / "state.safetensors"
     taken: int | None = None  # steps that weights and curve have, in the leading process; None while they are changed
-    with CurveLog(folder / "log.csv", first, workers.leads, board, list(pools.shares)) as curve:
+    settings = {name: str(value) if value is None else value for name, value in asdict(recipe).items()}
+    log_file = CurveLog(folder / "log.csv", first, workers.leads, list(pools.shares))
+    with log_file as curve, workers.tracking(settings) as track:
         try:
             for step in range(first, recipe.steps):
                 by_task = _gradient(step, model, pools, objective, recipe, workers)
@@ -172,6 +173,7 @@ def _run(
                 rate = recipe.meta_batch * (step + 1 - first) / (now - started)
                 progress = _progress(step + 1, recipe.steps, by_task, lr, rate)
                 curve.write(progress, now - started)
+                track(progress.scalars, progress.step)
                 taken = step + 1
                 if on_step is not None:
                     on_step(progress)

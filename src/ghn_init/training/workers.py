@@ -1,4 +1,4 @@
-"""Several processes that train together through Accelerate: on cores, on one GPU or more, on several machines.
+"""Several processes that train together through Accelerate, on cores, on one GPU or more, on several machines; its trackers.
 
 `accelerate launch` starts them on GPUs, `torchrun` on cores too (Accelerate's own launcher needs MPI there).
 
@@ -10,7 +10,9 @@ by the launching of kernels, not by arithmetic. Without a launcher there is one 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -24,23 +26,36 @@ T = TypeVar("T")
 class Workers:
     """This process's place among all.
 
+    Args:
+        trackers: Accelerate's names of those that are told what a step gave: `tensorboard`, `wandb`, `mlflow`, ….
+        folder: Of the run; its name is the trackers' project.
+
+    Raises:
+        TrainingError: Accelerate is missing, or a tracker is unknown or not installed.
+
     Attributes:
         rank: Number of this process.
         size: How many there are.
         device: Where this process computes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trackers: Sequence[str] = (), folder: Path | None = None) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.tracking import get_available_trackers
             from accelerate.utils import InitProcessGroupKwargs
         except ImportError as error:
             raise TrainingError(f"training needs its extra ({error}): pip install 'ghn_init[train]'.") from error
 
+        available = [str(kind) for kind in get_available_trackers()]
+        if missing := [name for name in trackers if name not in available]:
+            raise TrainingError(f"there is no tracker {missing[0]!r} here; installed are {', '.join(available) or 'none'}.")
         gpus = torch.cuda.device_count()
         shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > gpus > 0  # NCCL refuses two processes on one GPU
         handlers = [InitProcessGroupKwargs(backend="gloo")] if shared else None
-        self._accelerator = Accelerator(cpu=gpus == 0, kwargs_handlers=handlers)
+        logs = {"log_with": list(trackers), "project_dir": folder} if trackers else {}
+        self._accelerator = Accelerator(cpu=gpus == 0, kwargs_handlers=handlers, **logs)
+        self._folder = folder
         self.rank, self.size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
 
@@ -52,6 +67,17 @@ class Workers:
     def share(self, items: Sequence[T]) -> list[T]:
         """This process's items, a stretch of them."""
         return list(items[self.rank * len(items) // self.size : (self.rank + 1) * len(items) // self.size])
+
+    @contextmanager
+    def tracking(self, settings: Mapping[str, str | float]) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+        """Gives what tells the trackers a step's scalars; they are told the run's settings first."""
+        if self._folder is not None and self._accelerator.log_with:
+            self._accelerator.init_trackers(self._folder.name, dict(settings))
+        try:
+            yield lambda scalars, step: self._accelerator.log(dict(scalars), step=step)
+        finally:
+            for tracker in self._accelerator.trackers:
+                tracker.finish()  # Accelerate's own end of training would end the processes' group too
 
     def wait(self) -> None:
         """Returns when all processes are here."""
