@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, cli
+from ghn_init.errors import ModelSpecError
+from ghn_init.models import spec as model_spec
 from helpers import write_release
 
 OWN = """
@@ -78,6 +80,23 @@ def test_values_that_mean_something_are_overwritten_on_request(own: Path) -> Non
     assert "4 of 4 parameters predicted" in run("init", *frozen, "-o", "f.safetensors", "--overwrite", "*")
     result = CliRunner().invoke(cli.app, ["inspect", "own_models:frozen", "--overwrite", "nothing"])
     assert "Invalid value for --overwrite" in result.output
+
+
+def test_a_transformers_model_is_built_from_its_configuration(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.ViTConfig(image_size=16, patch_size=8, **sizes)
+    config.save_pretrained(tmp_path / "features")
+    config.architectures = ["ViTForImageClassification"]
+    config.save_pretrained(tmp_path / "classifier")
+    config.architectures = ["MineForImages"]
+    config.save_pretrained(tmp_path / "mine")
+    made = model_spec.build(f"transformers:{tmp_path}/classifier", 7)
+    assert isinstance(made, transformers.ViTForImageClassification)
+    assert made.classifier.out_features == 7
+    assert isinstance(model_spec.build(f"transformers:{tmp_path}/features"), transformers.ViTModel)
+    with pytest.raises(ModelSpecError, match=r"has no MineForImages, which '.*mine' is; build it by yourself"):
+        model_spec.build(f"transformers:{tmp_path}/mine")
 
 
 def test_inspect_lists_every_parameter_on_request() -> None:
@@ -146,6 +165,7 @@ def test_list_shows_the_bundled_checkpoint() -> None:
     ("args", "code", "words"),
     [
         (["inspect", "timm:resnet5"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
+        (["inspect", "transformers:no/such"], 1, "error: transformers has no configuration of 'no/such' ("),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
         (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),
         (

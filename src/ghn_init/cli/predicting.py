@@ -16,10 +16,11 @@ import ghn_init
 from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.cli.console import err
 from ghn_init.models import spec as model_spec
+from ghn_init.models.spec import KINDS
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.prediction.report import Report
 
-Model = Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or module:callable")]
+Model = Annotated[str, typer.Argument(help=KINDS)]
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
 Head = Annotated[

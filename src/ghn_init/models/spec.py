@@ -1,4 +1,4 @@
-"""`timm:NAME`, `torchvision:NAME` or `module:callable` → a model with random weights."""
+"""`timm:NAME`, `torchvision:NAME`, `transformers:NAME` or `module:callable` → a model with random weights."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from torch import nn
 
 from ghn_init.errors import ModelSpecError
 
+KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
+
 
 def build(spec: str, num_classes: int | None = None) -> nn.Module:
     """Builds the model that a command line names.
 
     Args:
-        spec: `timm:resnet50`, `torchvision:resnet50`, or `package.module:callable`, where calling gives a module; modules in
-            the working directory are found.
-        num_classes: Passed on as `num_classes` where given.
+        spec: `timm:resnet50`, `torchvision:resnet50`, `transformers:google/vit-base-patch16-224` (a hub id or a folder, of which
+            the configuration alone is read), or `package.module:callable`, where calling gives a module; modules in the working
+            directory are found.
+        num_classes: Passed on as `num_classes` where given, to transformers as `num_labels`.
 
     Raises:
         ModelSpecError: No such library, module, or name, or the callable fails or gives something else.
     """
     library, separator, name = spec.partition(":")
     if not separator or not library or not name:
-        raise ModelSpecError(f"{spec!r} names no model; expected timm:NAME, torchvision:NAME or module:callable.")
+        raise ModelSpecError(f"{spec!r} names no model; expected {KINDS}.")
     options = {} if num_classes is None else {"num_classes": num_classes}
     if library == "timm":
         return build_timm(name, options)
     if library == "torchvision":
         return _torchvision(name, options)
+    if library == "transformers":
+        return _transformers(name, num_classes)
     return _own(spec, library, name, options)
 
 
@@ -90,6 +95,28 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     return _called(f"torchvision:{name}", functools.partial(models.get_model, name, weights=None), options)
 
 
+def _transformers(name: str, num_classes: int | None) -> nn.Module:
+    transformers = library("transformers")
+    options = {} if num_classes is None else {"num_labels": num_classes}
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise ModelSpecError(
+            f"transformers has no configuration of {name!r} ({told}); expected a hub id that can be reached, or a folder with "
+            f"config.json."
+        ) from error
+    if not config.architectures:
+        return _called(f"transformers:{name}", transformers.AutoModel.from_config, {"config": config})
+    kind = getattr(transformers, config.architectures[0], None)
+    if kind is None:
+        raise ModelSpecError(
+            f"transformers {transformers.__version__} has no {config.architectures[0]}, which {name!r} is; build it by yourself "
+            f"and pass module:callable."
+        )
+    return _called(f"transformers:{name}", kind, {"config": config})
+
+
 def library(name: str) -> Any:
     """An optional dependency.
 
@@ -117,10 +144,7 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
         for part in name.split("."):
             factory = getattr(factory, part)
     except (Exception, SystemExit) as error:  # importing runs the user's code
-        raise ModelSpecError(
-            f"{spec!r} can't be imported ({type(error).__name__}: {error}); expected timm:NAME, torchvision:NAME or "
-            f"module:callable."
-        ) from error
+        raise ModelSpecError(f"{spec!r} can't be imported ({type(error).__name__}: {error}); expected {KINDS}.") from error
     model = _called(spec, factory, options) if not isinstance(factory, nn.Module) else factory
     if not isinstance(model, nn.Module):
         raise ModelSpecError(f"{spec!r} gives a {type(model).__name__}; expected a callable that returns a torch.nn.Module.")
