@@ -99,6 +99,12 @@ def test_a_transformers_model_is_built_from_its_configuration(tmp_path: Path) ->
         model_spec.build(f"transformers:{tmp_path}/mine")
 
 
+def test_inspect_explains_a_parameter() -> None:
+    told = run("inspect", "timm:resnet18", "--explain", "layer4.0.conv1.weight")
+    assert told.startswith("layer4.0.conv1.weight: node 38, conv, 512 × 256 × 3 × 3")
+    assert "decoded 64 × 64 × 3 × 3, 32 copies" in told
+
+
 def test_inspect_lists_every_parameter_on_request() -> None:
     text = run("inspect", "timm:resnet18", "--parameters")
     assert "layer4.1.bn2.weight" in text
@@ -165,6 +171,7 @@ def test_list_shows_the_bundled_checkpoint() -> None:
     ("args", "code", "words"),
     [
         (["inspect", "timm:resnet5"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
+        (["inspect", "timm:resnet18", "--explain", "fc.weight"], 2, "'fc.weight' keeps its value: "),
         (["inspect", "transformers:no/such"], 1, "error: transformers has no configuration of 'no/such' ("),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
         (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),

@@ -44,6 +44,19 @@ def test_sweeps_equal_the_equations(ve: bool, num_nodes: int) -> None:
 
 
 @pytest.mark.parametrize("ve", [True, False])
+def test_what_a_node_receives_makes_its_state(ve: bool) -> None:
+    torch.manual_seed(0)
+    gnn, graph, h = GatedGNN(8, ve), random_graph(17), torch.randn(17, 8)
+    after = gnn(h[None], [graph])[0]
+    for node in (0, 5, 16):
+        forwards, backwards = gnn.received(h, graph, node)
+        first = gnn.gru(forwards.sum(0)[None], h[node][None])
+        torch.testing.assert_close(gnn.gru(backwards.sum(0)[None], first)[0], after[node], rtol=1e-5, atol=1e-6)
+        near = [j for j in range(17) if (graph.distances[j, node] > 0 if ve else (j, node) in graph.edges)]
+        assert forwards.abs().sum(1).nonzero().flatten().tolist() == near
+
+
+@pytest.mark.parametrize("ve", [True, False])
 def test_gradients_equal_autograd_through_the_equations(ve: bool) -> None:
     torch.manual_seed(0)
     gnn, graph = GatedGNN(8, ve), random_graph(14)

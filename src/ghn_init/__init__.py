@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ghn_init.models.batch_norm import recalibrate_batchnorm as recalibrate_batchnorm
     from ghn_init.models.stem import adapt_stem_ as adapt_stem_
     from ghn_init.prediction.conditioning import Conditioning as Conditioning
+    from ghn_init.prediction.explanation import Explanation as Explanation
+    from ghn_init.prediction.explanation import explain as explain
     from ghn_init.prediction.prediction import Prediction as Prediction
     from ghn_init.prediction.report import Report as Report
     from ghn_init.tasks import Images as Images
@@ -63,6 +65,7 @@ _HOMES = {
     "models.batch_norm": ("recalibrate_batchnorm",),
     "models.stem": ("adapt_stem_",),
     "prediction.conditioning": ("Conditioning",),
+    "prediction.explanation": ("Explanation", "explain"),
     "prediction.prediction": ("Prediction",),
     "prediction.report": ("Report",),
     "tasks": ("ImageTask", "Images", "Task"),

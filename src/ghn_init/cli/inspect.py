@@ -23,9 +23,16 @@ def inspect(
     head: Head = "auto",
     overwrite: Overwrite = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
+    explain: Annotated[str | None, typer.Option(metavar="PARAMETER", help="How one parameter was predicted")] = None,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
     prediction, _ = predict(model, ghn, num_classes, input_size, head=head, overwrite=overwrite or ())
+    if explain is not None:
+        try:
+            out.print(ghn_init.explain(prediction, explain, ghn_init.load(ghn)), markup=False, soft_wrap=True)
+        except KeyError as error:
+            raise typer.BadParameter(in_options(error.args[0]), param_hint="--explain") from error
+        return
     graph, report = prediction.graph, prediction.report
     distances = graph.distances
     table = new_table("graph", "")

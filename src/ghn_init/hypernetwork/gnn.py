@@ -49,6 +49,20 @@ class GatedGNN(nn.Module):
         h = Sweep.apply(h, forwards, *weights)
         return Sweep.apply(h.flip(1).contiguous(), backwards, *weights).flip(1)
 
+    def received(self, h: Tensor, graph: Graph, node: int) -> tuple[Tensor, Tensor]:
+        """What a node receives from each other one, in the sweep and in the reverse sweep: (N, D) features → twice (N, D)."""
+        weights, count = self._weights(), graph.num_nodes
+        forwards, backwards = message_weights([graph], count, self.ve)
+        first = Sweep.apply(h[None], forwards, *weights)
+        second = Sweep.apply(first.flip(1).contiguous(), backwards, *weights)
+        mlps = [self.mlp, self.mlp_ve] if self.ve else [self.mlp]
+
+        def sent(states: Tensor, edges: NDArray[np.float32], to: int) -> Tensor:
+            taken = torch.from_numpy(edges[:, 0, to]).to(states).unsqueeze(2)
+            return sum((share * mlp(states) for share, mlp in zip(taken, mlps, strict=True)), torch.zeros_like(states))
+
+        return sent(first[0], forwards, node), sent(second[0], backwards, count - 1 - node).flip(0)
+
     def _weights(self) -> list[Tensor]:
         mlps = [self.mlp, self.mlp_ve] if self.ve else [self.mlp]
         first = [cast(nn.Linear, mlp.fc[0]) for mlp in mlps]

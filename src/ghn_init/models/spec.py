@@ -23,9 +23,9 @@ def build(spec: str, num_classes: int | None = None) -> nn.Module:
     """Builds the model that a command line names.
 
     Args:
-        spec: `timm:resnet50`, `torchvision:resnet50`, `transformers:google/vit-base-patch16-224` (a hub id or a folder, of which
-            the configuration alone is read), or `package.module:callable`, where calling gives a module; modules in the working
-            directory are found.
+        spec: `timm:resnet50`, `torchvision:resnet50`, `transformers:google/vit-base-patch16-224` (a hub id or a folder, of
+            which the configuration alone is read), or `package.module:callable`, where calling gives a module; modules in the
+            working directory are found.
         num_classes: Passed on as `num_classes` where given, to transformers as `num_labels`.
 
     Raises:
@@ -111,8 +111,8 @@ def _transformers(name: str, num_classes: int | None) -> nn.Module:
     kind = getattr(transformers, config.architectures[0], None)
     if kind is None:
         raise ModelSpecError(
-            f"transformers {transformers.__version__} has no {config.architectures[0]}, which {name!r} is; build it by yourself "
-            f"and pass module:callable."
+            f"transformers {transformers.__version__} has no {config.architectures[0]}, which {name!r} is; build it by "
+            f"yourself and pass module:callable."
         )
     return _called(f"transformers:{name}", kind, {"config": config})
 

@@ -1,0 +1,156 @@
+"""What a prediction was made of: the parameter's node, whose messages it listened to, what was decoded and how it was tiled."""
+
+# Axes: O/I output/input channels, H/W kernel
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from math import prod, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghn_init.errors import UnsupportedModelError
+from ghn_init.graph import Graph
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.hypernetwork.gnn import GatedGNN
+from ghn_init.prediction.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A node that another one listened to.
+
+    Attributes:
+        node: Its index in the graph.
+        primitive: Of `ghn_init.graph.PRIMITIVES`.
+        parameter: Dotted name of its parameter, or None.
+        hops: How far it is: below 0 before, above 0 after the other one.
+        share: Its part of the lengths of all messages that the other one got in that sweep, 0 to 1.
+    """
+
+    node: int
+    primitive: str
+    parameter: str | None
+    hops: int
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """How one parameter was predicted.
+
+    Attributes:
+        name: Dotted name.
+        node: Index of its node.
+        primitive: Of the node.
+        shape: Of the parameter.
+        core: What was decoded, before it was tiled: (O', I', H, W) of weights, (L',) of vectors.
+        copies: How often the core is repeated to fill the parameter, a part of it counted as a part.
+        scale: Root mean square of the prediction.
+        default_scale: Of the model's own values when it was predicted; None on the meta device.
+        he_scale: √(2 / fan-in), the standard deviation of He et al., 2015 (arXiv 1502.01852); None for vectors.
+        neighbours: By their shares, those before the node first. Each sweep's shares add up to 1; none for the MLP ablation.
+    """
+
+    name: str
+    node: int
+    primitive: str
+    shape: tuple[int, ...]
+    core: Tensor = field(repr=False)
+    copies: float
+    scale: float
+    default_scale: float | None
+    he_scale: float | None
+    neighbours: tuple[Neighbour, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the core, for programs; of it the shape."""
+        told = {key: value for key, value in vars(self).items() if key not in ("core", "neighbours")}
+        return {**told, "core": list(self.core.shape), "neighbours": [asdict(neighbour) for neighbour in self.neighbours]}
+
+    def __repr__(self) -> str:
+        """A screen: the facts, and the ten neighbours that counted most."""
+        own = "" if self.default_scale is None else f", the model's own values {self.default_scale:.3g}"
+        he = "" if self.he_scale is None else f", He {self.he_scale:.3g}"
+        lines = [
+            f"{self.name}: node {self.node}, {self.primitive}, {' × '.join(map(str, self.shape))}",
+            f"  decoded {' × '.join(map(str, self.core.shape))}, {self.copies:.3g} copies",
+            f"  root mean square {self.scale:.3g}{own}{he}",
+        ]
+        for title, side in (("before it", -1), ("after it", 1)):
+            found = [neighbour for neighbour in self.neighbours if neighbour.hops * side > 0]
+            lines += [f"  listened to, {title} ({len(found)}):"] if found else []
+            lines += [
+                f"    {100 * one.share:5.1f} %  {_far(one.hops)}  {one.primitive:8}  {one.parameter or ''}" for one in found[:5]
+            ]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+@torch.no_grad()
+def explain(prediction: Prediction, name: str, ghn: GraphHyperNetwork) -> Explanation:
+    """Shows how a parameter was predicted: its node, its neighbours' shares in the messages, the decoded core, scales.
+
+    Args:
+        prediction: Of a model; look before `apply_`, which takes the place of the model's own values.
+        name: Dotted name of a predicted parameter.
+        ghn: The hypernetwork that predicted, a GHN-1, a GHN-2 or the MLP ablation.
+
+    Raises:
+        KeyError: The model has no such parameter, or it keeps its value; with the reason.
+        UnsupportedModelError: The hypernetwork is a GHN-3, which has attention in the place of messages.
+
+    Example:
+        >>> import ghn_init, timm
+        >>> ghn = ghn_init.load()
+        >>> p = ghn_init.predict(timm.create_model("resnet18"), ghn)
+        >>> ghn_init.explain(p, "layer4.0.conv1.weight", ghn).primitive
+        'conv'
+    """
+    if name in prediction.kept:
+        raise KeyError(f"'{name}' keeps its value: {prediction.kept[name]}")
+    if name not in prediction.slots:
+        close = get_close_matches(name, [*prediction.slots, *prediction.kept], 1)
+        raise KeyError(f"the model has no parameter '{name}'{f'; did you mean {close[0]!r}?' if close else ''}")
+    if ghn.config.layers:
+        raise UnsupportedModelError(f"a GHN-3 of {ghn.config.layers} layers has no messages to show; pass a GHN-1 or a GHN-2.")
+    slot = prediction.slots[name]
+    predicted, own = prediction.tensors[name], dict(prediction.model.named_parameters())[name]
+    core = prediction.cores[slot.name]
+    weight = slot.kind == "weight"
+    return Explanation(
+        name=name,
+        node=slot.node,
+        primitive=prediction.graph.nodes[slot.node].primitive,
+        shape=slot.shape,
+        core=core,
+        copies=prod(slot.shape) / core.numel(),
+        scale=_rms(predicted),
+        default_scale=None if own.is_meta else _rms(own.detach()),
+        he_scale=sqrt(2 * slot.sizes[0] * slot.slices / prod(slot.shape)) if weight else None,
+        neighbours=_neighbours(prediction.graph, slot.node, ghn),
+    )
+
+
+def _far(hops: int) -> str:
+    return f"{abs(hops):3} {'hop ' if abs(hops) == 1 else 'hops'}"
+
+
+def _rms(tensor: Tensor) -> float:
+    return tensor.float().square().mean().sqrt().item()
+
+
+def _neighbours(graph: Graph, node: int, ghn: GraphHyperNetwork) -> tuple[Neighbour, ...]:
+    if not isinstance(ghn.gnn, GatedGNN):
+        return ()
+    found = []
+    hops = (-graph.distances[:, node].astype(int), graph.distances[node].astype(int))
+    for messages, far in zip(ghn.gnn.received(ghn.features(graph), graph, node), hops, strict=True):
+        lengths = messages.norm(dim=1)
+        shares = lengths / lengths.sum().clamp_min(1e-12)
+        order = [int(j) for j in shares.argsort(descending=True, stable=True) if shares[j] > 0]
+        nodes = graph.nodes
+        found += [Neighbour(j, nodes[j].primitive, nodes[j].weight, int(far[j]), shares[j].item()) for j in order]
+    return tuple(found)

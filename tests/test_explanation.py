@@ -1,0 +1,59 @@
+"""What `explain` tells of a prediction."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import ghn_init
+from ghn_init import GHN, GHNConfig
+from ghn_init.errors import UnsupportedModelError
+
+
+def network() -> nn.Module:
+    layers = [nn.Conv2d(3, 96, 3), nn.BatchNorm2d(96), nn.ReLU(), nn.Conv2d(96, 32, 3), nn.BatchNorm2d(32), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+def test_a_weight_is_explained(ghn: GHN) -> None:
+    model = network()
+    prediction = ghn_init.predict(model, ghn, torch.zeros(2, 3, 16, 16), condition="none")
+    told = ghn_init.explain(prediction, "3.weight", ghn)
+    assert (told.primitive, told.shape, tuple(told.core.shape)) == ("conv", (32, 96, 3, 3), (16, 16, 3, 3))
+    assert prediction.graph.nodes[told.node].weight == "3.weight"
+    assert told.copies == 12
+    torch.testing.assert_close(prediction.tensors["3.weight"][16:, :16], told.core)
+    assert told.scale == pytest.approx(prediction.tensors["3.weight"].square().mean().sqrt().item())
+    assert told.default_scale == pytest.approx(model[3].weight.square().mean().sqrt().item())
+    assert told.he_scale == pytest.approx((2 / (96 * 9)) ** 0.5)
+    before = [neighbour for neighbour in told.neighbours if neighbour.hops < 0]
+    after = [neighbour for neighbour in told.neighbours if neighbour.hops > 0]
+    assert {neighbour.parameter for neighbour in before if neighbour.parameter} == {"0.weight", "0.bias", "1.weight"}
+    assert "4.weight" in {neighbour.parameter for neighbour in after}
+    for side in (before, after):
+        shares = [neighbour.share for neighbour in side]
+        assert sum(shares) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+    assert repr(told).startswith("3.weight: node ")
+    assert json.loads(json.dumps(told.to_dict()))["core"] == [16, 16, 3, 3]
+
+
+def test_what_cannot_be_explained_says_why(ghn: GHN) -> None:
+    prediction = ghn_init.predict(network(), ghn, torch.zeros(2, 3, 16, 16), head=False)
+    with pytest.raises(KeyError, match=r"'8.weight' keeps its value: "):
+        ghn_init.explain(prediction, "8.weight", ghn)
+    with pytest.raises(KeyError, match=r"the model has no parameter '3.weigth'; did you mean '3.weight'\?"):
+        ghn_init.explain(prediction, "3.weigth", ghn)
+    attention = GHN(GHNConfig({"images": 3}, hid=8, layers=1, heads=1, max_shape=(8, 8, 3, 3)))
+    with pytest.raises(UnsupportedModelError, match="a GHN-3 of 1 layers has no messages to show"):
+        ghn_init.explain(prediction, "3.weight", attention)
+
+
+def test_an_ablation_listens_to_nobody() -> None:
+    mlp = GHN(GHNConfig.mlp({"images": 3}, hid=8, max_shape=(8, 8, 3, 3)))
+    prediction = ghn_init.predict(network(), mlp, torch.zeros(2, 3, 16, 16))
+    assert ghn_init.explain(prediction, "0.bias", mlp).neighbours == ()
+    assert ghn_init.explain(prediction, "0.bias", mlp).he_scale is None
