@@ -17,9 +17,9 @@ import ghn_init
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
     "Comparison", "Conditioning", "DEFAULT", "Evaluation", "Explanation", "FineTune", "GHN", "GHNConfig", "Graph", "HeadFit",
-    "ImageTask", "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare",
-    "evaluate", "explain", "fit_head_", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace",
-    "train",
+    "ImageTask", "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_",
+    "compare", "evaluate", "explain", "fit_head_", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule",
+    "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
