@@ -1,7 +1,7 @@
 """A stage of the bundled hypernetwork's meta-training: it goes on from given weights, on several data sets and many families.
 
     torchrun --nproc-per-node 2 benchmarks/meta_training.py OUT --data cifar10=DIR tiny-imagenet=DIR … --share cifar10=5
-        [--start FOLDER] [--teacher resnet56.safetensors] [--families 0.5] [--steps 5000] [--lr 5e-4] …
+        [--initial FOLDER] [--teacher resnet56.safetensors] [--families 0.5] [--steps 5000] [--lr 5e-4] …
 
 Half of the networks are DeepNets-1M's, half members of `ghn_init.families`. With a teacher, half of CIFAR-10's targets are its
 softened answers: a CIFAR ResNet-56 (He et al., CVPR 2016, arXiv 1512.03385, section 4.2; shortcuts without parameters).
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", nargs="+", required=True, help="NAME=FOLDER")
     parser.add_argument("--share", nargs="*", default=[], help="NAME=NUMBER; 1 for others")
-    parser.add_argument("--start", default="ghn2-cifar10-small")
-    parser.add_argument("--hid", type=int, help="a multiple of the start's, which is widened")
+    parser.add_argument("--initial", default="ghn2-cifar10-small")
+    parser.add_argument("--hid", type=int, help="a multiple of the initial one's, which is widened")
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--teacher-share", type=float, default=0.5)
     parser.add_argument("--answers", type=Path, help="file that keeps the teacher's answers; by default beside OUT")
@@ -120,7 +120,7 @@ def main() -> None:
         )
     given = {name: float(share) for name, share in (entry.split("=", 1) for entry in options.share)}
 
-    start = ghn_init.load(options.start)
+    start = ghn_init.load(options.initial)
     if options.hid is not None:
         wide = ghn_init.GHN(replace(start.config, hid=options.hid))
         widen_(wide, start)

@@ -37,7 +37,9 @@ def train(
     ] = None,
     architectures: Annotated[Path | None, typer.Option(help="A file of ghn-init deepnets write; by default generated")] = None,
     variant: Annotated[Literal["ghn-1", "ghn-2", "mlp"], typer.Option(help="The hypernetwork, untrained")] = "ghn-2",
-    start: Annotated[str | None, typer.Option(help="Go on from this one: bundled name, folder, file or hub id")] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", "--initial", help="Go on from this one: bundled name, folder, file or hub id")
+    ] = None,
     objective: Annotated[Literal["zero-shot", "fine-tune"], typer.Option(help="What is minimised")] = "zero-shot",
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = DEFAULTS.steps,
