@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,27 @@ def test_a_transformers_model_is_built_from_its_configuration(tmp_path: Path) ->
     assert isinstance(model_spec.build(f"transformers:{tmp_path}/features"), transformers.ViTModel)
     with pytest.raises(ModelSpecError, match=r"has no MineForImages, which '.*mine' is; build it by yourself"):
         model_spec.build(f"transformers:{tmp_path}/mine")
+
+
+def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {line.split()[0]: line for line in run("doctor").splitlines()}
+    assert told["torch"].split() == ["torch", metadata.version("torch")]
+    assert f"{torch.get_num_threads()} of PyTorch's" in told["threads"]
+    assert f"timm {timm.__version__}" in told["families"]
+    assert not {"dev", "docs"} & told.keys()
+    version = metadata.version
+
+    def without_timm(name: str) -> str:
+        if name == "timm":
+            raise metadata.PackageNotFoundError
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_timm)
+    told = {line.split()[0]: line for line in run("doctor").splitlines()}
+    assert told["timm"].split(maxsplit=1)[1] == "without timm: pip install 'ghn_init[timm]'"
+    assert re.search(
+        r"torchvision [\d.+a-z]+, transformers .*; without timm: pip install 'ghn_init\[families\]'", told["families"]
+    )
 
 
 def test_inspect_explains_a_parameter() -> None:

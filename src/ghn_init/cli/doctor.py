@@ -1,0 +1,74 @@
+"""`ghn-init doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+from ghn_init.checkpoints.published.cache import folder_of, is_kept
+from ghn_init.checkpoints.published.registry import CHECKPOINTS
+from ghn_init.cli.console import app, out
+
+_REQUIREMENT = re.compile(r"^([\w.-]+).*extra == ['\"]([\w-]+)['\"]")
+_FOR_DEVELOPMENT = ("dev", "docs")
+
+
+@app.command()
+def doctor() -> None:
+    """Tells versions, processor, GPU, caches and extras, in lines to paste into an issue."""
+    for name, value in [*_versions(), *_machine(), *_caches(), *_extras()]:
+        out.print(f"{name:14} {value}", markup=False, soft_wrap=True)
+
+
+def _versions() -> list[tuple[str, str]]:
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    packages = ("ghn_init", "torch", "numpy", "safetensors", "huggingface_hub")
+    return [("system", system), ("Python", platform.python_version()), *((name, metadata.version(name)) for name in packages)]
+
+
+def _machine() -> list[tuple[str, str]]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    capability = torch.backends.cpu.get_cpu_capability()
+    bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    gpus += ["MPS"] if torch.backends.mps.is_available() else []
+    return [
+        ("threads", f"{torch.get_num_threads()} of PyTorch's, on {cores} cores"),
+        ("processor", f"{capability}, {'has' if bf16 else 'has no'} bfloat16 instructions"),
+        ("GPU", ", ".join(gpus) or "none"),
+    ]
+
+
+def _caches() -> list[tuple[str, str]]:
+    kept = [name for name, entry in CHECKPOINTS.items() if is_kept(folder_of(entry))]
+    offline = ", offline mode is on" if HF_HUB_OFFLINE else ""
+    return [("hub cache", f"{HF_HUB_CACHE}{offline}"), ("published", ", ".join(kept) or "none is in the cache")]
+
+
+def _extras() -> list[tuple[str, str]]:
+    """Which of an extra's packages are installed, and what gets the missing ones."""
+    extras: dict[str, list[str]] = {}
+    for text in metadata.requires("ghn_init") or []:
+        match = _REQUIREMENT.match(text)
+        if match is not None and match[2] not in _FOR_DEVELOPMENT:
+            extras.setdefault(match[2], []).append(match[1])
+    rows = []
+    for extra, packages in extras.items():
+        there = {name: version for name in packages if (version := _version(name)) is not None}
+        text = ", ".join(f"{name} {version}" for name, version in there.items())
+        missing = [name for name in packages if name not in there]
+        hint = f"{'; ' if text else ''}without {', '.join(missing)}: pip install 'ghn_init[{extra}]'" if missing else ""
+        rows.append((extra, text + hint))
+    return rows
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
