@@ -1,7 +1,9 @@
 """Which init is best for your model on your data: a short, fair race."""
 
-from ghn_init.comparison.inits import Init, applicable, mimetic, named, orthogonal, predicted, residual_norms, zero_gamma
+from ghn_init.comparison.classical import mimetic, orthogonal, residual_norms, zero_gamma
+from ghn_init.comparison.inits import Init, applicable, named, predicted
 from ghn_init.comparison.race import Comparison, Run, compare
+from ghn_init.comparison.rivals import dirac, lsuv, whitened
 
 __all__ = [
     "Comparison",
@@ -9,10 +11,13 @@ __all__ = [
     "Run",
     "applicable",
     "compare",
+    "dirac",
+    "lsuv",
     "mimetic",
     "named",
     "orthogonal",
     "predicted",
     "residual_norms",
+    "whitened",
     "zero_gamma",
 ]

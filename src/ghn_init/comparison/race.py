@@ -13,7 +13,7 @@ import statistics
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter], float, float], torch.optim.Opt
 RATES = (0.01, 0.03, 0.1)
 WEIGHT_DECAYS = (5e-4,)
 TUNING_SEED = 10_000
+LOOKED_AT = 512
+"""Training images, at most, for inits that look at them."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,9 @@ def compare(
         make_model: Builds the model, with its own random init; a new one each time.
         train_loader: Yields (images, labels); shuffled by PyTorch's generator, which is seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
-        inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, or a hypernetwork and a condition such as
-            `ghn2-cifar10-small+noise`), or a mapping of names to functions of (model, seed). By default all that suit.
+        inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `dirac`, `whitened`, `lsuv`, or a hypernetwork and a
+            condition such as `ghn2-cifar10-small+noise`), or a mapping of names to functions of (model, seed). By default
+            all that suit, but for `dirac`, `whitened` and `lsuv`.
         steps: Of training, with one cycle of the learning rate; momentum stays as it is.
         seeds: Races that count, at each init's best learning rate and weight decay.
         rates: Peak learning rates to choose from, for each init with one seed that does not count.
@@ -203,8 +206,10 @@ def compare(
 def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:
     """Inits by name, or all that suit, which see the model's graph on images as it will be trained on."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
-        images = next((images[:2] for images, _ in loader), None)
-    return {name: named(name, images) for name in (applicable(make_model(), images) if names is None else names)}
+        batches = [images for images, _ in islice(loader, 8)]
+    images = torch.cat(batches)[:LOOKED_AT] if batches else None
+    few = None if images is None else images[:2]
+    return {name: named(name, few, images) for name in (applicable(make_model(), few) if names is None else names)}
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
