@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_model
 from typer.testing import CliRunner
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, cli
+from ghn_init.cli.console import table as new_table
 from ghn_init.errors import ModelSpecError
 from ghn_init.models import spec as model_spec
 from helpers import write_release
@@ -99,6 +102,18 @@ def test_a_transformers_model_is_built_from_its_configuration(tmp_path: Path) ->
     assert isinstance(model_spec.build(f"transformers:{tmp_path}/features"), transformers.ViTModel)
     with pytest.raises(ModelSpecError, match=r"has no MineForImages, which '.*mine' is; build it by yourself"):
         model_spec.build(f"transformers:{tmp_path}/mine")
+
+
+def test_long_names_are_not_cut_off() -> None:
+    narrow = Console(width=40, file=io.StringIO())
+    table = new_table("init", "accuracy, %", "learning rate")
+    names = [f"ghn2-cifar10-small+{condition}+weights" for condition in ("orthogonal", "noise", "orthogonal+noise")]
+    for name in names:
+        table.add_row(name, "12.3", "0.01")
+    narrow.print(table)
+    shown = narrow.file.getvalue()  # type: ignore[attr-defined]
+    first = "".join(line[: line.find("  ")] if "  " in line else line for line in shown.splitlines())
+    assert first.replace(" ", "") == "init" + "".join(names)
 
 
 def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,8 @@ Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or publishe
 
 def table(*columns: str) -> Table:
     """An empty table: the first column is text, the others are figures."""
-    made = Table(*columns[:1], box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
+    made = Table(box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
+    made.add_column(columns[0], overflow="fold")  # cut off, names would read alike
     for column in columns[1:]:
         made.add_column(column, justify="right" if column != "for example" else "left")
     return made
