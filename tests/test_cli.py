@@ -116,6 +116,19 @@ def test_long_names_are_not_cut_off() -> None:
     assert first.replace(" ", "") == "init" + "".join(names)
 
 
+@pytest.mark.parametrize(("options", "budget"), [([], 0.3), (["--budget", "0"], None), (["--budget", "2"], 2.0)])
+def test_a_first_run_has_a_budget(
+    options: list[str], budget: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(cli.train, "tasks_of", lambda *_, **__: [])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cli.train, "VARIANTS", {"ghn-2": lambda _: None})
+    monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))
+    run("train", "data", "-o", str(tmp_path), *options)
+    assert seen["budget"] == budget
+
+
 def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {line.split()[0]: line for line in run("doctor").splitlines()}
     assert told["torch"].split() == ["torch", metadata.version("torch")]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 from rich.markup import escape
 
@@ -19,6 +20,8 @@ from ghn_init.training.objectives import FineTune, Objective, ZeroShot
 from ghn_init.training.recipe import TrainConfig
 
 DEFAULTS = TrainConfig()
+BUDGET = 0.3
+"""Core-seconds: the largest networks of DeepNets-1M take tens of them, and a first run would show nothing for minutes."""
 VARIANTS: dict[str, Callable[[dict[str, int]], GHNConfig]] = {
     "ghn-1": GHNConfig.ghn1,
     "ghn-2": GHNConfig.ghn2,
@@ -45,7 +48,12 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = DEFAULTS.steps,
     meta_batch: Annotated[int, typer.Option(min=1, help="Networks per step")] = DEFAULTS.meta_batch,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per network")] = DEFAULTS.batch_size,
-    budget: Annotated[float | None, typer.Option(help="Core-seconds per network: costlier ones get fewer images")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
+        ),
+    ] = None,
     pool: Annotated[int, typer.Option(min=1, help="Different training networks of each task")] = DEFAULTS.pool,
     optimizer: Annotated[Literal["adamw", "muon"], typer.Option()] = "adamw",
     lr: Annotated[float, typer.Option(help="Peak learning rate")] = DEFAULTS.lr,
@@ -71,13 +79,15 @@ def train(
     named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
     with reading(show=leads) as count:
         tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
+    if budget is None and not torch.cuda.is_available():
+        budget = BUDGET
     with progress_bar(show=leads) as bar:
         shown = bar.add_task("tracing the first networks", total=steps)
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
 
         def show(progress: Progress) -> None:
-            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"
+            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy of predicted networks {100 * progress.accuracy:.1f} %"
             speed = f"{progress.networks_per_second:.1f} networks/s"
             bar.update(shown, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
 
@@ -93,7 +103,7 @@ def train(
             steps=steps,
             meta_batch=meta_batch,
             batch_size=batch_size,
-            budget=budget,
+            budget=budget or None,
             pool=pool,
             optimizer=optimizer,
             lr=lr,
