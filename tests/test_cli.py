@@ -7,13 +7,14 @@ import json
 import re
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+import typer
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_model
@@ -104,6 +105,20 @@ def test_a_transformers_model_is_built_from_its_configuration(tmp_path: Path) ->
         model_spec.build(f"transformers:{tmp_path}/mine")
 
 
+def test_the_help_page_says_what_the_commands_say() -> None:
+    group = typer.main.get_command(cli.app)
+    own = {name: (command.help or "").splitlines()[0] for name, command in group.commands.items()}  # type: ignore[attr-defined]
+    assert own == {name: text for name, (_, text) in cli.COMMANDS.items()}
+
+
+def test_the_help_page_needs_no_pytorch() -> None:
+    code = "import sys; from ghn_init import cli; sys.argv = ['ghn-init', '--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'numpy', 'ghn_init.cli.init'} & sys.modules.keys()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "inspect" in result.stdout
+
+
 def test_long_names_are_not_cut_off() -> None:
     narrow = Console(width=40, file=io.StringIO())
     table = new_table("init", "accuracy, %", "learning rate")
@@ -121,9 +136,10 @@ def test_a_first_run_has_a_budget(
     options: list[str], budget: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(cli.train, "tasks_of", lambda *_, **__: [])
+    train = import_module("ghn_init.cli.train")
+    monkeypatch.setattr(train, "tasks_of", lambda *_, **__: [])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(cli.train, "VARIANTS", {"ghn-2": lambda _: None})
+    monkeypatch.setattr(train, "VARIANTS", {"ghn-2": lambda _: None})
     monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))
     run("train", "data", "-o", str(tmp_path), *options)
     assert seen["budget"] == budget

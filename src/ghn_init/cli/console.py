@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from safetensors import SafetensorError
 
@@ -22,12 +22,13 @@ try:
 except ImportError as missing:  # a plain install has no command line
     sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
-)
+
+def _new_app() -> typer.Typer:
+    markup: Literal["rich"] | None = "rich" if sys.stdout.isatty() else None
+    return typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=markup)
+
+
+app = _new_app()
 
 
 def _version(on: bool) -> None:
@@ -41,6 +42,15 @@ def main(
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version", callback=_version)] = False,
 ) -> None:
     """Initialise neural networks with predicted weights."""
+
+
+def help_page(commands: Mapping[str, str]) -> typer.Typer:
+    """An application with commands that do nothing, for its help page and its version: name → what is said of it."""
+    page = _new_app()
+    page.callback()(main)
+    for name, text in commands.items():
+        page.command(name, help=text)(lambda: None)
+    return page
 
 
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)

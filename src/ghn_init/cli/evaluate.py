@@ -30,7 +30,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file; what is in it is not done again")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
 ) -> None:
-    """Measures accuracies of predicted parameters, without any training, on unseen networks of DeepNets-1M."""
+    """Measures accuracies of predicted parameters, without training, on unseen networks of DeepNets-1M."""
     check_file(output, "--output")
     check_picture(plot)
     with progress_bar() as bar:

@@ -69,7 +69,7 @@ def train(
     save_minutes: Annotated[float, typer.Option(min=0, help="Between two writes of the state")] = DEFAULTS.save_minutes,
     seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
 ) -> None:
-    """Trains a hypernetwork on the networks of DeepNets-1M; interrupted runs (Ctrl+C) go on where they were.
+    """Trains a hypernetwork on networks of DeepNets-1M; interrupted runs (Ctrl+C) go on where they were.
 
     Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
     `torchrun`, share the networks of a step.

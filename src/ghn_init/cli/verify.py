@@ -20,7 +20,7 @@ def verify(
     table: Annotated[Path | None, typer.Option(help="A CSV file of norms; by default the published ones")] = None,
     column: Annotated[str | None, typer.Option(help="The table's column; by default the checkpoint's name")] = None,
 ) -> None:
-    """Compares the norms of predicted parameters with the published ones, model by model; exit code 1 where one is off."""
+    """Compares norms of predicted parameters with published ones, model by model; exit code 1 where one is off."""
     rows = read_table(table or norms_table(), column or name)
     with err.status("loading"):
         ghn = ghn_init.load(name)
