@@ -6,8 +6,9 @@
 Data sets are folders or hub names as `ghn-init train` takes them. 12 networks (4 of DeepNets-1M `test`, 4 members of families
 that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork}: 200 steps of SGD (momentum
 0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for all. For each
-init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not count; then it
-is trained on all of them with each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on
+init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not count: two in
+the middle, and others as long as the best is at an end of those tried. Then it is trained on all of them with each seed, and
+tested on at most 1,000 images. Before each test batch norms are recalibrated on
 training images: some networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
@@ -35,6 +36,7 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import comparison, deepnets, families
+from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks import Images, load_images
 
 RATES = (0.005, 0.015, 0.05, 0.15)
@@ -68,6 +70,7 @@ class Job:
     seeds: int
     rates: tuple[float, ...]
     out: Path
+    bf16: bool
 
     @property
     def file(self) -> Path:
@@ -91,13 +94,15 @@ def write(model: nn.Module, job: Job, seed: int) -> None:
         ghn_init.initialize(model, job.ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed)
 
 
-def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, steps: int = STEPS) -> None:
+def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, bf16: bool) -> None:
     """SGD with one cycle of the rate."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS, cycle_momentum=False)
     model.train()
-    for pixels, labels in itertools.islice(batches(images, rows, seed), steps):
-        loss = F.cross_entropy(model(pixels), labels)
+    for pixels, labels in itertools.islice(batches(images, rows, seed), STEPS):
+        with mixed_precision(pixels.device, bf16):
+            logits = model(pixels)
+        loss = F.cross_entropy(logits.float(), labels)
         if not torch.isfinite(loss):
             return
         optimizer.zero_grad()
@@ -137,9 +142,21 @@ def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judg
     model = network(job.network, images.num_classes, images.pixels.shape[2])
     write(model, job, seed)
     model.to(memory_format=torch.channels_last)
-    train(model, images, rows, rate, seed)
+    train(model, images, rows, rate, seed, job.bf16)
     ghn_init.recalibrate_batchnorm(model, itertools.islice(batches(images, rows, seed), 20))
     return tested(model, *judge)
+
+
+def highest(rates: tuple[float, ...], measured: Callable[[float], float]) -> float:
+    """The best rate among those in the middle and, as long as the best is at their end, the next one beyond."""
+    first = (len(rates) - 1) // 2
+    tried = range(first, min(first + 2, len(rates)))
+    while True:
+        best = max(tried, key=lambda k: measured(rates[k]))
+        wider = range(max(tried.start - (best == tried.start), 0), min(tried.stop + (best == tried.stop - 1), len(rates)))
+        if wider == tried:
+            return rates[best]
+        tried = wider
 
 
 def run(job: Job) -> Path:
@@ -150,12 +167,15 @@ def run(job: Job) -> Path:
     order = torch.randperm(len(train_images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
     test_rows = torch.arange(min(TEST_IMAGES, len(test_images.labels)))
     fifth = len(order) // 5
-    for rate in job.rates:
+
+    def measured(rate: float) -> float:
         if str(rate) not in done["tuning"]:
             data, judge = (train_images, order[fifth:]), (train_images, order[:fifth])
             done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge)
             _save(job.file, done)
-    best = float(max(done["tuning"], key=lambda rate: done["tuning"][rate]))
+        return done["tuning"][str(rate)]
+
+    best = highest(job.rates, measured)
     for seed in map(str, range(job.seeds)):
         if done["test"].get(seed, {}).get("rate") != best:
             right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows))
@@ -279,12 +299,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="train in bfloat16 where it is faster"
+    )
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    base = Job("", "", "", None, options.seeds, tuple(options.rates), options.out)
+    base = Job("", "", "", None, options.seeds, tuple(options.rates), options.out, options.bf16)
     inits: dict[str, str | None] = dict.fromkeys(RIVALS)
     for ghn in options.ghn:
         name, equals, source = ghn.partition("=")
