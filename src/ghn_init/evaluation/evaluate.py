@@ -21,6 +21,7 @@ from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction import cost
 from ghn_init.prediction.functional import functional, told_apart
+from ghn_init.progress import counting
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.tracing.trace import read
 
@@ -61,7 +62,7 @@ def evaluate(
         sgd: Train as many networks of the first split by SGD from PyTorch's own init, those that are cheapest by estimate.
         sgd_steps: For so many steps each.
         out: A JSON file: what is in it is not done again, each result is saved when it is there.
-        on_result: Called after each result.
+        on_result: Called after each result; without it there is a progress bar.
 
     Returns:
         All results; printed, it is a table.
@@ -115,10 +116,12 @@ def evaluate(
     setting = (hypernetwork, head, test, bf16, seed, modules)
     for split, indices in todo:
         missing = [index for index in indices if index not in found.done(split)]
-        for done, row in enumerate(_results(setting, split, missing, 1 if modules else workers), 1):
-            found.add(row)
-            if on_result is not None:
-                on_result(row, done, len(missing))
+        with counting(len(missing), "networks", on_result is None) as tell:
+            for done, row in enumerate(_results(setting, split, missing, 1 if modules else workers), 1):
+                found.add(row)
+                tell(f"{row.accuracy:.1f} %")
+                if on_result is not None:
+                    on_result(row, done, len(missing))
     if sgd and train is not None:
         split, indices = todo[0]
         _train(found, train, test, split, _cheapest(split, indices, test, seed)[:sgd], sgd_steps, seed, on_result)

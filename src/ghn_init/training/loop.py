@@ -22,6 +22,7 @@ from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.precision import mixed_precision
+from ghn_init.progress import counting
 from ghn_init.tasks.images import Data, tasks_of
 from ghn_init.tasks.task import Batch, described
 from ghn_init.training import process
@@ -76,7 +77,7 @@ def train(
         config: The recipe.
         trackers: Accelerate's names of those that are told what each step gave, `("tensorboard",)`, `("wandb", "mlflow")`; the
             first writes to `out`.
-        on_step: Called after every step in the leading process.
+        on_step: Called after every step in the leading process; without it there is a progress bar.
         **changes: Fields of the recipe, `steps=100`.
 
     Returns:
@@ -160,7 +161,8 @@ def _run(
     taken: int | None = None  # steps that weights and curve have, in the leading process; None while they are changed
     settings = {name: str(value) if value is None else value for name, value in asdict(recipe).items()}
     log_file = CurveLog(folder / "log.csv", first, workers.leads, list(pools.shares))
-    with log_file as curve, workers.tracking(settings) as track:
+    bar = counting(recipe.steps, "steps", workers.leads and on_step is None, first)
+    with log_file as curve, workers.tracking(settings) as track, bar as done:
         try:
             for step in range(first, recipe.steps):
                 by_task = _gradient(step, model, pools, objective, recipe, workers)
@@ -174,6 +176,7 @@ def _run(
                 progress = _progress(step + 1, recipe.steps, by_task, lr, rate)
                 curve.write(progress, now - started)
                 track(progress.scalars, progress.step)
+                done(f"loss {progress.loss:.3f}, accuracy of predicted networks {100 * progress.accuracy:.1f} %")
                 taken = step + 1
                 if on_step is not None:
                     on_step(progress)
