@@ -93,7 +93,9 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, help="file that keeps the teacher's answers; by default beside OUT")
     parser.add_argument("--families", type=float, default=0.5, help="their share of the networks")
     parser.add_argument("--networks-seed", type=int, default=0, help="another gives other networks")
-    parser.add_argument("--pool", type=int, default=800)
+    parser.add_argument(
+        "--pool", type=int, default=800, help="networks of the task with the largest share; the others have as many per share"
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--meta-batch", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -109,17 +111,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
     tasks, architectures = {}, {}
+    given = {name: float(share) for name, share in (entry.split("=", 1) for entry in options.share)}
+    shares = {name: given.get(name, 1.0) for name in (entry.partition("=")[0] for entry in options.data)}
     for name, folder in (entry.split("=", 1) for entry in options.data):
         images = load_images(folder, "train", image_size=options.size)
         tasks[name] = ImageTask(images, name)
         if name == "cifar10" and options.teacher is not None:
             cache = options.answers or options.out.with_suffix(".answers")
             tasks[name] = distilled(images, options.teacher, options.teacher_share, cache)
+        own = max(round(options.pool * shares[name] / max(shares.values())), options.meta_batch)  # equally often seen
         architectures[name] = families.mixed(
-            options.pool, 1 - options.families, "train", images.num_classes, options.size, options.networks_seed
+            own, 1 - options.families, "train", images.num_classes, options.size, options.networks_seed
         )
-    given = {name: float(share) for name, share in (entry.split("=", 1) for entry in options.share)}
-
     start = ghn_init.load(options.initial)
     if options.hid is not None:
         wide = ghn_init.GHN(replace(start.config, hid=options.hid))
@@ -133,7 +136,7 @@ def main() -> None:
     ghn_init.train(
         tasks,
         options.out,
-        shares={name: given.get(name, 1.0) for name in tasks},
+        shares=shares,
         architectures=architectures,
         ghn=start,
         on_step=on_step,
