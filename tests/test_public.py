@@ -16,8 +16,8 @@ import ghn_init
 
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
-    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "HeadFit", "ImageTask",
-    "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "compare",
+    "Choice", "Comparison", "Conditioning", "DEFAULT", "Evaluation", "FineTune", "GHN", "GHNConfig", "Graph", "HeadFit", "ImageTask",
+    "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "choose", "compare",
     "evaluate", "fit_head_", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ghn_init.checkpoints.pretrained import DEFAULT as DEFAULT
     from ghn_init.checkpoints.pretrained import GHN as GHN
     from ghn_init.checkpoints.pretrained import load as load
+    from ghn_init.comparison.choose import choose as choose
     from ghn_init.comparison.race import Comparison as Comparison
     from ghn_init.comparison.race import compare as compare
     from ghn_init.evaluation.evaluate import evaluate as evaluate
@@ -49,10 +50,12 @@ if TYPE_CHECKING:
     from ghn_init.training.objectives import FineTune as FineTune
     from ghn_init.training.objectives import ZeroShot as ZeroShot
     from ghn_init.training.recipe import TrainConfig as TrainConfig
+    from ghn_init.trials.choice import Choice as Choice
 
 _HOMES = {
     "api": ("initialize", "predict"),
     "checkpoints.pretrained": ("DEFAULT", "GHN", "load"),
+    "comparison.choose": ("choose",),
     "comparison.race": ("Comparison", "compare"),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Evaluation",),
@@ -72,6 +75,7 @@ _HOMES = {
     "training.loop": ("train",),
     "training.objectives": ("FineTune", "ZeroShot"),
     "training.recipe": ("TrainConfig",),
+    "trials.choice": ("Choice",),
 }
 """Module → the public names that it defines; the imports above tell type checkers the same, and a test holds both together."""
 
