@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ghn_init.prediction.conditioning import Conditioning as Conditioning
     from ghn_init.prediction.prediction import Prediction as Prediction
     from ghn_init.prediction.report import Report as Report
+    from ghn_init.ranking.rank import rank as rank
+    from ghn_init.ranking.result import Ranking as Ranking
     from ghn_init.tasks import Images as Images
     from ghn_init.tasks import ImageTask as ImageTask
     from ghn_init.tasks import Task as Task
@@ -68,6 +70,8 @@ _HOMES = {
     "prediction.conditioning": ("Conditioning",),
     "prediction.prediction": ("Prediction",),
     "prediction.report": ("Report",),
+    "ranking.rank": ("rank",),
+    "ranking.result": ("Ranking",),
     "tasks": ("ImageTask", "Images", "Task"),
     "tracing.rules": ("register_rule",),
     "tracing.trace": ("trace",),

@@ -8,7 +8,7 @@ from ghn_init.cli.console import app, err
 from ghn_init.errors import GHNInitError
 
 # commands register themselves, in the order of the help page
-from ghn_init.cli import inspect, init, export, compare, checkpoints, verify, deepnets, train, evaluate  # noqa: F401  # isort: skip
+from ghn_init.cli import inspect, init, export, compare, rank, checkpoints, verify, deepnets, train, evaluate  # noqa: F401  # isort: skip
 
 __all__ = ["app", "main"]
 
