@@ -118,6 +118,27 @@ def test_your_own_images(example: Any, output: Any, monkeypatch: pytest.MonkeyPa
     assert seen[0] > 20  # ten digits, by a head that never was trained
 
 
+def test_choose_a_network(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("choose_a_network")
+    models = ["test_efficientnet", "test_vit3"]
+    made: list[nn.Module] = []
+    create = module.timm.create_model
+    monkeypatch.setattr(module.timm, "create_model", lambda *args, **kwargs: made.append(create(*args, **kwargs)) or made[-1])
+    lines = output(module, "--models", *models, "--steps", "4", "--drawn", "20")
+    header, *table, summary = lines[: len(models) + 2]
+    assert header.startswith("network ")
+    assert {line.split()[0] for line in table} == set(models)
+    best = table[0].split()[0]
+    assert summary.startswith(f"first: {best}, ")
+    chosen = re.search(r"^chosen: (\S+), .* held-out images after 2 steps at 0.02: ", "\n".join(lines), re.MULTILINE)
+    assert chosen is not None
+    last = re.fullmatch(rf"{best} from {re.escape(chosen[1])} after 4 steps: ([\d.]+) % of the test images", lines[-1])
+    assert last is not None
+    assert sum(type(model) is type(made[-1]) for model in made) >= 1
+    assert made[-1].num_classes == 3
+    assert 0 <= float(last[1]) <= 100
+
+
 def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = example("timm_finetuning")
     seen = Finetunings(monkeypatch, module)
