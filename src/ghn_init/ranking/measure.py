@@ -25,6 +25,9 @@ from ghn_init.trials.pool import Pool, seeded
 From = Literal["predicted", "predicted+fitted", "default"]
 """Where networks start: with predicted parameters and a random head, or a fitted one, or as they are made."""
 
+FITTED_IMAGES = 1000
+"""That heads are fitted to, where they are: as many as cost about as much as the steps that follow."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -122,5 +125,6 @@ def started(make: Make, train: Pool, settings: Settings) -> nn.Module:
         return model
     predict(model, settings.ghn, train.inputs.few(), head=False, seed=settings.seed).apply_(statistics=False)
     if settings.start == "predicted+fitted":
-        fit_on(Batches(train.contents(), model, len(train)))
+        few = train.rows(torch.arange(min(len(train), FITTED_IMAGES)))
+        fit_on(Batches(few.contents(), model, len(few)))
     return model
