@@ -1,11 +1,11 @@
-"""Whether a choice between starts is worth it: the race of `ghn_init.choose` and a judge without training, on the transfer grid.
+"""Whether a choice between starts is worth it: the race of `ghn_init.choose`, and a judge without training.
 
     python benchmarks/choosing.py INTEL FLOWERS DTD -o OUT [--ghn NAME-OR-FOLDER] [--race-steps 40] [--rungs 3] [--workers 2]
 
-Networks, images, rates, fine-tuning and tests are those of `transfer.py`. For each data set, network and seed: the race chooses a
-start, and the judge without training takes the weights on which a fitted head has the best leave-one-out accuracy (and fits it).
-Then the model's own init and both picks are fine-tuned, each at the rate that is best on a fifth of the training images; with
-`--all` every start is, so that the regret is that against the best start.
+Networks, images, rates, fine-tuning and tests are those of `transfer.py`. For each data set, network and seed: the race
+chooses a start; the judge without training takes the weights on which a fitted head has the best leave-one-out accuracy, with
+that head. Then the model's own init and both picks are fine-tuned, each at the rate that is best on a fifth of the training
+images; with `--all` every start is, so that the regret is that against the best start.
 
 OUT has a file per data set, network and seed, written after each run: interrupted, the same command goes on.
 """
@@ -166,7 +166,8 @@ def table(out: Path, data: list[str], networks: list[str], seeds: int, budget: i
             f"\n{judge}: {mean:+.1f} points on default; {lost} of {len(found)} cells lose more than a point beyond the error"
         )
     lines.append(
-        f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points; {100 * statistics.fmean(shares):.0f} % of the steps"
+        f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points; its steps are {100 * statistics.fmean(shares):.0f} % of "
+        f"the fine-tuning's"
     )
     return "\n".join(lines)
 
