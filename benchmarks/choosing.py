@@ -165,10 +165,8 @@ def table(out: Path, data: list[str], networks: list[str], seeds: int, budget: i
         lines.append(
             f"\n{judge}: {mean:+.1f} points on default; {lost} of {len(found)} cells lose more than a point beyond the error"
         )
-    lines.append(
-        f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points; its steps are {100 * statistics.fmean(shares):.0f} % of "
-        f"the fine-tuning's"
-    )
+    share = f"{100 * statistics.fmean(shares):.0f} % of the fine-tuning's steps"
+    lines.append(f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points, at {share}")
     return "\n".join(lines)
 
 
