@@ -84,7 +84,8 @@ def test_the_chosen_orthogonal_weights(ghn: GHN, monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(rows @ rows.T, torch.eye(8), atol=1e-5, rtol=0)
     rigged(monkeypatch, {"orthogonal+fitted": 15})
     fitted = tiny()
-    ghn_init.choose(fitted, images(), ghn, **QUICK)
+    report = ghn_init.choose(fitted, images(), ghn, **QUICK).report
+    assert report.data == "batch norms recalibrated on the data, head fitted"
     assert changed(state(fitted), state(model)) <= {"head.weight", "head.bias"}
     ghn_init.fit_head_(model, images())
     assert same_state(fitted, model)

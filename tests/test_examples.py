@@ -245,6 +245,8 @@ def test_every_public_verb_has_an_example() -> None:
     own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.fit_head_)
     for verb in (
         *own,
+        ghn_init.choose,
+        ghn_init.rank,
         ghn_init.recalibrate_batchnorm,
         ghn_init.adapt_stem_,
         ghn_init.timm.create_model,

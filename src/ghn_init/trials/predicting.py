@@ -25,7 +25,7 @@ def predicting(
     example_inputs: Any,
     options: Mapping[str, Any],
 ) -> Callable[[Any, nn.Module, Collection[str]], Prediction]:
-    """`ghn_init.predict`, as it is asked for a model, for the model and for copies of it without wrappers; without a head.
+    """`ghn_init.predict`, as it is asked for a model, for the model and for copies of it without wrappers.
 
     Args:
         predict: Itself.
@@ -45,7 +45,7 @@ def predicting(
         if unwrap(which)[1] != prefix:
             own = (name for name in _PATTERNS if wishes.get(name) is not None)
             wishes |= {name: [pattern.removeprefix(prefix) for pattern in _listed(wishes[name])] for name in own}
-        return predict(which, hypernetwork, inputs if example_inputs is None else example_inputs, head=False, **wishes)
+        return predict(which, hypernetwork, inputs if example_inputs is None else example_inputs, **wishes)
 
     return predicted
 

@@ -66,13 +66,17 @@ class Start:
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
         model, fit = plain.model, None
+        done: list[str] = []
         with restored_on_failure([*model.parameters(), *running_statistics(model)]):
             if self.weights == "orthogonal":
                 orthogonal_(plain)
                 recalibrate_batchnorm(batches.model, batches.contents, max_batches=None)
+            if self.weights == "orthogonal" or self.fitted:
+                done.append("batch norms recalibrated on the data")
             if self.fitted:
+                done.append("head fitted")
                 fit = fit_on(batches, unwrap(model)[1], keep=left_out(plain))
-        return plain.report.with_nothing_predicted(f"the choice took {self.name}").with_data("", fit)
+        return plain.report.with_nothing_predicted(f"the choice took {self.name}").with_data(", ".join(done), fit)
 
 
 def left_out(prediction: Prediction) -> list[str]:
