@@ -38,7 +38,7 @@ from torch import nn
 import ghn_init
 from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
-from ghn_init.ranking.measure import From, Look, Settings, judge, look
+from ghn_init.ranking.measure import FITTED_IMAGES, From, Look, Settings, judge, look
 from ghn_init.tasks import load_images
 from ghn_init.trials.halving import order, successive_halving
 from ghn_init.trials.pool import Pool, seeded
@@ -139,6 +139,7 @@ def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[
     for name in sorted(set.intersection(*map(set, scores.values()))):
         _, _, steps = name.rpartition("-")
         images = BATCH * (int(steps) if steps.isdigit() else ZERO_COST_BATCHES if name == "zico" else name != "synflow")
+        images += FITTED_IMAGES if "fitted" in name else 0
         table[name] = ({arch: own[name] for arch, own in scores.items()}, int(images))
     rungs = successive_halving(list(scores), RUNGS, lambda arch, steps: scores[arch][f"predicted-{steps}"])
     places = {arch: -float(place) for place, arch in enumerate(order(rungs))}
