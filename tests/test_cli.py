@@ -36,6 +36,10 @@ def broken():
     raise RuntimeError("no luck")
 def number():
     return 3
+class Wide(torch.nn.Sequential):
+    def __init__(self, num_classes=10):
+        head = [torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, num_classes)]
+        super().__init__(torch.nn.Conv2d(3, 16, 3), *head)
 def tied():
     layer = torch.nn.Linear(4, 4)
     return torch.nn.Sequential(layer, torch.nn.ReLU(), layer)
@@ -430,6 +434,12 @@ def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
         ),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--input", "3x8x8"], 2, "--input"),
         (["init", "own_models:small", "-o", "x.safetensors", "--image-size", "8"], 2, "--image-size"),
+        (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose"], 1, "error: there are 12 images, "),
+        (["init", "own_models:small", "-o", "x.safetensors", "--choose"], 2, "--choose"),
+        (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose", "--head", "yes"], 2, "--head"),
+        (["rank", "data", "own_models:small", "own_models:Wide"], 2, "--val-images"),
+        (["rank", "data", "own_models:small", "--val-images", "5"], 1, "error: there are 1 candidates"),
+        (["rank", "data", "own_models:small", "--known", "a=b"], 2, "--known"),
         (["init", "own_models:small", "nothing/here", "-o", "x.safetensors"], 1, "error: 'nothing/here' is no folder here"),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--head", "dogs"], 2, "--head"),
         (["export", "timm:resnet10t", "data", "-o", "net", "--in-chans", "1"], 2, "--in-chans"),
@@ -456,6 +466,36 @@ def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
     assert {line.split()[0] for line in text.splitlines()[1:3]} == {"default", "orthogonal"}
     assert "no winner" in text
     assert Path("r.png").stat().st_size > 5000
+
+
+def test_rank_prints_a_table_and_writes_what_it_found(data: Path) -> None:
+    options = ["--val-images", "5", "--steps", "2", "--rungs", "2", "--batch-size", "3", "-o", "r.json", "--plot", "r.png"]
+    text = run("rank", str(data), "own_models:small", "own_models:Wide", *options)
+    table, first = text.splitlines()[1:3], text.splitlines()[-1]
+    assert {line.split()[0] for line in table} == {"own_models:small", "own_models:Wide"}
+    found = json.loads(Path("r.json").read_text())
+    assert first.startswith(f"first: {found['rows'][0]['name']}, ")
+    assert (found["steps"], [row["steps"] for row in found["rows"]]) == (2 * 1 + 2, [2, 1])
+    images = ghn_init.tasks.load_images(data, "train")
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    parts = [[(images.normalise(images.pixels[rows]), images.labels[rows])] for rows in (order[5:], order[:5])]
+    models = ["own_models:small", "own_models:Wide"]
+    expected = ghn_init.rank(models, *parts, steps=2, rungs=2, batch_size=3, val_images=5)
+    assert {row["name"]: row["score"] for row in found["rows"]} == expected.scores
+    assert Path("r.png").stat().st_size > 5000
+
+
+def test_init_chooses_a_start(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+    initialize = ghn_init.initialize
+
+    def noted(*args: object, choose: bool, **kwargs: object) -> object:
+        seen.append({"choose": choose})
+        return initialize(*args, **kwargs)
+
+    monkeypatch.setattr(ghn_init, "initialize", noted)
+    assert "chosen in " in run("init", "own_models:small", str(data), "-o", "x.safetensors", "--choose")
+    assert seen == [{"choose": True}]
 
 
 def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:

@@ -16,8 +16,8 @@ from torch import nn
 import ghn_init
 from ghn_init import Conditioning, comparison
 from ghn_init.comparison import Comparison, Run
-from ghn_init.comparison.race import _sgd
 from ghn_init.errors import ComparisonError
+from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
 
@@ -289,7 +289,7 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
 
 
 def test_the_default_optimizer_decays_weights() -> None:
-    optimizer = _sgd(tiny().parameters(), 0.1, 0.3)
+    optimizer = sgd(tiny().parameters(), 0.1, 0.3)
     assert {key: optimizer.defaults[key] for key in ("lr", "momentum", "weight_decay")} == {
         "lr": 0.1, "momentum": 0.9, "weight_decay": 0.3,
     }  # fmt: skip

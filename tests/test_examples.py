@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 RECIPES = [
     block
-    for page in ("recipes.md", "your_data.md")
+    for page in ("recipes.md", "your_data.md", "ranking.md")
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 ]
 
@@ -116,6 +116,29 @@ def test_your_own_images(example: Any, output: Any, monkeypatch: pytest.MonkeyPa
     assert before == f"test accuracy before training: {seen[0]:.1f} %"
     assert re.fullmatch(rf"after 1 steps, \d+ s: {seen[1]:.1f} %", after)
     assert seen[0] > 20  # ten digits, by a head that never was trained
+
+
+def test_choose_a_network(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("choose_a_network")
+    models = ["test_efficientnet", "test_resnet"]
+    made: list[Any] = []
+    create = module.timm.create_model
+    monkeypatch.setattr(module.timm, "create_model", lambda *args, **kwargs: made.append(create(*args, **kwargs)) or made[-1])
+    shown: list[str] = []
+    measure = module.accuracy
+    monkeypatch.setattr(module, "accuracy", lambda *args: (shown.append(f"{(right := measure(*args)):.1f}"), right)[1])
+    lines = output(module, "--models", *models, "--steps", "4", "--drawn", "20")
+    header, *table, summary = lines[: len(models) + 2]
+    assert header.startswith("network ")
+    assert {line.split()[0] for line in table} == set(models)
+    best = table[0].split()[0]
+    assert summary.startswith(f"first: {best}, ")
+    chosen = re.search(r"^chosen: (\S+), .* held-out images after 2 steps at 0.02: ", "\n".join(lines), re.MULTILINE)
+    assert chosen is not None
+    last = re.fullmatch(rf"{best} from {re.escape(chosen[1])} after 4 steps: ([\d.]+) % of the test images", lines[-1])
+    assert last is not None
+    assert made[-1].num_classes == 3
+    assert last[1] == shown[-1]
 
 
 def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +245,8 @@ def test_every_public_verb_has_an_example() -> None:
     own = (ghn_init.initialize, ghn_init.predict, ghn_init.trace, ghn_init.load, ghn_init.fit_head_)
     for verb in (
         *own,
+        ghn_init.choose,
+        ghn_init.rank,
         ghn_init.recalibrate_batchnorm,
         ghn_init.adapt_stem_,
         ghn_init.timm.create_model,

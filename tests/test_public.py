@@ -16,10 +16,10 @@ import ghn_init
 
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
-    "Comparison", "Conditioning", "DEFAULT", "Evaluation", "Explanation", "FineTune", "GHN", "GHNConfig", "Graph", "HeadFit",
-    "ImageTask", "Images", "Node", "Prediction", "Progress", "Report", "Task", "TrainConfig", "ZeroShot", "adapt_stem_",
-    "compare", "evaluate", "explain", "fit_head_", "initialize", "load", "predict", "recalibrate_batchnorm", "register_rule",
-    "trace", "train",
+    "Choice", "Comparison", "Conditioning", "DEFAULT", "Evaluation", "Explanation", "FineTune", "GHN", "GHNConfig", "Graph",
+    "HeadFit", "ImageTask", "Images", "Node", "Prediction", "Progress", "Ranking", "Report", "Task", "TrainConfig", "ZeroShot",
+    "adapt_stem_", "choose", "compare", "evaluate", "explain", "fit_head_", "initialize", "load", "predict", "rank",
+    "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
@@ -93,6 +93,8 @@ def test_the_package_itself_loads_nothing_of_the_others() -> None:
         ("evaluate", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli"}),
         ("train", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.comparison"}),
         ("compare", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training"}),
+        ("choose", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training"}),
+        ("rank", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training", "ghn_init.comparison"}),
         ("ImageTask", {"datasets", "PIL", "ghn_init.hypernetwork.ghn", "huggingface_hub"}),
     ],
 )

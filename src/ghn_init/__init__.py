@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ghn_init.checkpoints.pretrained import DEFAULT as DEFAULT
     from ghn_init.checkpoints.pretrained import GHN as GHN
     from ghn_init.checkpoints.pretrained import load as load
+    from ghn_init.comparison.choose import choose as choose
     from ghn_init.comparison.race import Comparison as Comparison
     from ghn_init.comparison.race import compare as compare
     from ghn_init.evaluation.evaluate import evaluate as evaluate
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ghn_init.prediction.explanation import explain as explain
     from ghn_init.prediction.prediction import Prediction as Prediction
     from ghn_init.prediction.report import Report as Report
+    from ghn_init.ranking.rank import rank as rank
+    from ghn_init.ranking.result import Ranking as Ranking
     from ghn_init.tasks import Images as Images
     from ghn_init.tasks import ImageTask as ImageTask
     from ghn_init.tasks import Task as Task
@@ -51,10 +54,12 @@ if TYPE_CHECKING:
     from ghn_init.training.objectives import FineTune as FineTune
     from ghn_init.training.objectives import ZeroShot as ZeroShot
     from ghn_init.training.recipe import TrainConfig as TrainConfig
+    from ghn_init.trials.choice import Choice as Choice
 
 _HOMES = {
     "api": ("initialize", "predict"),
     "checkpoints.pretrained": ("DEFAULT", "GHN", "load"),
+    "comparison.choose": ("choose",),
     "comparison.race": ("Comparison", "compare"),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Evaluation",),
@@ -68,6 +73,8 @@ _HOMES = {
     "prediction.explanation": ("Explanation", "explain"),
     "prediction.prediction": ("Prediction",),
     "prediction.report": ("Report",),
+    "ranking.rank": ("rank",),
+    "ranking.result": ("Ranking",),
     "tasks": ("ImageTask", "Images", "Task"),
     "tracing.rules": ("register_rule",),
     "tracing.trace": ("trace",),
@@ -75,6 +82,7 @@ _HOMES = {
     "training.loop": ("train",),
     "training.objectives": ("FineTune", "ZeroShot"),
     "training.recipe": ("TrainConfig",),
+    "trials.choice": ("Choice",),
 }
 """Module → the public names that it defines; the imports above tell type checkers the same, and a test holds both together."""
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +32,8 @@ from ghn_init.prediction.selection import Head, Patterns, select
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
+from ghn_init.trials.choose import Settings, choose_
+from ghn_init.trials.predicting import copied, predicting
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ def initialize(
     overwrite: Patterns = (),
     condition: Condition | Conditioning = "auto",
     data: Iterable[Any] | None = None,
+    choose: bool = False,
     on_report: Callable[[Report], None] | None = None,
 ) -> Model:
     """Predicts a model's parameters and writes them, in place: `predict` and then `Prediction.apply_`.
@@ -83,6 +87,8 @@ def initialize(
             `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
             fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the
             predicted one (True or a task's name). All parameters are copied, so that a failure leaves everything as it was.
+        choose: Race starts against the model's own init on `data` first, and write the one that is surely ahead, or nothing:
+            see `ghn_init.choose`, which has settings. The report says what was chosen, why, and at what cost.
         on_report: Called with the report, `print` for example, when all is written.
 
     Returns:
@@ -96,8 +102,9 @@ def initialize(
         ShapeMismatchError: The model is on the meta device.
         HeadError: As `fit_head_`, of `data` with labels.
         RecalibrationError: No batch in `data`, or one that the model can't be given.
+        ComparisonError: With `choose`, as `ghn_init.choose`.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
-            model, or a pattern matches no parameter.
+            model, a pattern matches no parameter, or `choose` goes without `data` or with a predicted head.
 
     Example:
         >>> import ghn_init, torch
@@ -114,7 +121,10 @@ def initialize(
         "overwrite": overwrite,
         "condition": condition,
     }
-    if data is None:
+    if choose:
+        report = _chosen(model, ghn, example_inputs, head, data, options)
+        log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
+    elif data is None:
         prediction = predict(model, ghn, example_inputs, head=head, **options)
         prediction.apply_()
         report = prediction.report
@@ -188,6 +198,18 @@ def predict(
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
     return Prediction(model, graph, selection.kept, report, slots, cores, found.inputs, *wish, *meaning)
+
+
+def _chosen(
+    model: nn.Module, ghn: Hypernetwork, inputs: Any, head: Head, data: Iterable[Any] | None, options: dict[str, Any]
+) -> Report:
+    """Writes the start that is best on the data; its report."""
+    if data is None:
+        raise ValueError("choose=True needs images to choose on; pass data=, a loader of (images, labels).")
+    if head not in ("auto", False):
+        raise ValueError(f"head={head!r} asks for a predicted head, and choose=True compares random and fitted ones; pass one.")
+    starting = predicting(predict, model, ghn, inputs, options)
+    return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
 
 
 def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:

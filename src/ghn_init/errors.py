@@ -34,7 +34,7 @@ class ArchitectureError(GHNInitError):
 
 
 class ComparisonError(GHNInitError):
-    """A race between inits can't be run with what it was given."""
+    """A race between inits or networks can't be run with what it was given."""
 
 
 class EvaluationError(GHNInitError):

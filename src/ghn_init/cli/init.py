@@ -36,6 +36,7 @@ def init(
     head: Head = "auto",
     overwrite: Overwrite = None,
     condition: Conditions = "auto",
+    choose: Annotated[bool, typer.Option("--choose", help="Race starts on DATA; the model's own init wins ties")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there")] = False,
@@ -43,7 +44,8 @@ def init(
     """Initialises a model and writes its state dict.
 
     With DATA, batch norms are recalibrated on its images and the classification head is fitted to its classes; how images were
-    normalised, and the names of the classes, are noted in the file.
+    normalised, and the names of the classes, are noted in the file. With --choose the model's own init, orthogonal and
+    predicted weights, with a random and with a fitted head, race on DATA first, and the best is written.
     """
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
@@ -52,6 +54,8 @@ def init(
         raise typer.BadParameter(f"{output} exists; pass --force to replace it", param_hint="--output")
     if data is None and image_size is not None:
         raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
+    if data is None and choose:
+        raise typer.BadParameter("starts are chosen on the images of DATA, which isn't given", param_hint="--choose")
     if data is not None and input_size is not None:
         raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
     metadata = {
@@ -70,11 +74,11 @@ def init(
         report = prediction.report
     else:
         images = read(data, image_size)
-        built, report, seconds = _start(model, ghn, images, num_classes, wishes)
+        built, report, seconds = _start(model, ghn, images, num_classes, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
     for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
         out.print(line, soft_wrap=True, markup=False)
-    out.print(f"predicted in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
+    out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
 
 def _start(

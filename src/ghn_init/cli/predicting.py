@@ -86,7 +86,7 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
     """`ghn_init.initialize` on data; its report, and the seconds that it took."""
     reports: list[Report] = []
     begun = time.perf_counter()
-    with err.status("predicting, fitting the head"):
+    with err.status("racing" if options.get("choose") else "predicting, fitting the head"):
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:

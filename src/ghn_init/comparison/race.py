@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from ghn_init.comparison.inits import Init, applicable, named
 from ghn_init.comparison.interval import half_width
 from ghn_init.errors import ComparisonError
+from ghn_init.models.batches import Inputs
+from ghn_init.trials.contestant import MakeOptimizer, descend_, one_cycle, outputs_of, sgd
 
 Loader = Iterable[Any]
-MakeOptimizer = Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]
-"""Parameters, peak learning rate, weight decay → optimiser."""
 
 RATES = (0.01, 0.03, 0.1)
 WEIGHT_DECAYS = (5e-4,)
@@ -169,7 +169,7 @@ def compare(
             f"learning rates {list(rates)}, weight decays {list(weight_decays)}: expected finite numbers, rates above 0 and "
             f"decays of at least 0."
         )
-    make_optimizer = optimizer or _sgd
+    make_optimizer = optimizer or sgd
     former: weakref.ref[nn.Module] | None = None
 
     def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
@@ -212,10 +212,6 @@ def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loa
     return {name: named(name, few, images) for name in (applicable(make_model(), few) if names is None else names)}
 
 
-def _sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
-
-
 def _train(
     model: nn.Module,
     train_loader: Loader,
@@ -225,8 +221,7 @@ def _train(
     checks: int,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Steps and accuracies of one run; a run that diverges stays at what it was then worth."""
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=max(steps, 2), cycle_momentum=False)
+    schedule = one_cycle(optimizer, steps)
     device = next(model.parameters()).device
     marks = sorted({max(round(steps * (k + 1) / checks), 1) for k in range(checks)})
     accuracies = []
@@ -234,11 +229,7 @@ def _train(
     for step in range(1, steps + 1):
         model.train()
         images, labels = next(batches)
-        loss = F.cross_entropy(_logits(model, images.to(device)), labels.to(device))
-        optimizer.zero_grad()
-        if torch.isfinite(loss):
-            loss.backward()
-            optimizer.step()
+        if descend_(optimizer, F.cross_entropy(_logits(model, images.to(device)), labels.to(device))):
             schedule.step()
         if step in marks:
             accuracies.append(_accuracy(model, val_loader, device))
@@ -246,13 +237,7 @@ def _train(
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    try:
-        logits = model(images)
-    except Exception as error:  # whatever the model's forward raises
-        raise ComparisonError(
-            f"{type(model).__name__} fails on images of shape {tuple(images.shape)} ({type(error).__name__}: {error}); make it "
-            f"for their size, or resize them."
-        ) from error
+    logits = outputs_of(model, Inputs((images,), {}))
     if not isinstance(logits, Tensor):
         raise ComparisonError(f"{type(model).__name__} gives a {type(logits).__name__}; a race needs one tensor of logits.")
     return logits

@@ -59,12 +59,12 @@ def fit_ridge(features: Tensor, labels: Tensor, num_classes: int, *, intercept: 
     targets = 2 * F.one_hot(labels, num_classes).double() - 1
     level = targets.mean(0) if intercept else torch.zeros(num_classes, dtype=torch.float64)
     standardised = centred.mul_(scale)
-    coefficients, strength, left_out = _regress(standardised, targets - level, 1 / len(features) if intercept else 0.0)
+    coefficients, strength, left_out = regress(standardised, targets - level, 1 / len(features) if intercept else 0.0)
     weight = (coefficients * scale[:, None]).T
     return Ridge(weight, level - weight @ mean, strength, left_out + level)
 
 
-def _regress(Z: Tensor, T: Tensor, leverage: float) -> tuple[Tensor, float, Tensor]:
+def regress(Z: Tensor, T: Tensor, leverage: float) -> tuple[Tensor, float, Tensor]:
     """(D, K) coefficients, their strength, and (N, K) leave-one-out predictions; `leverage` is the intercept's part of hᵢᵢ."""
     N, D = Z.shape
     low, high = DECADES

@@ -62,12 +62,14 @@ class Report:
         warnings: Counts of what is kept and of what is approximated.
         fit: The head that was fitted to the user's data, or None.
         data: What else was done with them, or why no head was fitted; empty without data.
+        choice: Which start was chosen on them, why and at what cost; empty where none was.
     """
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
     fit: HeadFit | None = None
     data: str = ""
+    choice: str = ""
 
     @classmethod
     def of(
@@ -139,6 +141,15 @@ class Report:
         warnings = tuple(warning for warning in self.warnings if not warning.startswith(_NOISE))
         return replace(self, rows=rows, warnings=warnings, fit=fit, data=data)
 
+    def with_nothing_predicted(self, reason: str) -> Report:
+        """The same report, in which no row is predicted; those that would be say why."""
+        rows = (row if row.primitive is None else Row(row.name, row.shape, None, None, reason) for row in self.rows)
+        return replace(self, rows=tuple(rows), warnings=())
+
+    def with_choice(self, choice: str) -> Report:
+        """The same report, which says what was chosen and what for."""
+        return replace(self, choice=choice)
+
     def with_scales(self, scales: Mapping[str, float]) -> Report:
         """The same report, in which rows of scaled parameters say by how much."""
         notes = {name: f"scaled by {scale:.2g}" for name, scale in scales.items()}
@@ -193,8 +204,8 @@ class Report:
 
     @property
     def data_lines(self) -> list[str]:
-        """What was done with the user's data, in up to two lines."""
-        return [line for line in (self.data, "" if self.fit is None else str(self.fit)) if line]
+        """What was done with the user's data, in up to three lines."""
+        return [line for line in (self.choice, self.data, "" if self.fit is None else str(self.fit)) if line]
 
 
 def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:

@@ -1,0 +1,107 @@
+"""`ghn-init rank`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.markup import escape
+from torch import Tensor
+
+import ghn_init
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar, reading, writing
+from ghn_init.cli.console import table as new_table
+from ghn_init.cli.user_data import Loader
+from ghn_init.ranking.measure import From
+from ghn_init.ranking.rank import BATCH_SIZE, RATE, RUNGS, STEPS
+from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.viz import ranking as picture
+
+
+@app.command()
+def rank(
+    data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
+    models: Annotated[list[str], typer.Argument(help="timm:NAME, torchvision:NAME, module:callable, or timm's name alone")],
+    *,
+    ghn: Checkpoint = ghn_init.DEFAULT,
+    val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
+    start: Annotated[
+        From, typer.Option(help="Predicted parameters with a random or a fitted head, or default init")
+    ] = "predicted",
+    steps: Annotated[int, typer.Option(min=1, help="Of those that come to the last rung")] = STEPS,
+    rungs: Annotated[int, typer.Option(min=1, help="How often the field is judged, and halved in between")] = RUNGS,
+    batch_size: Annotated[int, typer.Option(min=2)] = BATCH_SIZE,
+    lr: Annotated[float, typer.Option(help="Peak learning rate")] = RATE,
+    known: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL=ACCURACY", help="Known, in percent; may be repeated")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file of all figures")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against cost")] = None,
+) -> None:
+    """Ranks models by how well they learn your data in few steps from predicted weights."""
+    check_file(output, "--output")
+    check_picture(plot)
+    accuracies = dict(map(_known, known)) if known else None
+    with reading() as told:
+        whole = load_images(data, "train", image_size=image_size, on_image=told)
+    count = len(whole.labels)
+    if count <= val_images:
+        raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    field = [math.ceil(len(models) / 2**k) for k in range(rungs)]
+    with progress_bar() as bar:
+        task = bar.add_task("", total=sum(field))
+
+        def show(name: str, steps: int, score: float) -> None:
+            text = f"{escape(name)}, {steps} steps: {score:.1f} %"
+            bar.update(task, advance=1, description=text)
+            if not err.is_terminal:  # where no bar is drawn
+                err.print(text)
+
+        found = ghn_init.rank(
+            models,
+            _part(whole, order[val_images:]),
+            _part(whole, order[:val_images]),
+            ghn,
+            steps=steps,
+            rungs=rungs,
+            start=start,
+            rate=lr,
+            batch_size=batch_size,
+            val_images=val_images,
+            known=accuracies,
+            seed=seed,
+            on_judged=show,
+        )
+    header, *rows = found.table()
+    table = new_table(*header)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)
+    out.print(escape(found.summary), soft_wrap=True)
+    if found.calibration is not None:
+        out.print(str(found.calibration), soft_wrap=True)
+    if output is not None:
+        with writing(output):
+            output.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
+    if plot is not None:
+        picture.draw(found, plot)
+
+
+def _part(images: Images, rows: Tensor) -> Loader:
+    return Loader(replace(images, pixels=images.pixels[rows], labels=images.labels[rows]))
+
+
+def _known(text: str) -> tuple[str, float]:
+    name, _, accuracy = text.rpartition("=")
+    try:
+        return name, float(accuracy)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no MODEL=ACCURACY", param_hint="--known") from error

@@ -1,0 +1,103 @@
+"""From scores to accuracies, where those of some candidates are known: ridge regression in closed form."""
+
+# Axes: N candidates, M known ones, F features
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ghn_init.errors import ComparisonError
+from ghn_init.heads.ridge import regress
+from ghn_init.ranking.measure import Look
+
+LEAST_KNOWN = 4
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What known accuracies say of the others.
+
+    Attributes:
+        accuracies: Name → expected accuracy, in percent; of all candidates.
+        error: Root of the mean squared leave-one-out error on the known ones, in percentage points.
+        spread: The same where the mean of the others is the guess: what `error` has to be compared with.
+        known: How many are.
+    """
+
+    accuracies: Mapping[str, float]
+    error: float
+    spread: float
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"calibrated on {self.known} known accuracies: leave-one-out error {self.error:.2f} points, where guessing the "
+            f"mean has {self.spread:.2f}"
+        )
+
+
+def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
+    """Refuses known accuracies that can't calibrate.
+
+    Raises:
+        ComparisonError: They are of no candidate, no numbers, or too few.
+    """
+    strange = [name for name in known if name not in names]
+    if strange:
+        raise ComparisonError(
+            f"the accuracy of {strange[0]!r} is known, which is no candidate; there are {', '.join(names[:5])}."
+        )
+    broken = {name: value for name, value in known.items() if not math.isfinite(value)}
+    if broken or len(known) < LEAST_KNOWN:
+        raise ComparisonError(
+            f"{len(known)} accuracies are known, of which {len(broken)} are not finite; a calibration needs {LEAST_KNOWN} "
+            f"finite ones at least."
+        )
+
+
+def calibrate(scores: Mapping[str, float], looks: Mapping[str, Look], known: Mapping[str, float]) -> Calibration:
+    """Expected accuracies of all candidates, by ridge regression on score, log parameters, log cost and the graph's embedding.
+
+    Its strength is that of least leave-one-out error.
+
+    Args:
+        scores: Name → score after as many steps for all, in percent.
+        looks: Name → size, cost and embedding.
+        known: Names of some → accuracy, in percent.
+    """
+    names = list(scores)
+    features = _features(scores, looks)
+    rows = torch.tensor([names.index(name) for name in known])
+    targets = torch.tensor(list(known.values()), dtype=torch.float64)[:, None]
+    mean, level = features[rows].mean(0), targets.mean()
+    M = len(known)
+    coefficients, _, left_out = regress(features[rows] - mean, targets - level, 1 / M)
+    expected = ((features - mean) @ coefficients + level).flatten().tolist()
+    errors = targets - level - left_out
+    spread = (targets - level) * M / (M - 1)  # the mean of the others is the guess
+    accuracies = dict(zip(names, expected, strict=True))
+    return Calibration(accuracies, _root_mean_square(errors), _root_mean_square(spread), M)
+
+
+def _root_mean_square(errors: Tensor) -> float:
+    return float(errors.square().mean().sqrt())
+
+
+def _features(scores: Mapping[str, float], looks: Mapping[str, Look]) -> Tensor:
+    """(N, F) float64, each of unit variance over all candidates; the embedding's D count as one."""
+    single = [[score, math.log(max(looks[n].parameters, 1)), math.log(max(looks[n].macs, 1))] for n, score in scores.items()]
+    embeddings = torch.stack([looks[name].embedding.double() for name in scores])
+    D = embeddings.shape[1]
+    return torch.cat([_standardised(torch.tensor(single, dtype=torch.float64)), _standardised(embeddings) / math.sqrt(D)], 1)
+
+
+def _standardised(values: Tensor) -> Tensor:
+    centred = values - values.mean(0)
+    deviation = centred.square().mean(0).sqrt()
+    varies = deviation > 1e-7 * values.abs().amax(0)
+    return centred * torch.where(varies, 1 / deviation, 0.0)

@@ -1,0 +1,77 @@
+"""What is ranked: names of models, functions that make them, or modules → functions that make them anew, by name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from torch import nn
+
+from ghn_init.errors import ComparisonError
+from ghn_init.models import spec as model_spec
+from ghn_init.tracing.unwrap import unwrap
+
+Make = Callable[[], nn.Module]
+Candidate = nn.Module | str | Make
+"""A module, `timm:NAME` and the like or a name of timm's alone, or a function that makes a module."""
+Candidates = Mapping[str, Candidate] | Sequence[Candidate]
+
+
+def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
+    """Name → what makes the network, in the order of the candidates.
+
+    Args:
+        candidates: With names of their own, or a list: then they are called by their specification, class or function.
+        classes: That models which are built by name get.
+
+    Raises:
+        ComparisonError: There are fewer than two, two have the same name, or one is something else.
+    """
+    named = candidates.items() if isinstance(candidates, Mapping) else [(_name(each), each) for each in candidates]
+    found: dict[str, Make] = {}
+    for name, candidate in named:
+        if name in found:
+            raise ComparisonError(f"two candidates are called {name!r}; pass a mapping of names to candidates.")
+        found[name] = _maker(name, candidate, classes)
+    if len(found) < 2:
+        raise ComparisonError(f"there are {len(found)} candidates; a ranking needs two at least.")
+    return found
+
+
+def _name(candidate: Candidate) -> str:
+    if isinstance(candidate, str):
+        return candidate
+    return type(candidate).__name__ if isinstance(candidate, nn.Module) else getattr(candidate, "__name__", repr(candidate))
+
+
+def _maker(name: str, candidate: Candidate, classes: int) -> Make:
+    if isinstance(candidate, nn.Module):
+        return partial(_copied, name, candidate)
+    if isinstance(candidate, str):
+        return partial(model_spec.build, candidate if ":" in candidate else f"timm:{candidate}", classes)
+    if callable(candidate):
+        return partial(_made, name, candidate)
+    raise ComparisonError(
+        f"the candidate {name!r} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module."
+    )
+
+
+def _copied(name: str, model: nn.Module) -> nn.Module:
+    inner, _ = unwrap(model)
+    try:
+        return copy.deepcopy(inner)
+    except Exception as error:  # whatever the model holds
+        raise ComparisonError(
+            f"the candidate {name!r} can't be copied ({type(error).__name__}: {error}); pass a function that makes it."
+        ) from error
+
+
+def _made(name: str, make: Make) -> nn.Module:
+    try:
+        model = make()
+    except Exception as error:  # whatever the function raises
+        raise ComparisonError(f"the candidate {name!r} can't be made ({type(error).__name__}: {error}).") from error
+    if not isinstance(model, nn.Module):
+        raise ComparisonError(f"the candidate {name!r} makes a {type(model).__name__}; expected a torch.nn.Module.")
+    return model

@@ -1,0 +1,130 @@
+"""One network: started, trained for few steps, judged; and what it costs."""
+
+# Axes: N validation images, D features of a graph's node
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.api import predict
+from ghn_init.errors import ComparisonError
+from ghn_init.heads.fit import fit_on
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.models.batches import Batches
+from ghn_init.prediction import cost
+from ghn_init.ranking.candidates import Make
+from ghn_init.tracing.trace import read
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
+from ghn_init.trials.pool import Pool, seeded
+
+From = Literal["predicted", "predicted+fitted", "default"]
+"""Where networks start: with predicted parameters and a random head, or a fitted one, or as they are made."""
+
+FITTED_IMAGES = 1000
+"""That heads are fitted to, where they are: as many as cost about as much as the steps that follow."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of all measurements of a ranking; as `ghn_init.rank` takes them."""
+
+    ghn: GraphHyperNetwork
+    start: From
+    rate: float
+    batch_size: int
+    optimizer: MakeOptimizer = sgd
+    device: torch.device | str = "cpu"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuses those that no ranking can have.
+
+        Raises:
+            ComparisonError: They are.
+        """
+        if self.start not in get_args(From):
+            raise ComparisonError(f"start is {self.start!r}; expected {', '.join(map(repr, get_args(From)))}.")
+        if not 0 < self.rate < float("inf") or self.batch_size < 2:
+            raise ComparisonError(
+                f"rate is {self.rate}, batch_size {self.batch_size}; expected a finite rate above 0, and 2 images at least."
+            )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a network is before any training.
+
+    Attributes:
+        parameters: Number of elements.
+        macs: Multiply-accumulates of convolutions and linear layers, for one image.
+        embedding: (D,) mean of the graph's node embeddings.
+        predicted: What is predicted of it, in words; empty where nothing is.
+    """
+
+    parameters: int
+    macs: int
+    embedding: Tensor
+    predicted: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """After so many steps: (N,) which images are told rightly, seconds in all, milliseconds of an image's forward pass."""
+
+    right: Tensor
+    seconds: float
+    milliseconds: float
+
+
+def look(make: Make, images: Pool, settings: Settings) -> Look:
+    """Reads a network's graph.
+
+    Raises:
+        GHNInitError: As `ghn_init.predict`.
+    """
+    seeded(settings.seed)
+    model = make()
+    inputs = images.inputs.few()
+    found = read(model, inputs)
+    macs = cost.features(found.record)
+    with torch.no_grad():
+        (embeddings,) = settings.ghn.embed_nodes([found.graph])
+    predicted = "" if settings.start == "default" else predict(model, settings.ghn, inputs, head=False).report.summary
+    numel = sum(parameter.numel() for parameter in model.parameters())
+    return Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), predicted)
+
+
+def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:
+    """Makes a network anew, starts it, trains it for so many steps, judges it: a function of its arguments alone.
+
+    Not from where the rung before has left it: then all networks of a rung would be held at once, with their momenta.
+
+    Raises:
+        ComparisonError: It fails on the images, or has fewer classes than they.
+        GHNInitError: As `ghn_init.initialize`.
+    """
+    begun = time.perf_counter()
+    seeded(settings.seed)
+    contestant = Contestant(started(make, train, settings).to(settings.device), settings.rate, settings.optimizer)
+    contestant.train(train, steps, settings.batch_size, settings.seed)
+    trained = time.perf_counter()
+    right = contestant.judge(val)
+    ended = time.perf_counter()
+    return Judgement(right, ended - begun, 1000 * (ended - trained) / len(val))
+
+
+def started(make: Make, train: Pool, settings: Settings) -> nn.Module:
+    """A network at its start; running statistics are left alone, as batches' own are used."""
+    model = make()
+    if settings.start == "default":
+        return model
+    predict(model, settings.ghn, train.inputs.few(), head=False, seed=settings.seed).apply_(statistics=False)
+    if settings.start == "predicted+fitted":
+        few = train.rows(torch.arange(min(len(train), FITTED_IMAGES)))
+        fit_on(Batches(few.contents(), model, len(few)))
+    return model

@@ -1,0 +1,212 @@
+"""Which start is best for a model on the user's data: all that suit race against its own init, which wins all ties."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+from torch import Tensor, nn
+
+from ghn_init.errors import ComparisonError, HeadError, RecalibrationError, UnsupportedModelError
+from ghn_init.heads.fit import MAX_IMAGES
+from ghn_init.models.batches import Batches
+from ghn_init.prediction.prediction import Prediction
+from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import unwrap
+from ghn_init.trials.choice import Choice, Judged
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
+from ghn_init.trials.halving import Rung, steps_of_rungs, successive_halving
+from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
+from ghn_init.trials.pool import Pool, check_classes, seeded
+from ghn_init.trials.starts import Predict, Start, starts_for
+
+OWN = "default"
+STEPS, RUNGS, BATCH_SIZE = 40, 3, 32
+RATES = (0.02,)
+"""Where predicted and default weights, random and fitted heads were all near their best in 200 steps (`docs/your_data.md`)."""
+HELD_OUT = 0.25
+LEAST_HELD_OUT = 10
+RACED_IMAGES = 2000
+"""Are held in memory; a quarter of so many tells differences of five points from chance."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a race; as `ghn_init.choose` takes them."""
+
+    steps: int = STEPS
+    rungs: int = RUNGS
+    rates: Sequence[float] = RATES
+    batch_size: int = BATCH_SIZE
+    held_out: float = HELD_OUT
+    max_images: int = RACED_IMAGES
+    optimizer: MakeOptimizer = sgd
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuses settings that no race can have.
+
+        Raises:
+            ComparisonError: They are.
+        """
+        steps_of_rungs(self.steps, self.rungs)
+        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
+            raise ComparisonError(f"learning rates are {list(self.rates)}; expected one at least, finite and above 0.")
+        if self.batch_size < 2 or not 0 < self.held_out < 1:
+            raise ComparisonError(
+                f"batch_size is {self.batch_size}, held_out {self.held_out}; expected 2 images at least, and a share of them "
+                f"between 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A start at a learning rate."""
+
+    start: Start
+    rate: float
+
+    @property
+    def name(self) -> str:
+        """Of both."""
+        return f"{self.start.name} {self.rate:g}"
+
+
+def choose_(
+    model: nn.Module,
+    data: Iterable[Any],
+    predict: Callable[..., Prediction],
+    copied: Callable[[], nn.Module],
+    settings: Settings,
+) -> Choice:
+    """Races all starts that suit a model and writes the best, in place: all of it or nothing.
+
+    Args:
+        model: With any wrappers; random states, modes and everything but what is written stay.
+        data: A loader of labelled images.
+        predict: (example inputs, model, names to keep besides) → a prediction without a head.
+        copied: Makes a model that is equal to this one, without wrappers.
+        settings: Of the race.
+
+    Raises:
+        ComparisonError, GHNInitError: As `ghn_init.choose`.
+    """
+    begun = time.perf_counter()
+    settings.check()
+    inner, _ = unwrap(model)
+    if any(parameter.is_meta for parameter in inner.parameters()):
+        raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
+    with untouched(inner):
+        seeded(settings.seed)
+        pool, data = _read(inner, data, settings)
+        predicting = partial(predict, pool.inputs.few())
+        plain = predicting(model, ())
+        race = _Race(pool, settings, plain if inner is model else predicting(inner, ()), predicting, copied)
+        rungs = race.run()
+        chosen = race.chosen(rungs)
+        seeded(settings.seed)  # a loader that shuffles yields what it yielded
+        written = chosen.write_(plain, model, Batches(data, inner, MAX_IMAGES), predicting)
+    return Choice(
+        chosen=chosen.name,
+        rungs=tuple(map(race.judged, rungs)),
+        unsuited=race.unsuited,
+        train_images=len(race.train),
+        held_out=len(race.held_out),
+        classes=len(pool.labels.unique()),
+        steps=race.steps,
+        images=race.steps * settings.batch_size,
+        seconds=time.perf_counter() - begun,
+        model=model,
+        written=written,
+    )
+
+
+def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Pool, Iterable[Any]]:
+    """The images of the race, and the data such that they can be read again."""
+    try:
+        batches = Batches(data, model, settings.max_images)
+        if isinstance(data, Iterator):
+            data = list(batches.contents)
+    except RecalibrationError as error:
+        raise ComparisonError(str(error)) from error
+    if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
+        raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
+    return Pool.of(batches), data
+
+
+def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:
+    check_classes(pool, "to choose on")
+    train, held_out = pool.split(settings.held_out, settings.seed)
+    if len(train) < settings.batch_size or len(held_out) < LEAST_HELD_OUT:
+        raise ComparisonError(
+            f"there are {len(pool)} images, {len(train)} to train on and {len(held_out)} held out; a choice needs "
+            f"{settings.batch_size} (batch_size) and {LEAST_HELD_OUT} at least: pass more images, or don't choose."
+        )
+    return train, held_out
+
+
+class _Race:
+    """All contests, what they told rightly after each rung, and how many steps it took."""
+
+    def __init__(
+        self, pool: Pool, settings: Settings, plain: Prediction, predict: Predict, copied: Callable[[], nn.Module]
+    ) -> None:
+        self.train, self.held_out = _split(pool, settings)
+        self.settings = settings
+        self.unsuited: dict[str, str] = {}
+        self.steps = 0
+        self.right: dict[tuple[str, int], Tensor] = {}
+        self._contestants: dict[str, Contestant] = {}
+        self.contests: dict[str, Contest] = {}
+        for start, rate in product(starts_for(plain), settings.rates):
+            if start.name not in self.unsuited:
+                written = copied()
+                try:
+                    start.write_(plain, written, Batches(self.train.contents(), written, len(self.train)), predict)
+                except HeadError as error:  # of the model, since the labels are read
+                    self.unsuited[start.name] = str(error)
+                    continue
+                contest = Contest(start, rate)
+                self.contests[contest.name] = contest
+                self._contestants[contest.name] = Contestant(written, rate, settings.optimizer)
+
+    def run(self) -> tuple[Rung, ...]:
+        """The race. Contestants that are out are forgotten."""
+        own = [name for name, contest in self.contests.items() if contest.start.name == OWN]
+        steps = steps_of_rungs(self.settings.steps, self.settings.rungs)
+        return successive_halving(list(self.contests), steps, self._score, always=own, on_rung=self._forget)
+
+    def _forget(self, rung: Rung) -> None:
+        self._contestants = {name: self._contestants[name] for name in rung.survivors}
+
+    def _score(self, name: str, steps: int) -> float:
+        contestant = self._contestants[name]
+        self.steps += steps - contestant.steps
+        contestant.train(self.train, steps, self.settings.batch_size, self.settings.seed)
+        self.right[name, steps] = contestant.judge(self.held_out)
+        return accuracy(self.right[name, steps])
+
+    def chosen(self, rungs: Sequence[Rung]) -> Start:
+        """The best of the last rung where it is surely ahead of the model's own init, else that."""
+        best = rungs[-1].survivors[0]
+        own = self._own(rungs[-1])
+        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps])
+        return self.contests[best if ahead else own].start
+
+    def _own(self, rung: Rung) -> str:
+        own = [name for name in rung.scores if self.contests[name].start.name == OWN]
+        return max(own, key=lambda name: rung.scores[name])
+
+    def judged(self, rung: Rung) -> tuple[Judged, ...]:
+        """What a rung found, best first."""
+        own = self.right[self._own(rung), rung.steps]
+        found = []
+        for name in sorted(rung.scores, key=lambda name: -rung.scores[name]):
+            contest, right = self.contests[name], self.right[name, rung.steps]
+            figures = (accuracy(right), accuracy_error(right), *difference(right, own))
+            found.append(Judged(contest.start.name, contest.rate, rung.steps, *figures))
+        return tuple(found)

@@ -1,0 +1,36 @@
+"""Whether one of two is ahead on the same images: the exact sign test, and standard errors."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+LEVEL = 0.025
+"""Of one side: as an interval of 95 % has it."""
+
+
+def accuracy(right: Tensor) -> float:
+    """In percent, of (N,) bool."""
+    return 100 * float(right.double().mean())
+
+
+def accuracy_error(right: Tensor) -> float:
+    """Its standard error, in percentage points."""
+    share = float(right.double().mean())
+    return 100 * math.sqrt(share * (1 - share) / len(right))
+
+
+def difference(right: Tensor, other: Tensor) -> tuple[float, float]:
+    """Points by which the first of two is ahead, and their standard error over the N images."""
+    gaps = right.double() - other.double()
+    error = float(gaps.std()) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
+    return 100 * float(gaps.mean()), 100 * error
+
+
+def surely_ahead(right: Tensor, other: Tensor) -> bool:
+    """By the sign test on the images that one of two tells rightly and the other not (McNemar, Psychometrika 1947), exact."""
+    won, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    decided = won + lost
+    as_many = sum(math.comb(decided, k) for k in range(won, decided + 1))  # of 2 ** decided, were both equally good
+    return as_many / 2**decided < LEVEL

@@ -1,0 +1,130 @@
+"""Labelled images in memory, of which rows are taken for training and for judging: the same for all contestants."""
+
+# Axes: N images, B images of a batch
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ghn_init.errors import ComparisonError
+from ghn_init.heads.features import class_numbers
+from ghn_init.models.batches import Batches, Inputs, labels_of
+
+JUDGED_AT_ONCE = 64
+
+
+def seeded(seed: int) -> None:
+    """Seeds all generators that loaders and constructors draw from; the caller has made sure that they are restored."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A labelled data set.
+
+    Attributes:
+        inputs: The forward's arguments for all N images; what has no batch axis is the same for all of them.
+        labels: (N,) int64, on the CPU.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+
+    @classmethod
+    def of(cls, batches: Batches) -> Pool:
+        """Reads a loader once; its images have to be of one size.
+
+        Raises:
+            ComparisonError: They are not.
+            HeadError: There are no labels, or they are no class numbers.
+        """
+        parts, labels = [], []
+        for content, inputs in batches:
+            parts.append(inputs)
+            labels.append(class_numbers(labels_of(content), len(inputs)))
+        args = tuple(_joined(values) for values in zip(*(part.args for part in parts), strict=True))
+        kwargs = {name: _joined([part.kwargs[name] for part in parts]) for name in parts[0].kwargs}
+        whole = cls(Inputs(args, kwargs), torch.cat(labels))
+        return whole if len(whole) <= batches.max_images else whole.rows(torch.arange(batches.max_images))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Pool:
+        """The same images elsewhere."""
+        moved = [value.to(device) if isinstance(value, Tensor) else value for value in self.inputs.args]
+        named = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.inputs.kwargs.items()}
+        return replace(self, inputs=Inputs(tuple(moved), named))
+
+    def rows(self, rows: Tensor) -> Pool:
+        """Some of the images, by their numbers."""
+        count = len(self)
+
+        def taken(value: Any) -> Any:
+            batched = isinstance(value, Tensor) and value.dim() and len(value) == count
+            return value[rows.to(value.device)] if batched else value
+
+        args, kwargs = self.inputs.args, self.inputs.kwargs
+        return Pool(Inputs(tuple(map(taken, args)), {k: taken(v) for k, v in kwargs.items()}), self.labels[rows])
+
+    def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
+        """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        held_out = torch.zeros(len(self), dtype=torch.bool)
+        for number in self.labels.unique():
+            own = order[self.labels[order] == number]
+            held_out[own[: int(share * len(own))]] = True
+        return self.rows(order[~held_out[order]]), self.rows(order[held_out[order]])
+
+    def batch(self, number: int, size: int, seed: int) -> Pool:
+        """The `number`-th training batch: shuffled anew for each epoch, in which no image comes twice; no smaller last one."""
+        per_epoch = max(len(self) // size, 1)
+        epoch, place = divmod(number, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        return self.rows(torch.from_numpy(order[place * size :][:size]))
+
+    def parts(self, size: int = JUDGED_AT_ONCE) -> Iterator[Pool]:
+        """All images in batches that differ by one image at most, so that batch statistics are of as many."""
+        for rows in torch.arange(len(self)).tensor_split(-(-len(self) // size)):
+            yield self.rows(rows)
+
+    def contents(self, size: int = JUDGED_AT_ONCE) -> list[Any]:
+        """The same as a loader yields them."""
+        found: list[Any] = []
+        for part in self.parts(size):
+            args, kwargs = part.inputs.args, part.inputs.kwargs
+            found.append((args[0], part.labels) if args else {**kwargs, "labels": part.labels})
+        return found
+
+
+def _joined(values: Sequence[Any] | tuple[Any, ...]) -> Any:
+    """One argument of all batches as one; what is no tensor with a batch axis is the first's."""
+    if not (isinstance(values[0], Tensor) and values[0].dim()):
+        return values[0]
+    shapes = sorted({tuple(value.shape[1:]) for value in values})
+    if len(shapes) > 1:
+        raise ComparisonError(f"the loader yields images of shapes {shapes[0]} and {shapes[1]}; resize them to one size.")
+    return torch.cat(list(values))
+
+
+def check_classes(pool: Pool, what: str) -> None:
+    """Refuses images of one class.
+
+    Raises:
+        ComparisonError: They are.
+    """
+    seen = pool.labels.unique()
+    if len(seen) < 2:
+        raise ComparisonError(
+            f"all {len(pool)} images {what} are of class {int(seen[0])}; nothing can be told apart: pass images of two classes "
+            f"at least, shuffled."
+        )

@@ -1,0 +1,70 @@
+"""What a race of starts needs of a model: predictions for copies of it, and copies."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.errors import ComparisonError
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.prediction.prediction import Prediction
+from ghn_init.tracing.unwrap import unwrap
+
+_PATTERNS = ("only", "exclude", "overwrite")
+
+
+def predicting(
+    predict: Callable[..., Prediction],
+    model: nn.Module,
+    ghn: GraphHyperNetwork | str | os.PathLike[str] | None,
+    example_inputs: Any,
+    options: Mapping[str, Any],
+) -> Callable[[Any, nn.Module, Collection[str]], Prediction]:
+    """`ghn_init.predict`, as it is asked for a model, for the model and for copies of it without wrappers.
+
+    Args:
+        predict: Itself.
+        model: The caller's.
+        ghn: Is loaded once.
+        example_inputs: The caller's; None takes those of the call.
+        options: Keywords of `predict`; their patterns are of the caller's model.
+
+    Returns:
+        A function of (example inputs, model, dotted names to keep besides).
+    """
+    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
+    _, prefix = unwrap(model)
+
+    def predicted(inputs: Any, which: nn.Module, kept: Collection[str]) -> Prediction:
+        wishes = {**options, "exclude": [*_listed(options.get("exclude", ())), *kept]}
+        if unwrap(which)[1] != prefix:
+            own = (name for name in _PATTERNS if wishes.get(name) is not None)
+            wishes |= {name: [pattern.removeprefix(prefix) for pattern in _listed(wishes[name])] for name in own}
+        return predict(which, hypernetwork, inputs if example_inputs is None else example_inputs, **wishes)
+
+    return predicted
+
+
+def _listed(patterns: str | Iterable[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy without wrappers.
+
+    Raises:
+        ComparisonError: It can't be copied.
+    """
+    inner, _ = unwrap(model)
+    try:
+        return copy.deepcopy(inner)
+    except Exception as error:  # whatever the model holds
+        raise ComparisonError(
+            f"{type(inner).__name__} can't be copied ({type(error).__name__}: {error}), and each start needs a model of its "
+            f"own; pass a function that makes it to ghn_init.choose."
+        ) from error

@@ -1,0 +1,387 @@
+"""The choice between starts: what is written is what was chosen, the own init wins ties, errors leave everything alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init import GHN, Choice, Report
+from ghn_init.errors import ComparisonError, HeadError, UnsupportedModelError
+from ghn_init.models.batches import Batches
+from ghn_init.trials import choose as race
+from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
+from ghn_init.trials.pool import Pool
+from helpers import Tiny
+from test_heads import changed, labelled, loader, state
+from test_start import same_state, tiny
+
+QUICK: dict[str, Any] = {"steps": 2, "rungs": 2, "batch_size": 16}
+HELD_OUT = 23
+"""Of 96 images: a quarter of each of three classes, rounded down."""
+STARTS = [w + f for w in ("default", "orthogonal", "predicted", "predicted+weights") for f in ("", "+fitted")]
+
+
+def images(count: int = 96) -> list[tuple[Tensor, Tensor]]:
+    return loader(count=count)
+
+
+def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, int], default: int = 5) -> list[tuple[str, int]]:
+    """Starts tell so many of the held-out images rightly, and the others `default`; nothing is trained."""
+    asked: list[tuple[str, int]] = []
+
+    def score(self: Any, name: str, steps: int) -> float:
+        asked.append((name, steps))
+        count = right.get(self.contests[name].start.name, default)
+        self.right[name, steps] = torch.arange(len(self.held_out)) < count
+        return float(count)
+
+    monkeypatch.setattr(race._Race, "_score", score)
+    return asked
+
+
+def expected(name: str, ghn: GHN) -> nn.Module:
+    """What other functions make of the same model."""
+    model, fitted = tiny(), name.endswith("+fitted")
+    data = images() if fitted else [x for x, _ in images()]
+    weights = name.removesuffix("+fitted")
+    if weights == "predicted":
+        return ghn_init.initialize(model, ghn, data=data, head=False)
+    if weights == "predicted+weights":
+        vectors = [name for name, p in model.named_parameters() if p.dim() < 2 and not name.startswith("head")]
+        return ghn_init.initialize(model, ghn, data=data, head=False, exclude=vectors)
+    if fitted:
+        ghn_init.fit_head_(model, data)
+    return model
+
+
+@pytest.mark.parametrize("name", [name for name in STARTS if not name.startswith("orthogonal")])
+def test_what_is_chosen_is_written_as_others_write_it(ghn: GHN, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    rigged(monkeypatch, {name: 15})
+    model = tiny()
+    choice = ghn_init.choose(model, images(), ghn, **QUICK)
+    assert (choice.chosen, choice.model is model) == (name, True)
+    assert same_state(model, expected(name, ghn))
+    assert (choice.report.fit is not None) is name.endswith("+fitted")
+    assert bool(choice.report.predicted) is name.startswith("predicted")
+
+
+def test_the_chosen_orthogonal_weights(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, before = tiny(), tiny()
+    rigged(monkeypatch, {"orthogonal": 15})
+    ghn_init.choose(model, images(), ghn, **QUICK)
+    weights = {"body.0.weight", "body.3.weight"}
+    norms = {f"body.{k}.{what}" for k in (1, 4) for what in ("running_mean", "running_var", "num_batches_tracked")}
+    assert changed(state(model), state(before)) == weights | norms
+    for name in weights:
+        rows = model.get_parameter(name).detach().flatten(1)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(8), atol=1e-5, rtol=0)
+    rigged(monkeypatch, {"orthogonal+fitted": 15})
+    fitted = tiny()
+    report = ghn_init.choose(fitted, images(), ghn, **QUICK).report
+    assert report.data == "batch norms recalibrated on the data, head fitted"
+    assert changed(state(fitted), state(model)) <= {"head.weight", "head.bias"}
+    ghn_init.fit_head_(model, images())
+    assert same_state(fitted, model)
+
+
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_ties_go_to_the_models_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """Five images of 24 more are not surely more (1/32); the model is as it was, bit for bit."""
+    rigged(monkeypatch, {"predicted": 5 + ahead})
+    model = tiny()
+    choice = ghn_init.choose(model, images(), ghn, **QUICK)
+    assert choice.chosen == "default"
+    assert same_state(model, tiny())
+    words = f"predicted is not surely ahead of it (+{100 * 5 / HELD_OUT:.1f} ± " if ahead else "no other start is ahead of it"
+    assert words in choice.why
+    assert choice.default.ahead == 0
+
+
+def test_the_race_halves_the_field_and_keeps_the_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {name: k for k, name in enumerate(STARTS)}
+    asked = rigged(monkeypatch, scores)
+    choice = ghn_init.choose(tiny(), images(), ghn, steps=8, rungs=3, batch_size=16, rates=(0.02,))
+    fields = [[judged.start for judged in rung] for rung in choice.rungs]
+    assert fields == [STARTS[::-1], [*STARTS[:3:-1], "default"], [*STARTS[:5:-1], "default"]]
+    assert [steps for _, steps in asked] == [2] * 8 + [4] * 5 + [8] * 3
+    assert (choice.chosen, choice.winner.accuracy) == (STARTS[-1], pytest.approx(100 * 7 / HELD_OUT))
+    assert choice.winner.ahead == pytest.approx(100 * 7 / HELD_OUT)
+
+
+def test_each_start_is_tried_with_each_rate(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rigged(monkeypatch, {})
+    choice = ghn_init.choose(tiny(), images(), ghn, steps=2, rungs=2, batch_size=16, rates=(0.01, 0.1))
+    assert len(choice.rungs[0]) == 16
+    assert {judged.rate for judged in choice.rungs[0] if judged.start == "predicted"} == {0.01, 0.1}
+    assert {name for name, steps in asked if steps == 2} >= {"default 0.01", "default 0.1"}
+
+
+def test_a_start_that_learns_beats_one_that_cannot(ghn: GHN) -> None:
+    model = tiny()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    choice = ghn_init.choose(model, images(192), ghn, steps=8, rungs=2, batch_size=16)
+    assert choice.chosen.endswith("+fitted")
+    assert choice.winner.ahead > 2 * choice.winner.ahead_error > 0
+    assert choice.steps == 8 * 4 + 5 * 4
+    assert choice.images == 16 * choice.steps
+    assert (choice.train_images, choice.held_out, choice.classes) == (
+        144,
+        48,
+        3,
+    ) or choice.train_images + choice.held_out == 192
+
+
+def figures(choice: Choice) -> dict[str, Any]:
+    return {name: value for name, value in choice.to_dict().items() if name != "seconds"}
+
+
+def shuffled() -> Any:
+    data = torch.utils.data.TensorDataset(*labelled(96))
+    return torch.utils.data.DataLoader(data, 16, shuffle=True)
+
+
+def test_the_same_seed_gives_the_same_answer_whatever_the_random_state(ghn: GHN) -> None:
+    found = []
+    for k in (1, 2):
+        model = tiny()
+        torch.manual_seed(k)
+        np.random.seed(k)  # noqa: NPY002
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        found.append((ghn_init.choose(model, shuffled(), ghn, **QUICK), model))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    (first, one), (second, other) = found
+    assert figures(first) == figures(second)
+    assert same_state(one, other)
+    assert figures(ghn_init.choose(tiny(), shuffled(), ghn, **QUICK, seed=1)) != figures(first)
+
+
+def test_modes_gradients_and_attributes_stay(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    model = tiny()
+    model.body.eval()
+    model.head.weight.grad = torch.ones(3, 8)
+    modes = [module.training for module in model.modules()]
+    ghn_init.choose(model, images(), ghn, **QUICK)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(model.head.weight.grad, torch.ones(3, 8))
+
+
+def test_a_function_makes_the_model(ghn: GHN) -> None:
+    def make() -> nn.Module:
+        return Tiny(2, 8)
+
+    choice = ghn_init.choose(make, images(), ghn, **QUICK)
+    torch.manual_seed(0)
+    own = make()
+    assert figures(choice) == figures(ghn_init.choose(own, images(), ghn, **QUICK))
+    assert same_state(choice.model, own)
+    same = tiny()
+    with pytest.raises(ComparisonError, match="every start gets the same Tiny; make a new model each time"):
+        ghn_init.choose(lambda: same, images(), ghn, **QUICK)
+    with pytest.raises(ComparisonError, match="what makes the model gives a int; expected a torch.nn.Module"):
+        ghn_init.choose(lambda: 3, images(), ghn, **QUICK)  # type: ignore[arg-type, return-value]
+
+
+def test_wrapped_models_and_patterns(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"predicted": 15})
+    inner = tiny()
+    choice = ghn_init.choose(nn.DataParallel(inner), images(), ghn, exclude="module.body.0.*", **QUICK)
+    assert choice.chosen == "predicted"
+    assert not changed(state(inner), state(tiny())) & {"body.0.weight", "body.0.bias", "head.weight"}
+    assert "body.3.weight" in changed(state(inner), state(tiny()))
+
+
+def test_heads_that_are_left_out_are_never_fitted(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {})
+    choice = ghn_init.choose(tiny(), images(), ghn, exclude="head.*", **QUICK)
+    fitted = [name for name in STARTS if name.endswith("+fitted")]
+    assert list(choice.unsuited) == fitted[:2]
+    assert "the head 'head.weight' is left out" in choice.unsuited["default+fitted"]
+    assert "not tried: default+fitted (the head" in str(choice)
+
+
+def test_iterators_and_mappings(ghn: GHN) -> None:
+    class Named(Tiny):
+        def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            return {"logits": super().forward(pixel_values)}
+
+    mappings = ({"pixel_values": x, "labels": y} for x, y in images())
+    torch.manual_seed(0)
+    plain = Tiny(2, 8)
+    torch.manual_seed(0)
+    named = Named(2, 8)
+    found = ghn_init.choose(named, mappings, ghn, **QUICK)
+    assert figures(found) == figures(ghn_init.choose(plain, iter(images()), ghn, **QUICK))
+    assert same_state(named, plain)
+
+
+def test_a_choice_is_read_by_people_and_programs(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    lines = str(choice).splitlines()
+    assert lines[-1] == choice.verdict
+    won = "chosen: predicted+fitted, 65.2 ± 9.9 % on 23 held-out images after 2 steps at 0.02: surely ahead of default, by 43.5"
+    assert lines[-1].startswith(f"{won} ± ")
+    assert lines[1].split()[0] == "predicted+fitted"
+    assert json.loads(json.dumps(choice.to_dict()))["rungs"][1][0]["start"] == "predicted+fitted"
+    assert choice.verdict in str(choice.report)
+    assert "model" not in repr(choice)
+
+
+def test_initialize_chooses_and_says_so(ghn: GHN) -> None:
+    reports: list[Report] = []
+    model, other = tiny(), tiny()
+    assert ghn_init.initialize(model, ghn, data=images(192), choose=True, on_report=reports.append) is model
+    choice = ghn_init.choose(other, images(192), ghn)
+    assert same_state(model, other)
+    (report,) = reports
+    assert report.data_lines[0].startswith(f"chosen: {choice.chosen}, ")
+    assert [row.note for row in report.rows] == [row.note for row in choice.report.rows]
+
+
+def test_initialize_refuses_to_choose_without_data(ghn: GHN) -> None:
+    with pytest.raises(ValueError, match="choose=True needs images to choose on; pass data="):
+        ghn_init.initialize(tiny(), ghn, choose=True)
+    with pytest.raises(ValueError, match="head=True asks for a predicted head, and choose=True compares"):
+        ghn_init.initialize(tiny(), ghn, data=images(), choose=True, head=True)
+
+
+class Features(Tiny):
+    num_classes = 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        (
+            {"loader": [(x, torch.ones_like(y)) for x, y in images()]},
+            ComparisonError,
+            "all 96 images to choose on are of class 1",
+        ),
+        (
+            {"loader": images(36)},
+            ComparisonError,
+            r"there are 36 images, 2\d to train on and [789] held out; a choice needs 16",
+        ),
+        ({"batch_size": 90}, ComparisonError, r"a choice needs 90 \(batch_size\) and 10 at least"),
+        ({"loader": [x for x, _ in images()]}, HeadError, "images without labels"),
+        ({"loader": []}, ComparisonError, "the loader has no batches"),
+        ({"loader": 3}, ComparisonError, "the data are a int"),
+        ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
+        ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
+        ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),
+        ({"rates": (0.1, -1.0)}, ComparisonError, r"learning rates are \[0.1, -1.0\]"),
+        ({"held_out": 1.0}, ComparisonError, "held_out 1.0; expected 2 images at least, and a share"),
+        ({"exclude": "tail.*"}, ValueError, r"exclude='tail.\*' matches no parameter"),
+        ({"seed": -1}, ValueError, "seed is -1"),
+    ],
+)
+def test_what_cannot_be_chosen_leaves_the_model_alone(
+    ghn: GHN, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    model = tiny()
+    torch.manual_seed(4)
+    before = state(model)  # and the random state
+    with pytest.raises(error, match=words):
+        ghn_init.choose(model, ghn=ghn, **{"loader": images(), **QUICK, **changes})
+    assert changed(state(model), before) == set()
+
+
+def test_models_without_anything_to_choose(ghn: GHN) -> None:
+    frozen = tiny().requires_grad_(False)
+    with pytest.raises(ComparisonError, match="all parameters of Tiny are frozen"):
+        ghn_init.choose(frozen, images(), ghn, **QUICK)
+    with pytest.raises(ComparisonError, match=r"Features has no classes \(num_classes is 0\)"):
+        ghn_init.choose(Features(2, 8), images(), ghn, **QUICK)
+    with pytest.raises(UnsupportedModelError, match="Tiny is on the meta device"):
+        ghn_init.choose(tiny().to("meta"), images(), ghn, **QUICK)
+    with pytest.raises(ComparisonError, match=r"Conv2d gives a tensor of shape \(16, 3, 6, 6\) for 16 images"):
+        ghn_init.choose(nn.Conv2d(3, 3, 1), images(), ghn, **QUICK)
+
+
+def test_a_loader_that_fails_late_leaves_the_model_alone(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the winner is written, half of it is there."""
+
+    class Failing:
+        reads = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.reads += 1
+            for k, batch in enumerate(images()):
+                if k == 3 and self.reads > 3:
+                    raise OSError("the disk is gone")
+                yield batch
+
+    for name in ("predicted+fitted", "orthogonal+fitted"):
+        rigged(monkeypatch, {name: 15})
+        model = tiny()
+        with pytest.raises(OSError, match="the disk is gone"):
+            ghn_init.choose(model, Failing(), ghn, **QUICK)
+        assert same_state(model, tiny())
+
+
+def test_models_that_cannot_be_copied(ghn: GHN) -> None:
+    class Single(Tiny):
+        def __deepcopy__(self, memo: object) -> None:
+            raise TypeError("there can be only one")
+
+    with pytest.raises(
+        ComparisonError, match="Single can't be copied .TypeError: there can be only one.*a function that makes it"
+    ):
+        ghn_init.choose(Single(2, 8), images(), ghn, **QUICK)
+    assert ghn_init.choose(lambda: Single(2, 8), images(), ghn, **QUICK).held_out == HELD_OUT
+
+
+def pool_of(count: int = 48) -> Pool:
+    return Pool.of(Batches(images(count), tiny(), count))
+
+
+def test_going_on_is_the_same_order_and_a_new_cycle() -> None:
+    rates: list[float] = []
+
+    class Noted(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    contestant = Contestant(tiny(), 0.1, lambda parameters, lr, decay: Noted(parameters, lr, 0.9, weight_decay=decay))
+    contestant.train(pool_of(), 10, 16, 0)
+    contestant.train(pool_of(), 20, 16, 0)
+    assert contestant.steps == 20
+    assert rates[:10] == rates[10:]
+    assert (max(rates), rates[-1] < 0.001) == (pytest.approx(0.1, rel=0.05), True)
+
+
+def test_running_statistics_do_not_judge() -> None:
+    model, pool = tiny(), pool_of()
+    ghn_init.fit_head_(model, images(48))
+    right = Contestant(model, 0.1, sgd).judge(pool)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.fill_(1e-9)
+    assert torch.equal(Contestant(model, 0.1, sgd).judge(pool), right)
+    with torch.no_grad(), batch_statistics(model):
+        assert [m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.Dropout)] == [True, True, False]
+        told = model(pool.inputs.args[0]).argmax(1) == pool.labels
+    assert torch.equal(told, right)
+    assert 24 < int(right.sum()) < 48
+
+
+def test_a_step_that_diverges_is_none_and_nan_is_no_answer() -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.head.bias[0] = float("nan")
+    before = state(model)
+    contestant = Contestant(model, 0.1, sgd)
+    contestant.train(pool_of(), 2, 16, 0)
+    assert changed(state(model), before) <= {"random", *(name for name, _ in model.named_buffers())}
+    assert not contestant.judge(pool_of()).any()

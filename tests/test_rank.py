@@ -1,0 +1,280 @@
+"""Ranking networks by few steps from predicted weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import Tensor, nn
+
+import ghn_init
+from ghn_init import GHN, Ranking
+from ghn_init.errors import ComparisonError, HeadError
+from ghn_init.heads.ridge import regress
+from ghn_init.models.batches import Batches
+from ghn_init.ranking import rank as module
+from ghn_init.ranking.calibration import Calibration, _features, calibrate
+from ghn_init.ranking.candidates import makers
+from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, started
+from ghn_init.ranking.result import Ranked
+from ghn_init.trials.pool import Pool
+from ghn_init.viz.ranking import draw, front
+from helpers import Tiny, colours
+from test_heads import changed, state
+
+IMAGES = colours(96)
+TRAIN = [(IMAGES.normalise(IMAGES.pixels[:64]), IMAGES.labels[:64])]
+VAL = [(IMAGES.normalise(IMAGES.pixels[64:]), IMAGES.labels[64:])]
+QUICK: dict[str, Any] = {"steps": 2, "rungs": 1, "batch_size": 16}
+
+
+def nets(count: int = 4) -> dict[str, Callable[[], nn.Module]]:
+    return {f"net{k}": lambda k=k: Tiny(1 + k % 2, 4 + 2 * k) for k in range(count)}
+
+
+def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, list[int]]) -> list[tuple[str, int]]:
+    """Networks tell so many of the 32 validation images rightly, by rung; nothing is trained."""
+    asked: list[tuple[str, int]] = []
+
+    def stub(make: Any, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:
+        name = next(n for n, m in current.items() if m is make)
+        rung = sum(n == name for n, _ in asked)
+        asked.append((name, steps))
+        return Judgement(torch.arange(len(val)) < right[name][rung], 1.0, 2.0)
+
+    current: dict[str, Any] = {}
+
+    def noted(candidates: Any, classes: int) -> Any:
+        current.update(makers(candidates, classes))
+        return current
+
+    monkeypatch.setattr(module, "judge", stub)
+    monkeypatch.setattr(module, "makers", noted)
+    return asked
+
+
+def test_the_better_half_starts_again_with_twice_the_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {"net0": [9, 25], "net1": [20, 12], "net2": [8], "net3": [16, 30], "net4": [4]}
+    asked = rigged(monkeypatch, right)
+    found = ghn_init.rank(nets(5), TRAIN, VAL, ghn, steps=30, rungs=2)
+    assert asked == [*((f"net{k}", 15) for k in range(5)), ("net0", 30), ("net1", 30), ("net3", 30)]
+    assert found.order == ["net3", "net0", "net1", "net2", "net4"]
+    assert found.best == "net3"
+    assert found.scores == {name: 100 * counts[-1] / 32 for name, counts in right.items()}
+    assert [row.steps for row in found.rows] == [30, 30, 30, 15, 15]
+    assert [row.tied for row in found.rows] == [False, True, False, False, False]  # 5 of 32 more are not sure
+    assert (found.steps, found.images) == (5 * 15 + 3 * 30, (5 * 15 + 3 * 30) * 32)
+    assert found.rows[0].accuracies == (50.0, 93.75)
+
+
+def test_ties_keep_the_order_of_the_candidates(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {f"net{k}": [9, 9] for k in range(4)})
+    found = ghn_init.rank(nets(), TRAIN, VAL, ghn)
+    assert found.order == ["net0", "net1", "net2", "net3"]
+    assert "first: net0, not surely ahead of net1; " in found.summary
+
+
+def test_a_score_is_a_function_of_network_data_and_seed(ghn: GHN) -> None:
+    found = []
+    for k, order in enumerate((1, -1)):
+        torch.manual_seed(k)
+        np.random.seed(k)  # noqa: NPY002
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        shuffled = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*TRAIN[0]), 16, shuffle=True)
+        found.append(ghn_init.rank(dict(list(nets(3).items())[::order]), shuffled, VAL, ghn, **QUICK))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert found[0].scores == found[1].scores
+    assert len(set(found[0].scores.values())) > 1
+    other = ghn_init.rank(nets(3), TRAIN, VAL, ghn, **QUICK, seed=1)
+    assert other.scores != found[0].scores
+
+
+def test_networks_start_from_predicted_parameters(ghn: GHN) -> None:
+    pool = Pool.of(Batches(TRAIN, Tiny(1, 4), 64))
+
+    def begun(**options: Any) -> nn.Module:
+        torch.manual_seed(0)
+        return started(lambda: Tiny(2, 8), pool, Settings(ghn, options.pop("start"), 0.1, 16))
+
+    torch.manual_seed(0)
+    own = Tiny(2, 8)
+    assert not changed(state(begun(start="default")), state(own)) - {"random"}
+    ghn_init.initialize(own, ghn, pool.inputs.few(), head=False)
+    statistics = {name for name, _ in own.named_buffers()}
+    predicted = begun(start="predicted")
+    assert not changed(state(predicted), state(own)) - statistics - {"random"}
+    fitted = begun(start="predicted+fitted")
+    ghn_init.fit_head_(predicted, pool.contents())
+    assert not changed(state(fitted.train()), state(predicted)) - {"random"}
+
+
+def test_a_measurement_is_its_steps_of_training(ghn: GHN) -> None:
+    train, val = (Pool.of(Batches(data, Tiny(1, 4), 64)) for data in (TRAIN, VAL))
+    settings = Settings(ghn, "predicted", 0.1, 16)
+    few, many = (judge(lambda: Tiny(1, 16), steps, train, val, settings).right.double().mean() for steps in (1, 40))
+    assert many > max(float(few), 0.8)
+
+
+def test_what_a_network_is(ghn: GHN) -> None:
+    pool = Pool.of(Batches(TRAIN, Tiny(1, 4), 64))
+    found = look(lambda: Tiny(2, 8), pool, Settings(ghn, "predicted", 0.1, 16))
+    conv, head = 16 * 16 * 9 * (3 * 8 + 8 * 8), 8 * 3
+    assert (found.parameters, found.macs) == (sum(p.numel() for p in Tiny(2, 8).parameters()), conv + head)
+    (embeddings,) = ghn.embed_nodes([ghn_init.trace(Tiny(2, 8), torch.zeros(2, 3, 16, 16))])
+    torch.testing.assert_close(found.embedding, embeddings.detach().mean(0))
+    assert "8 of 10 parameters predicted" in found.predicted
+    assert look(lambda: Tiny(2, 8), pool, Settings(ghn, "default", 0.1, 16)).predicted == ""
+
+
+def test_modules_names_and_functions(ghn: GHN) -> None:
+    own = Tiny(1, 4)
+    before = state(own)
+    assert list(makers([own, "resnet10t", "torchvision:squeezenet1_1", nets], 7)) == [
+        "Tiny", "resnet10t", "torchvision:squeezenet1_1", "nets",
+    ]  # fmt: skip
+    named = makers({"own": own, "timm": "resnet10t", "made": lambda: Tiny(1, 4)}, 7)
+    assert named["own"]() is not own
+    assert named["timm"]().fc.weight.shape[0] == 7  # type: ignore[union-attr]
+    ghn_init.rank({"own": own, "other": lambda: Tiny(2, 4)}, TRAIN, VAL, ghn, **QUICK)
+    assert not changed(state(own), before) - {"random"}
+
+
+def looks(count: int) -> dict[str, Look]:
+    rng = torch.Generator().manual_seed(0)
+    return {f"n{k}": Look(1000 * (k + 1), 10**6 + 37 * k * k, torch.randn(5, generator=rng), "") for k in range(count)}
+
+
+def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force() -> None:
+    seen = looks(12)
+    scores = {name: 40 + 3.0 * k + (k * 7 % 5) for k, name in enumerate(seen)}
+    known = {name: 80 + 0.5 * scores[name] + (k % 3) for k, name in enumerate(list(seen)[::2])}
+    found = calibrate(scores, seen, known)
+    X, names = _features(scores, seen).numpy(), list(seen)
+    rows, y = [names.index(name) for name in known], np.array(list(known.values()))
+    centred = torch.tensor(X[rows] - X[rows].mean(0))
+    _, strength, _ = regress(centred, torch.tensor(y - y.mean())[:, None], 1 / len(y))
+    expected = Ridge(alpha=strength).fit(X[rows], y).predict(X)
+    np.testing.assert_allclose(list(found.accuracies.values()), expected, rtol=1e-8)
+    left_out, guesses = [], []
+    for k in range(len(y)):
+        others = [j for j in range(len(y)) if j != k]
+        model = Ridge(alpha=strength).fit(X[rows][others], y[others])
+        left_out.append(y[k] - model.predict(X[rows][[k]])[0])
+        guesses.append(y[k] - y[others].mean())
+    assert found.error == pytest.approx(np.sqrt(np.mean(np.square(left_out))), rel=1e-5)
+    assert found.spread == pytest.approx(np.sqrt(np.mean(np.square(guesses))))
+    assert str(found).startswith(f"calibrated on 6 known accuracies: leave-one-out error {found.error:.2f} points, where")
+
+
+def test_known_accuracies_make_the_order(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They fall where scores rise."""
+    rigged(monkeypatch, {f"net{k}": [2 * k + 3] for k in range(6)})
+    known = {f"net{k}": 90.0 - 3 * k for k in (0, 1, 3, 5)}
+    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, rungs=1, known=known)
+    assert found.calibration is not None
+    assert found.order == sorted(found.order, key=lambda name: -found.calibration.accuracies[name])  # type: ignore[union-attr]
+    assert found.best == "net0"
+    assert [row.expected for row in found.rows] == [found.calibration.accuracies[name] for name in found.order]
+    assert found.calibration.error < found.calibration.spread
+
+
+def test_a_ranking_is_read_by_people_and_programs() -> None:
+    rows = (
+        Ranked("a", 90.0, 1.5, 100, (80.0, 90.0), False, 1234, 56789, "all", None, 0.5, 2.0),
+        Ranked("b", 89.0, 1.6, 100, (85.0, 89.0), True, 99, 1000, "all", None, 0.25, 2.0),
+        Ranked("c", 10.0, 1.0, 50, (10.0,), False, 5, 10, "all"),
+    )
+    found = Ranking(rows, 250, 8000, 3.25)
+    assert str(found).splitlines() == [
+        "network     score, %  after each rung, %  steps  parameters    MACs  ms/image",
+        "a         90.0 ± 1.5         80.0 → 90.0    100       1,234  56,789      0.50",
+        "b (tied)  89.0 ± 1.6         85.0 → 89.0    100          99   1,000      0.25",
+        "c         10.0 ± 1.0                10.0     50           5      10      0.00",
+        "first: a, not surely ahead of b; 250 steps on 8,000 images, 3.2 s",
+    ]
+    assert repr(found) == f"Ranking of 3 networks; {found.summary}"
+    read = json.loads(json.dumps(found.to_dict()))
+    assert [row["name"] for row in read["rows"]] == ["a", "b", "c"]
+    assert (read["rows"][0]["accuracies"], read["calibration"]) == ([80.0, 90.0], None)
+    calibrated = Ranking((rows[0],), 250, 8000, 3.25, Calibration({"a": 91.0}, 1.0, 2.0, 4))
+    assert json.loads(json.dumps(calibrated.to_dict()))["calibration"]["error"] == 1.0
+
+
+def test_the_front_and_its_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sizes = {"cheap": (50.0, 10), "worse": (40.0, 20), "good": (70.0, 30), "same": (70.0, 40)}
+    rows = tuple(Ranked(n, score, 1.0, 100, (score,), False, 1, macs, "") for n, (score, macs) in sizes.items())
+    assert [row.name for row in front(rows)] == ["cheap", "good"]
+    draw(Ranking(rows, 1, 1, 1.0), tmp_path / "front.png")
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_measurement_is_told_of(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"net0": [8, 16], "net1": [4]})
+    seen: list[tuple[str, int, float]] = []
+    ghn_init.rank(nets(2), TRAIN, VAL, ghn, steps=4, on_judged=lambda *found: seen.append(found))
+    assert seen == [("net0", 2, 25.0), ("net1", 2, 12.5), ("net0", 4, 50.0)]
+
+
+def broken() -> nn.Module:
+    raise RuntimeError("no luck")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"candidates": {"a": Tiny(1, 4)}}, ComparisonError, "there are 1 candidates; a ranking needs two"),
+        ({"candidates": [Tiny(1, 4), Tiny(1, 8)]}, ComparisonError, "two candidates are called 'Tiny'; pass a mapping"),
+        ({"candidates": {"a": 3, "b": broken}}, ComparisonError, "the candidate 'a' is a int; expected a module"),
+        (
+            {"candidates": {"a": broken, "b": broken}},
+            ComparisonError,
+            r"candidate 'a': the candidate 'a' can't be made .Runtime",
+        ),
+        ({"candidates": {"a": lambda: 3, "b": broken}}, ComparisonError, "the candidate 'a' makes a int; expected a torch"),
+        (
+            {"candidates": ["resnet10t", "resnet10tt"]},
+            ComparisonError,
+            "candidate 'resnet10tt': timm has no model 'resnet10tt'",
+        ),
+        ({"candidates": {"a": lambda: nn.Conv2d(5, 3, 1), "b": broken}}, ComparisonError, "candidate 'a': .*channels"),
+        (
+            {"candidates": {"a": lambda: Tiny(1, 4), "b": lambda: nn.Conv2d(3, 3, 1)}},
+            ComparisonError,
+            "candidate 'b': Conv2d gives",
+        ),
+        ({"steps": 1, "rungs": 2}, ComparisonError, "1 steps can't be halved for 2 rungs"),
+        ({"start": "best"}, ComparisonError, "start is 'best'; expected 'predicted', 'predicted.fitted', 'default'"),
+        ({"rate": 0.0}, ComparisonError, "rate is 0.0, batch_size 16; expected a finite rate above 0"),
+        ({"batch_size": 1}, ComparisonError, "rate is 0.02, batch_size 1"),
+        ({"train": []}, ComparisonError, "the loader has no batches"),
+        ({"val": [VAL[0][0]]}, HeadError, "images without labels"),
+        ({"train": [(x, y * 0) for x, y in TRAIN]}, ComparisonError, "images to train on are of class 0"),
+        ({"known": {"x": 1.0}}, ComparisonError, "the accuracy of 'x' is known, which is no candidate; there are net0, net1"),
+        ({"known": {"net0": 1.0}}, ComparisonError, "1 accuracies are known, of which 0 are not finite; a calibration needs 4"),
+        ({"known": {f"net{k}": float("nan") for k in range(4)}}, ComparisonError, "4 accuracies are known, of which 4 are not"),
+    ],
+)
+def test_what_cannot_be_ranked(ghn: GHN, changes: dict[str, Any], error: type[Exception], words: str) -> None:
+    options: dict[str, Any] = {"candidates": nets(), "train": TRAIN, "val": VAL, **QUICK, **changes}
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(error, match=words):
+        ghn_init.rank(ghn=ghn, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_modules_that_cannot_be_copied() -> None:
+    class Single(Tiny):
+        def __deepcopy__(self, memo: object) -> Tensor:
+            raise TypeError("there can be only one")
+
+    with pytest.raises(ComparisonError, match="the candidate 'a' can't be copied .TypeError: there can be only one"):
+        makers({"a": Single(1, 4), "b": broken}, 3)["a"]()
