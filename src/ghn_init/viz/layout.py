@@ -1,0 +1,254 @@
+"""The layout of a tree of units: every box by itself, in layers, inner boxes first; then all of it in one plane.
+
+A wire crosses the border of a box at a port: one for each node whose results enter or leave. Units that just follow each
+other in a box are one item of its layers, so that branches of different lengths stand close beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ghn_init.viz.coordinates import across
+from ghn_init.viz.layers import LANE, Item, Layers, Wire, layers
+from ghn_init.viz.measure import width
+from ghn_init.viz.modules import Unit
+from ghn_init.viz.rows import HEIGHT, Row
+
+GAP = 14.0
+"""Pixels between what follows each other."""
+STEEP = 0.12
+"""Pixels more between ranks for each pixel that a wire moves sideways there."""
+WIDEST_GAP = 60.0
+HEADER = 20.0
+PADDING = 10.0
+OUT = -1
+"""Target of a wire that leaves a box."""
+
+Point = tuple[float, float]
+Edge = tuple[int, int]
+
+
+@dataclass(eq=False, slots=True)
+class Placed:
+    """A unit with a size, and all that it holds at offsets from its upper left corner.
+
+    Attributes:
+        axis: Pixels from its left side to what stands above and below it.
+        ins: For each node outside whose results enter, where they do, from the axis.
+        outs: Likewise for nodes inside.
+        row: What is written on it, for a row.
+        inner: (unit, x, y) of what a box holds.
+        pieces: (node, index in `inner` or `OUT`) → the way of a wire in a box.
+    """
+
+    unit: Unit
+    width: float
+    height: float
+    axis: float
+    ins: dict[int, float] = field(default_factory=dict)
+    outs: dict[int, float] = field(default_factory=dict)
+    row: Row | None = None
+    inner: list[tuple[Placed, float, float]] = field(default_factory=list)
+    pieces: dict[tuple[int, int], list[Point]] = field(default_factory=dict)
+
+
+def placed(unit: Unit, edges: Sequence[Edge], rows: dict[Unit, Row]) -> Placed:
+    """Lays out a unit.
+
+    Args:
+        unit: A tree.
+        edges: Between drawn nodes, those that touch it.
+        rows: For each unit without children what is written on it.
+    """
+    if not unit.children:
+        row = rows[unit]
+        inside = set(row.nodes)
+        ins, outs = {a: 0.0 for a, b in edges if a not in inside}, {a: 0.0 for a, b in edges if a in inside and b not in inside}
+        return Placed(unit, row.least, HEIGHT, row.least / 2, ins, outs, row)
+    return _Box(unit, edges, rows).placed()
+
+
+class _Box:
+    """The layout of one box."""
+
+    def __init__(self, unit: Unit, edges: Sequence[Edge], rows: dict[Unit, Row]) -> None:
+        self.unit = unit
+        self.home = {k: c for c, child in enumerate(unit.children) for row in child.rows() for k in rows[row].nodes}
+        touching: list[list[Edge]] = [[] for _ in unit.children]
+        self.targets: dict[int, list[int]] = {}  # node → where its results go: children, OUT
+        for a, b in edges:
+            ends = self.home.get(a, OUT), self.home.get(b, OUT)
+            for end in {end for end in ends if end != OUT}:
+                touching[end].append((a, b))
+            if ends[0] != ends[1] and ends[1] not in (found := self.targets.setdefault(a, [])):
+                found.append(ends[1])
+        self.inner = [placed(child, touching[c], rows) for c, child in enumerate(unit.children)]
+        self.chains = self._chains()
+        self.chain_of = {c: k for k, chain in enumerate(self.chains) for c in chain}
+        self.entering = sorted(a for a in self.targets if a not in self.home)
+        self.leaving = sorted(a for a, ends in self.targets.items() if OUT in ends)
+        self.pieces: dict[tuple[int, int], list[Point]] = {}
+
+    def placed(self) -> Placed:
+        """The box, with what it holds."""
+        for chain in self.chains:
+            _widen([self.inner[c] for c in chain])
+        first = len(self.entering)  # items: ports above, chains, ports below
+        port = Item(LANE, LANE, 0)
+        items = [port] * first + [self._item(chain) for chain in self.chains] + [port] * len(self.leaving)
+        wires, ways = self._wires(first)
+        found = layers(items, wires, first, len(self.leaving))
+        x = across(found)
+        tops, bottoms = _heights(found, x)
+        shift_x, width_, height = self._frame(found, x, bottoms)
+        shift_y = HEADER + PADDING if self.unit.path or self.unit.count > 1 else 0.0
+        corners: dict[int, Point] = {}
+        for k, chain in enumerate(self.chains):
+            v = first + k
+            rank = found.rank_of[v]
+            y = tops[rank] + (bottoms[rank] - tops[rank] - items[v].height) / 2
+            self._stack(chain, x[v] + shift_x, y + shift_y, corners)
+        boxes = [(self.inner[c], *corners[c]) for c in range(len(self.inner))]
+        self._trace(found, x, tops, bottoms, ways, (shift_x, shift_y), corners, height)
+        ports = {a: x[k] + shift_x for k, a in enumerate(self.entering)}
+        exits = {a: x[first + len(self.chains) + k] + shift_x for k, a in enumerate(self.leaving)}
+        axis = next(iter([*ports.values(), *exits.values(), width_ / 2]))
+        ins, outs = ({a: p - axis for a, p in some.items()} for some in (ports, exits))
+        return Placed(self.unit, width_, height, axis, ins, outs, None, boxes, self.pieces)
+
+    def _chains(self) -> list[list[int]]:
+        """Children that have one follower, which follows nothing else, stand in one item with it."""
+        outs: list[set[int]] = [set() for _ in self.inner]
+        ins: list[set[tuple[bool, int]]] = [set() for _ in self.inner]
+        for a, ends in self.targets.items():
+            source = self.home.get(a, OUT)
+            for end in ends:
+                if source != OUT:
+                    outs[source].add(end)
+                if end != OUT:
+                    ins[end].add((source == OUT, a if source == OUT else source))
+        chains: list[list[int]] = []
+        tail: dict[int, list[int]] = {}
+        for c in range(len(self.inner)):
+            (foreign, before), *more = ins[c] or {(True, 0)}
+            if not foreign and not more and outs[before] == {c}:
+                chain = tail.pop(before)
+                chain.append(c)
+            else:
+                chain = [c]
+                chains.append(chain)
+            tail[c] = chain
+        return chains
+
+    def _item(self, chain: Sequence[int]) -> Item:
+        inner = [self.inner[c] for c in chain]
+        height = sum(p.height for p in inner) + GAP * (len(inner) - 1)
+        return Item(max(p.axis for p in inner), max(p.width - p.axis for p in inner), height)
+
+    def _wires(self, first: int) -> tuple[list[Wire], list[tuple[int, list[int]]]]:
+        """Wires between items, and for each its node and where it goes: children and OUT, as its targets."""
+        wires, ways = [], []
+        for a in sorted(self.targets):
+            source = self.home.get(a, OUT)
+            if source == OUT:
+                wire = Wire(self.entering.index(a), 0.0)
+            else:
+                wire = Wire(first + self.chain_of[source], self.inner[source].outs[a])
+            ends = []
+            for end in sorted(self.targets[a]):
+                if end == OUT:
+                    wire.targets.append((first + len(self.chains) + self.leaving.index(a), 0.0))
+                elif source == OUT or self.chain_of[source] != self.chain_of[end]:
+                    wire.targets.append((first + self.chain_of[end], self.inner[end].ins[a]))
+                else:
+                    continue
+                ends.append(end)
+            if ends:
+                wires.append(wire)
+                ways.append((a, ends))
+        return wires, ways
+
+    def _frame(self, found: Layers, x: list[float], bottoms: list[float]) -> tuple[float, float, float]:
+        """What to add to every axis, and the box's width and height."""
+        left = min((x[v] - item.left for v, item in enumerate(found.items)), default=0.0)
+        right = max((x[v] + item.right for v, item in enumerate(found.items)), default=0.0)
+        root = not self.unit.path and self.unit.count == 1
+        least = 0.0 if root else width(title(self.unit)) + 2 * PADDING
+        inner = max(right - left + (0 if root else 2 * PADDING), least)
+        total = float(2 * -(-inner // 2))
+        height = bottoms[-1] + (0.0 if root else HEADER + 2 * PADDING)
+        return round((total - (right - left)) / 2 - left), total, height
+
+    def _stack(self, chain: Sequence[int], axis: float, y: float, corners: dict[int, Point]) -> None:
+        """Puts the units of a chain below each other, and joins them."""
+        for before, c in zip([None, *chain], chain, strict=False):
+            here = self.inner[c]
+            corners[c] = axis - here.axis, y
+            if before is not None:
+                above = self.inner[before]
+                for a, offset in above.outs.items():
+                    self.pieces[a, c] = [(axis + offset, y - GAP), (axis + here.ins[a], y)]
+            y += here.height + GAP
+
+    def _trace(
+        self,
+        found: Layers,
+        x: list[float],
+        tops: list[float],
+        bottoms: list[float],
+        ways: list[tuple[int, list[int]]],
+        shift: Point,
+        corners: dict[int, Point],
+        height: float,
+    ) -> None:
+        """Writes down the ways of wires between items."""
+        dx, dy = shift
+        for (a, ends), passes in zip(ways, found.through, strict=True):
+            source = self.home.get(a, OUT)
+            if source == OUT:
+                start, rank = (x[self.entering.index(a)] + dx, 0.0), 0
+            else:
+                here = self.inner[source]
+                start = corners[source][0] + here.axis + here.outs[a], corners[source][1] + here.height
+                rank = found.rank_of[len(self.entering) + self.chain_of[source]]
+            way: list[Point] = [start, (start[0], bottoms[rank] + dy)]
+            reached = {rank: len(way)}
+            for r, v in passes.items():
+                way += [(x[v] + dx, tops[r] + dy), (x[v] + dx, bottoms[r] + dy)]
+                reached[r] = len(way)
+            for end in ends:
+                if end == OUT:
+                    v = len(self.entering) + len(self.chains) + self.leaving.index(a)
+                    last = [(x[v] + dx, tops[found.rank_of[v]] + dy), (x[v] + dx, height)]
+                else:
+                    v = len(self.entering) + self.chain_of[end]
+                    port = corners[end][0] + self.inner[end].axis + self.inner[end].ins[a]
+                    last = [(port, tops[found.rank_of[v]] + dy), (port, corners[end][1])]
+                self.pieces[a, end] = [*way[: reached[found.rank_of[v] - 1]], *last]
+
+
+def _widen(chain: Iterable[Placed]) -> None:
+    """Rows with parameters in a chain are as wide as the widest of them."""
+    named = [p for p in chain if p.row is not None and p.row.named]
+    widest = max((p.width for p in named), default=0.0)
+    for p in named:
+        p.width, p.axis = widest, widest / 2
+
+
+def _heights(found: Layers, x: list[float]) -> tuple[list[float], list[float]]:
+    """Where each rank begins and ends, from the top."""
+    tops, bottoms, y = [], [], 0.0
+    for k, rank in enumerate(found.ranks):
+        if k:
+            moves = [abs(x[u] + theirs - x[v] - own) for v in rank for u, theirs, own in found.up[v]]
+            y += min(GAP + STEEP * max(moves, default=0.0), WIDEST_GAP)
+        tops.append(round(y, 1))
+        y += max((found.items[v].height for v in rank), default=0.0)
+        bottoms.append(round(y, 1))
+    return tops, bottoms
+
+
+def title(unit: Unit) -> str:
+    """What is written on a box."""
+    return f"{unit.name} × {unit.count}" if unit.count > 1 else unit.name

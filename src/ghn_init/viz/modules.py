@@ -1,0 +1,155 @@
+"""A graph's nodes as a tree of the modules that they are in: what boxes are drawn, and what stands in them.
+
+A unit stands for an interval of nodes. Nodes are in the order of execution, so whatever leaves an interval doesn't come
+back to it: boxes may be laid out each by itself, and no edges between them make a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os.path import commonprefix
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ghn_init.graph import Graph, Node
+
+Path = tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Unit:
+    """A box, or a row in one.
+
+    Attributes:
+        name: What is written on it, relative to the box that it stands in.
+        path: Dotted name of the module, or of the parameter without `weight`.
+        nodes: The interval of nodes that it stands for, of the first of its blocks where several are folded.
+        children: What stands in a box; none in a row.
+        count: How many equal blocks are folded to this one.
+        collapsed: A row that stands for a whole module.
+    """
+
+    name: str
+    path: str
+    nodes: range
+    children: list[Unit] = field(default_factory=list)
+    count: int = 1
+    collapsed: bool = False
+
+    @property
+    def everything(self) -> range:
+        """The nodes of all folded blocks."""
+        return range(self.nodes.start, self.nodes.start + len(self.nodes) * self.count)
+
+    def rows(self) -> Iterator[Unit]:
+        """The rows in it, in order."""
+        todo = [self]
+        while todo:
+            unit = todo.pop()
+            if unit.children:
+                todo += reversed(unit.children)
+            else:
+                yield unit
+
+    def boxes(self) -> Iterator[Unit]:
+        """It and the boxes in it, outer before inner ones."""
+        todo = [self]
+        while todo:
+            unit = todo.pop()
+            if unit.children:
+                yield unit
+                todo += reversed(unit.children)
+
+
+def module_tree(graph: Graph) -> Unit:
+    """The root unit, with a unit for each run of nodes in a module; a layer's bias shares the row of its weight."""
+    paths = module_paths(graph)
+    biases = set(own_biases(graph))
+    starts = [k for k in range(graph.num_nodes) if k not in biases]
+    ends = [*starts[1:], graph.num_nodes]
+    names = [(*paths[k], _leaf(graph.nodes[k])) for k in starts]
+    rows = [Unit(name[-1], ".".join(name), range(i, j)) for name, i, j in zip(names, starts, ends, strict=True)]
+    return _joined(Unit("", "", range(graph.num_nodes), _grouped(rows, names, 0)))
+
+
+def _grouped(rows: Sequence[Unit], names: Sequence[Path], depth: int) -> list[Unit]:
+    """Rows whose names agree in the component at `depth`, and stand beside each other, are put into a unit."""
+    units, start = [], 0
+    while start < len(rows):
+        end, name = start + 1, names[start]
+        if len(name) == depth + 1:
+            units.append(rows[start])
+        else:
+            while end < len(rows) and len(names[end]) > depth + 1 and names[end][depth] == name[depth]:
+                end += 1
+            nodes = range(rows[start].nodes.start, rows[end - 1].nodes.stop)
+            inner = _grouped(rows[start:end], names[start:end], depth + 1)
+            units.append(Unit(name[depth], ".".join(name[: depth + 1]), nodes, inner))
+        start = end
+    return units
+
+
+def _joined(unit: Unit) -> Unit:
+    """The tree without boxes around a single thing; that has their names before its own."""
+    unit.children = [_joined(child) for child in unit.children]
+    if len(unit.children) == 1 and unit.path:
+        (child,) = unit.children
+        redundant = not child.children and child.name in ("weight", "bias")
+        name, path = (unit.name, unit.path) if redundant else (f"{unit.name}.{child.name}", child.path)
+        return Unit(name, path, child.nodes, child.children)
+    return unit
+
+
+def _leaf(node: Node) -> str:
+    """The last component of a row's name."""
+    return node.parameters[0].rpartition(".")[2] if node.parameters else node.primitive
+
+
+def own_biases(graph: Graph) -> Iterator[int]:
+    """Biases that directly follow the weight of the same module, and nothing else."""
+    outputs, inputs = neighbours(graph)
+    for k, node in enumerate(graph.nodes[1:], 1):
+        before = graph.nodes[k - 1]
+        if node.primitive == "bias" and before.weight is not None and inputs[k] == [k - 1] and outputs[k - 1] == [k]:
+            bias, weight = node.parameters[0].rpartition(".")[0], before.weight.rpartition(".")[0]
+            if bias == weight and before.primitive != "bias":
+                yield k
+
+
+def neighbours(graph: Graph) -> tuple[list[list[int]], list[list[int]]]:
+    """The successors of each node, and its predecessors."""
+    outputs: list[list[int]] = [[] for _ in graph.nodes]
+    inputs: list[list[int]] = [[] for _ in graph.nodes]
+    for i, j in graph.edges:
+        outputs[i].append(j)
+        inputs[j].append(i)
+    return outputs, inputs
+
+
+def module_paths(graph: Graph) -> list[Path]:
+    """The module of each node: of a parameter by its name, of anything else by what is computed around it."""
+    outputs, inputs = neighbours(graph)
+    own = [tuple(node.parameters[0].split(".")[:-1]) if node.parameters else None for node in graph.nodes]
+    following: list[Path | None] = [None] * graph.num_nodes
+    for k in range(graph.num_nodes - 2, -1, -1):
+        following[k] = following[k + 1] if own[k + 1] is None else own[k + 1]
+    found: list[Path] = []
+    for k, path in enumerate(own):
+        if path is None and len(inputs[k]) > 1:
+            first = min(inputs[k])
+            if len(outputs[first]) > 1:  # where branches begin, which come together here
+                first += 1
+            path = _common([other for other in own[first:k] if other is not None])
+        elif path is None and inputs[k] and following[k] is not None:
+            path = _common([found[inputs[k][0]], following[k] or ()])
+        elif path is None:
+            path = found[inputs[k][0]][:-1] if inputs[k] else ()
+        found.append(path)
+    return found
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    """The innermost module around several; around a single one the module that it is in."""
+    shared = tuple(commonprefix(list(paths)))
+    return shared if len(set(paths)) > 1 else shared[:-1]

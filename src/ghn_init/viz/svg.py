@@ -1,0 +1,156 @@
+"""A drawing as SVG: standalone, without scripts or anything from outside, the same bytes for the same graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+from ghn_init.viz.colouring import Paint
+from ghn_init.viz.drawing import Drawing, Rectangle
+from ghn_init.viz.layout import HEADER, Edge, Point, title
+from ghn_init.viz.measure import SIZE, width
+from ghn_init.viz.palette import BOX, EDGE, LIGHT
+from ghn_init.viz.rows import BESIDE, CHIP, PADDING
+
+MARGIN = 14.0
+CORNER = 5
+FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, 'Liberation Mono', Consolas, monospace"
+STYLE = (
+    f".ghn-graph text{{font-family:{FONT};font-size:{SIZE}px}}"
+    f".ghn-edge{{fill:none;stroke:{EDGE};stroke-width:1.5}}"
+    f".ghn-arrow{{fill:{EDGE}}}"
+    f".ghn-box{{fill:{BOX};fill-opacity:.1;stroke:{BOX};stroke-width:1}}"
+    f".ghn-title{{fill:{BOX}}}"
+    f".ghn-graph .ghn-name{{fill:{LIGHT};font-weight:600}}"
+)
+
+
+def attributes(values: dict[str, object]) -> str:
+    """` a="1" b="2"`, escaped."""
+    return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
+
+
+def tag(name: str, values: dict[str, object], *inner: str) -> str:
+    """An element."""
+    body = "".join(inner)
+    return f"<{name}{attributes(values)}>{body}</{name}>" if body else f"<{name}{attributes(values)}/>"
+
+
+def number(value: float) -> str:
+    """At most one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def label(text: str, x: float, y: float, **more: object) -> str:
+    """A text that takes the room that was measured for it, with its left end and its base line at a point."""
+    if not text:
+        return ""
+    size = more.pop("size", SIZE)
+    assert isinstance(size, int | float)
+    values = {"x": number(x), "y": number(y), "textLength": number(width(text, size)), "lengthAdjust": "spacingAndGlyphs"}
+    if size != SIZE:
+        values["style"] = f"font-size:{number(size)}px"
+    return tag("text", {**values, **more}, escape(text))
+
+
+def curve(points: Sequence[Point]) -> str:
+    """The data of a path: straight down, or an S where it moves sideways."""
+    (x, y), *rest = points
+    parts = [f"M{number(x)} {number(y)}"]
+    for x2, y2 in rest:
+        if x2 == x:
+            parts.append(f"V{number(y2)}")
+        else:
+            middle = number((y + y2) / 2)
+            parts.append(f"C{number(x)} {middle} {number(x2)} {middle} {number(x2)} {number(y2)}")
+        x, y = x2, y2
+    return "".join(parts)
+
+
+def edge(ends: Edge, points: Sequence[Point]) -> str:
+    """An arrow from node to node."""
+    (x, y) = points[-1]
+    way = [*points[:-1], (x, y - 5)]
+    tip = f"M{number(x - 3.5)} {number(y - 6)}h7l-3.5 6z"
+    data: dict[str, object] = {"data-from": ends[0], "data-to": ends[1]}
+    arrow = tag("path", {"class": "ghn-arrow", "d": tip})
+    return tag("g", data, tag("path", {"class": "ghn-edge", "d": curve(way)}), arrow)
+
+
+def box(here: Rectangle) -> str:
+    """The frame and the title of a module."""
+    unit, x, y = here.unit, here.x, here.y
+    frame = {"x": number(x), "y": number(y), "width": number(here.width), "height": number(here.height), "rx": CORNER}
+    behind = ""
+    if unit.count > 1:  # looks like a stack of sheets
+        for k in (8, 4):
+            sheet = {**frame, "x": number(x + k), "y": number(y + k), "class": "ghn-box"}
+            behind += tag("rect", sheet)
+    return tag("g", {"class": "ghn-module", "data-path": unit.path}, behind, tag("rect", {**frame, "class": "ghn-box"}))
+
+
+def header(here: Rectangle) -> str:
+    """The title bar of a module; what enters it goes on below."""
+    w, x, y = here.width, here.x, here.y
+    bar = f"M{number(x)} {number(y + HEADER)}v{number(CORNER - HEADER)}a{CORNER} {CORNER} 0 0 1 {CORNER} -{CORNER}"
+    bar += f"h{number(w - 2 * CORNER)}a{CORNER} {CORNER} 0 0 1 {CORNER} {CORNER}v{number(HEADER - CORNER)}z"
+    text = label(title(here.unit), x + PADDING, y + 14.5, **{"class": "ghn-name"})
+    return tag("g", {}, tag("path", {"class": "ghn-title", "d": bar}), text)
+
+
+def row(here: Rectangle, paint: Paint) -> str:
+    """A row: its nodes, one field for each."""
+    assert here.row is not None
+    content, first = here.row, here.row.nodes[0]
+    w = here.width - (BESIDE + CHIP if len(content.nodes) == 2 else 0)
+    x, y = here.x, here.y
+    texts = label(content.name, x + PADDING, y + 15, fill=paint.ink(first))
+    texts += label(content.detail, x + w - PADDING - width(content.detail), y + 15, fill=paint.ink(first))
+    made = _field(first, x, y, w, here.height, content.named, texts, paint)
+    if len(content.nodes) == 2:
+        second = content.nodes[1]
+        left = x + w + BESIDE
+        joint = {"d": f"M{number(x + w)} {number(y + here.height / 2)}h{number(BESIDE)}", "class": "ghn-edge"}
+        text = label("bias", left + (CHIP - width("bias", 11)) / 2, y + 15, size=11, fill=paint.ink(second))
+        made += tag("g", {"data-from": first, "data-to": second}, tag("path", joint))
+        made += _field(second, left, y, CHIP, here.height, True, text, paint)
+    return made
+
+
+def _field(node: int, x: float, y: float, w: float, h: float, square: bool, texts: str, paint: Paint) -> str:
+    data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node)}
+    shape = {"x": number(x), "y": number(y), "width": number(w), "height": number(h), "rx": 4 if square else number(h / 2)}
+    return tag("g", data, tag("title", {}, escape(paint.tooltip(node))), tag("rect", {**shape, "fill": paint.fill(node)}), texts)
+
+
+def legend(entries: Iterable[tuple[str, str]], x: float, y: float, most: float) -> tuple[str, float, float]:
+    """Swatches with texts in rows of at most `most` pixels; the element, its width and its height."""
+    parts, left, top, right = [], x, y, x
+    for text, fill in entries:
+        w = width(text, 11) + 2 * PADDING
+        if left > x and left + w > x + most:
+            left, top = x, top + 22
+        shape = {"x": number(left), "y": number(top), "width": number(w), "height": 18, "rx": 4, "fill": fill}
+        parts.append(tag("rect", shape) + label(text, left + PADDING, top + 13, size=11, fill=Paint.on(fill)))
+        right = max(right, left + w)
+        left += w + 6
+    return tag("g", {"class": "ghn-legend"}, *parts), right - x, top + 18 - y
+
+
+def svg(made: Drawing, paint: Paint, name: str) -> str:
+    """The picture with a legend below it."""
+    least = max(made.width, 300.0)
+    key, key_width, key_height = legend(paint.legend, 0.0, made.height + 16, least)
+    w, h = max(made.width, key_width) + 2 * MARGIN, made.height + 16 + key_height + 2 * MARGIN
+    boxes = [here for here in made.rectangles if here.row is None]
+    body = [
+        *(box(here) for here in boxes),
+        *(edge(ends, points) for ends, points in made.edges.items()),
+        *(header(here) for here in boxes),
+        *(row(here, paint) for here in made.rectangles if here.row is not None),
+        key,
+    ]
+    corner = f"{number(-MARGIN)} {number(-MARGIN)} {number(w)} {number(h)}"
+    size: dict[str, object] = {"viewBox": corner, "width": number(w), "height": number(h)}
+    about = {"xmlns": "http://www.w3.org/2000/svg", "class": "ghn-graph", **size, "role": "img", "aria-label": name}
+    return tag("svg", about, f"<style>{STYLE}</style>", "\n".join(["", *body, ""])) + "\n"
