@@ -95,7 +95,7 @@ def fold(units: Sequence[Unit], period: int) -> Unit:
     first, last, block = units[0], units[-1], units[:period]
     nodes = range(first.nodes.start, block[-1].everything.stop)
     inner = first.children if period == 1 and first.children and first.count == 1 else list(block)
-    return Unit(between(first.name, last.name), f"{first.path} – {last.path}", nodes, list(inner), len(units) // period)
+    return Unit(between(first.name, last.name), first.path, nodes, list(inner), len(units) // period)
 
 
 def between(first: str, last: str) -> str:

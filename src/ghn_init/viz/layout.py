@@ -15,13 +15,15 @@ from ghn_init.viz.measure import width
 from ghn_init.viz.modules import Unit
 from ghn_init.viz.rows import HEIGHT, Row
 
-GAP = 14.0
+GAP = 12.0
 """Pixels between what follows each other."""
 STEEP = 0.12
 """Pixels more between ranks for each pixel that a wire moves sideways there."""
 WIDEST_GAP = 60.0
 HEADER = 20.0
 PADDING = 10.0
+SHEETS = 6.0
+"""Pixels to the right of folded blocks, and below them, for what looks like more of them."""
 OUT = -1
 """Target of a wire that leaves a box."""
 
@@ -73,7 +75,8 @@ class _Box:
     """The layout of one box."""
 
     def __init__(self, unit: Unit, edges: Sequence[Edge], rows: dict[Unit, Row]) -> None:
-        self.unit = unit
+        self.unit, self.root = unit, not unit.path
+        self.head, self.sheets = (0.0 if self.root else HEADER), (SHEETS if unit.count > 1 else 0.0)
         self.home = {k: c for c, child in enumerate(unit.children) for row in child.rows() for k in rows[row].nodes}
         touching: list[list[Edge]] = [[] for _ in unit.children]
         self.targets: dict[int, list[int]] = {}  # node → where its results go: children, OUT
@@ -101,8 +104,9 @@ class _Box:
         found = layers(items, wires, first, len(self.leaving))
         x = across(found)
         tops, bottoms = _heights(found, x)
-        shift_x, width_, height = self._frame(found, x, bottoms)
-        shift_y = HEADER + PADDING if self.unit.path or self.unit.count > 1 else 0.0
+        shift_x, width_ = self._frame(found, x)
+        shift_y = self.head + (0.0 if self.entering or self.root else PADDING)
+        height = bottoms[-1] + shift_y + (0.0 if self.leaving or self.root else PADDING) + self.sheets
         corners: dict[int, Point] = {}
         for k, chain in enumerate(self.chains):
             v = first + k
@@ -169,16 +173,15 @@ class _Box:
                 ways.append((a, ends))
         return wires, ways
 
-    def _frame(self, found: Layers, x: list[float], bottoms: list[float]) -> tuple[float, float, float]:
-        """What to add to every axis, and the box's width and height."""
+    def _frame(self, found: Layers, x: list[float]) -> tuple[float, float]:
+        """What to add to every axis, and the box's width."""
         left = min((x[v] - item.left for v, item in enumerate(found.items)), default=0.0)
         right = max((x[v] + item.right for v, item in enumerate(found.items)), default=0.0)
-        root = not self.unit.path and self.unit.count == 1
-        least = 0.0 if root else width(title(self.unit)) + 2 * PADDING
-        inner = max(right - left + (0 if root else 2 * PADDING), least)
+        inner = right - left
+        if not self.root:
+            inner = max(inner + 2 * PADDING, width(title(self.unit)) + 2 * PADDING)
         total = float(2 * -(-inner // 2))
-        height = bottoms[-1] + (0.0 if root else HEADER + 2 * PADDING)
-        return round((total - (right - left)) / 2 - left), total, height
+        return round((total - (right - left)) / 2 - left), total + self.sheets
 
     def _stack(self, chain: Sequence[int], axis: float, y: float, corners: dict[int, Point]) -> None:
         """Puts the units of a chain below each other, and joins them."""

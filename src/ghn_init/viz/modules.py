@@ -7,7 +7,7 @@ back to it: boxes may be laid out each by itself, and no edges between them make
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ghn_init.graph import Graph, Node
 
 Path = tuple[str, ...]
+
+
+LARGEST = 0.6
+"""Share of the rows in a box that is no use as one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,12 +69,12 @@ class Unit:
 def module_tree(graph: Graph) -> Unit:
     """The root unit, with a unit for each run of nodes in a module; a layer's bias shares the row of its weight."""
     paths = module_paths(graph)
-    biases = set(own_biases(graph))
+    biases = set(_own_biases(graph))
     starts = [k for k in range(graph.num_nodes) if k not in biases]
     ends = [*starts[1:], graph.num_nodes]
     names = [(*paths[k], _leaf(graph.nodes[k])) for k in starts]
     rows = [Unit(name[-1], ".".join(name), range(i, j)) for name, i, j in zip(names, starts, ends, strict=True)]
-    return _joined(Unit("", "", range(graph.num_nodes), _grouped(rows, names, 0)))
+    return joined(Unit("", "", range(graph.num_nodes), _grouped(rows, names, 0)))
 
 
 def _grouped(rows: Sequence[Unit], names: Sequence[Path], depth: int) -> list[Unit]:
@@ -90,15 +94,28 @@ def _grouped(rows: Sequence[Unit], names: Sequence[Path], depth: int) -> list[Un
     return units
 
 
-def _joined(unit: Unit) -> Unit:
+def joined(unit: Unit) -> Unit:
     """The tree without boxes around a single thing; that has their names before its own."""
-    unit.children = [_joined(child) for child in unit.children]
-    if len(unit.children) == 1 and unit.path:
+    unit.children = [joined(child) for child in unit.children]
+    if len(unit.children) == 1 and unit.path and unit.count == 1:
         (child,) = unit.children
         redundant = not child.children and child.name in ("weight", "bias")
-        name, path = (unit.name, unit.path) if redundant else (f"{unit.name}.{child.name}", child.path)
-        return Unit(name, path, child.nodes, child.children)
+        return replace(child, name=unit.name if redundant else f"{unit.name}.{child.name}")
     return unit
+
+
+def opened(root: Unit) -> Unit:
+    """The tree without the boxes around most of what there is; what is in them has their names before its own."""
+    most, children = LARGEST * sum(1 for _ in root.rows()), list(root.children)
+    while large := [k for k, unit in enumerate(children) if unit.count == 1 and unit.children and _size(unit) > most]:
+        (k,) = large
+        inner = [replace(child, name=f"{children[k].name}.{child.name}") for child in children[k].children]
+        children[k : k + 1] = inner
+    return replace(root, children=children)
+
+
+def _size(unit: Unit) -> int:
+    return sum(1 for _ in unit.rows())
 
 
 def _leaf(node: Node) -> str:
@@ -106,7 +123,7 @@ def _leaf(node: Node) -> str:
     return node.parameters[0].rpartition(".")[2] if node.parameters else node.primitive
 
 
-def own_biases(graph: Graph) -> Iterator[int]:
+def _own_biases(graph: Graph) -> Iterator[int]:
     """Biases that directly follow the weight of the same module, and nothing else."""
     outputs, inputs = neighbours(graph)
     for k, node in enumerate(graph.nodes[1:], 1):
@@ -134,18 +151,20 @@ def module_paths(graph: Graph) -> list[Path]:
     following: list[Path | None] = [None] * graph.num_nodes
     for k in range(graph.num_nodes - 2, -1, -1):
         following[k] = following[k + 1] if own[k + 1] is None else own[k + 1]
-    found: list[Path] = []
+    found: list[Path] = []  # of what makes no join yet: of what it is made from
     for k, path in enumerate(own):
         if path is None and len(inputs[k]) > 1:
             first = min(inputs[k])
-            if len(outputs[first]) > 1:  # where branches begin, which come together here
-                first += 1
-            path = _common([other for other in own[first:k] if other is not None])
-        elif path is None and inputs[k] and following[k] is not None:
-            path = _common([found[inputs[k][0]], following[k] or ()])
-        elif path is None:
-            path = found[inputs[k][0]][:-1] if inputs[k] else ()
-        found.append(path)
+            inside = [other for other in own[first + 1 : k] if other is not None]
+            if len(outputs[first]) == 1 or not inside:  # else branches begin there, which come together here
+                inside += [found[i] for i in inputs[k]]
+            path = _common(inside)
+        found.append(path if path is not None else found[inputs[k][0]] if inputs[k] else ())
+    for k in range(graph.num_nodes - 1, -1, -1):
+        if own[k] is None and len(inputs[k]) == 1:
+            after = next((j for j in outputs[k] if own[j] is None), None)
+            beside = following[k] if after is None else found[after]
+            found[k] = found[k][:-1] if beside is None else _common([found[k], beside])
     return found
 
 

@@ -11,7 +11,7 @@ from ghn_init.viz.modules import Unit
 if TYPE_CHECKING:
     from ghn_init.graph import Graph, Node
 
-HEIGHT = 22.0
+HEIGHT = 20.0
 PADDING = 8.0
 CHIP = 38.0
 """Width of a bias."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from ghn_init.viz.colouring import Paint
 from ghn_init.viz.drawing import Drawing, Rectangle
-from ghn_init.viz.layout import HEADER, Edge, Point, title
+from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point, title
 from ghn_init.viz.measure import SIZE, width
 from ghn_init.viz.palette import BOX, EDGE, LIGHT
 from ghn_init.viz.rows import BESIDE, CHIP, PADDING
 
 MARGIN = 14.0
 CORNER = 5
-FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, 'Liberation Mono', Consolas, monospace"
+FONT = "'DejaVu Sans Mono', Menlo, ui-monospace, 'Liberation Mono', Consolas, monospace"
 STYLE = (
     f".ghn-graph text{{font-family:{FONT};font-size:{SIZE}px}}"
     f".ghn-edge{{fill:none;stroke:{EDGE};stroke-width:1.5}}"
     f".ghn-arrow{{fill:{EDGE}}}"
-    f".ghn-box{{fill:{BOX};fill-opacity:.1;stroke:{BOX};stroke-width:1}}"
+    f".ghn-box{{fill:{BOX};fill-opacity:.08;stroke:{BOX};stroke-width:1}}"
+    f".ghn-sheet{{fill:none;stroke:{BOX};stroke-width:1}}"
     f".ghn-title{{fill:{BOX}}}"
     f".ghn-graph .ghn-name{{fill:{LIGHT};font-weight:600}}"
 )
@@ -58,7 +59,9 @@ def curve(points: Sequence[Point]) -> str:
     (x, y), *rest = points
     parts = [f"M{number(x)} {number(y)}"]
     for x2, y2 in rest:
-        if x2 == x:
+        if y2 == y:
+            parts.append(f"H{number(x2)}")
+        elif x2 == x:
             parts.append(f"V{number(y2)}")
         else:
             middle = number((y + y2) / 2)
@@ -78,20 +81,21 @@ def edge(ends: Edge, points: Sequence[Point]) -> str:
 
 
 def box(here: Rectangle) -> str:
-    """The frame and the title of a module."""
-    unit, x, y = here.unit, here.x, here.y
-    frame = {"x": number(x), "y": number(y), "width": number(here.width), "height": number(here.height), "rx": CORNER}
-    behind = ""
-    if unit.count > 1:  # looks like a stack of sheets
-        for k in (8, 4):
-            sheet = {**frame, "x": number(x + k), "y": number(y + k), "class": "ghn-box"}
-            behind += tag("rect", sheet)
-    return tag("g", {"class": "ghn-module", "data-path": unit.path}, behind, tag("rect", {**frame, "class": "ghn-box"}))
+    """The frame of a module; of folded blocks it looks like a stack of sheets."""
+    x, y, w, h = here.x, here.y, here.width, here.height
+    sheets = []
+    if here.unit.count > 1:
+        w, h = w - SHEETS, h - SHEETS
+        for k in (SHEETS / 2, SHEETS):
+            way = f"M{number(x + w)} {number(y + k)}h{number(k)}v{number(h)}h{number(-w)}v{number(-k)}"
+            sheets.append(tag("path", {"class": "ghn-sheet", "d": way}))
+    frame = {"x": number(x), "y": number(y), "width": number(w), "height": number(h), "rx": CORNER, "class": "ghn-box"}
+    return tag("g", {"class": "ghn-module", "data-path": here.unit.path}, *sheets, tag("rect", frame))
 
 
 def header(here: Rectangle) -> str:
     """The title bar of a module; what enters it goes on below."""
-    w, x, y = here.width, here.x, here.y
+    w, x, y = here.width - (SHEETS if here.unit.count > 1 else 0), here.x, here.y
     bar = f"M{number(x)} {number(y + HEADER)}v{number(CORNER - HEADER)}a{CORNER} {CORNER} 0 0 1 {CORNER} -{CORNER}"
     bar += f"h{number(w - 2 * CORNER)}a{CORNER} {CORNER} 0 0 1 {CORNER} {CORNER}v{number(HEADER - CORNER)}z"
     text = label(title(here.unit), x + PADDING, y + 14.5, **{"class": "ghn-name"})
@@ -104,14 +108,14 @@ def row(here: Rectangle, paint: Paint) -> str:
     content, first = here.row, here.row.nodes[0]
     w = here.width - (BESIDE + CHIP if len(content.nodes) == 2 else 0)
     x, y = here.x, here.y
-    texts = label(content.name, x + PADDING, y + 15, fill=paint.ink(first))
-    texts += label(content.detail, x + w - PADDING - width(content.detail), y + 15, fill=paint.ink(first))
+    texts = label(content.name, x + PADDING, y + 14, fill=paint.ink(first))
+    texts += label(content.detail, x + w - PADDING - width(content.detail), y + 14, fill=paint.ink(first))
     made = _field(first, x, y, w, here.height, content.named, texts, paint)
     if len(content.nodes) == 2:
         second = content.nodes[1]
         left = x + w + BESIDE
         joint = {"d": f"M{number(x + w)} {number(y + here.height / 2)}h{number(BESIDE)}", "class": "ghn-edge"}
-        text = label("bias", left + (CHIP - width("bias", 11)) / 2, y + 15, size=11, fill=paint.ink(second))
+        text = label("bias", left + (CHIP - width("bias", 11)) / 2, y + 14, size=11, fill=paint.ink(second))
         made += tag("g", {"data-from": first, "data-to": second}, tag("path", joint))
         made += _field(second, left, y, CHIP, here.height, True, text, paint)
     return made
@@ -123,25 +127,26 @@ def _field(node: int, x: float, y: float, w: float, h: float, square: bool, text
     return tag("g", data, tag("title", {}, escape(paint.tooltip(node))), tag("rect", {**shape, "fill": paint.fill(node)}), texts)
 
 
-def legend(entries: Iterable[tuple[str, str]], x: float, y: float, most: float) -> tuple[str, float, float]:
-    """Swatches with texts in rows of at most `most` pixels; the element, its width and its height."""
-    parts, left, top, right = [], x, y, x
-    for text, fill in entries:
-        w = width(text, 11) + 2 * PADDING
-        if left > x and left + w > x + most:
-            left, top = x, top + 22
+def legend(entries: Sequence[tuple[str, str]], most: float) -> tuple[str, float, float]:
+    """Swatches with texts in rows of at most `most` pixels, above the picture; the element, its width and its height."""
+    widths = [width(text, 11) + 2 * PADDING for text, _ in entries]
+    parts, left, top, right = [], 0.0, 0.0, 0.0
+    for (text, fill), w in zip(entries, widths, strict=True):
+        if left > 0 and left + w > most:
+            left, top = 0.0, top + 22
         shape = {"x": number(left), "y": number(top), "width": number(w), "height": 18, "rx": 4, "fill": fill}
         parts.append(tag("rect", shape) + label(text, left + PADDING, top + 13, size=11, fill=Paint.on(fill)))
         right = max(right, left + w)
         left += w + 6
-    return tag("g", {"class": "ghn-legend"}, *parts), right - x, top + 18 - y
+    place = f"translate(0 {number(-(top + 18 + MARGIN))})"
+    return tag("g", {"class": "ghn-legend", "transform": place}, *parts), right, top + 18
 
 
 def svg(made: Drawing, paint: Paint, name: str) -> str:
     """The picture with a legend below it."""
     least = max(made.width, 300.0)
-    key, key_width, key_height = legend(paint.legend, 0.0, made.height + 16, least)
-    w, h = max(made.width, key_width) + 2 * MARGIN, made.height + 16 + key_height + 2 * MARGIN
+    key, key_width, key_height = legend(paint.legend, least)
+    w, h = max(made.width, key_width) + 2 * MARGIN, made.height + key_height + 3 * MARGIN
     boxes = [here for here in made.rectangles if here.row is None]
     body = [
         *(box(here) for here in boxes),
@@ -150,7 +155,7 @@ def svg(made: Drawing, paint: Paint, name: str) -> str:
         *(row(here, paint) for here in made.rectangles if here.row is not None),
         key,
     ]
-    corner = f"{number(-MARGIN)} {number(-MARGIN)} {number(w)} {number(h)}"
+    corner = f"{number(-MARGIN)} {number(-2 * MARGIN - key_height)} {number(w)} {number(h)}"
     size: dict[str, object] = {"viewBox": corner, "width": number(w), "height": number(h)}
     about = {"xmlns": "http://www.w3.org/2000/svg", "class": "ghn-graph", **size, "role": "img", "aria-label": name}
     return tag("svg", about, f"<style>{STYLE}</style>", "\n".join(["", *body, ""])) + "\n"
