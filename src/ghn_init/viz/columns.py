@@ -9,6 +9,8 @@ from dataclasses import replace
 from ghn_init.viz.drawing import Drawing
 from ghn_init.viz.layout import Point
 
+HIGH = 900.0
+"""Pixels that fit a screen."""
 MOST = 6
 """Columns."""
 ASPECT = 1.5
@@ -21,6 +23,8 @@ TURN = 12.0
 
 def in_columns(made: Drawing) -> Drawing:
     """The drawing in as many columns as fit a page best; itself where that is one."""
+    if made.height <= HIGH:
+        return made
     places = cuts(made)
     choices = {tuple(_chosen(places, made.height, count)) for count in range(1, MOST + 1)}
     best, least = made, max(made.width / ASPECT, made.height)

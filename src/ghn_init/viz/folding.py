@@ -94,7 +94,7 @@ def fold(units: Sequence[Unit], period: int) -> Unit:
     """One unit for blocks of `period` units each."""
     first, last, block = units[0], units[-1], units[:period]
     nodes = range(first.nodes.start, block[-1].everything.stop)
-    inner = first.children if period == 1 and first.children and first.count == 1 else list(block)
+    inner = first.children if period == 1 and len(first.children) > 1 and first.count == 1 else list(block)
     return Unit(between(first.name, last.name), first.path, nodes, list(inner), len(units) // period)
 
 

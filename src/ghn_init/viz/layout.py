@@ -89,8 +89,8 @@ class _Box:
         self.inner = [placed(child, touching[c], rows) for c, child in enumerate(unit.children)]
         self.chains = self._chains()
         self.chain_of = {c: k for k, chain in enumerate(self.chains) for c in chain}
-        self.entering = sorted(a for a in self.targets if a not in self.home)
-        self.leaving = sorted(a for a, ends in self.targets.items() if OUT in ends)
+        self.entering = sorted((a for a in self.targets if a not in self.home), reverse=True)  # the older the further right
+        self.leaving = sorted((a for a, ends in self.targets.items() if OUT in ends), reverse=True)
         self.pieces: dict[tuple[int, int], list[Point]] = {}
 
     def placed(self) -> Placed:

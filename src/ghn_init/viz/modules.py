@@ -74,7 +74,7 @@ def module_tree(graph: Graph) -> Unit:
     ends = [*starts[1:], graph.num_nodes]
     names = [(*paths[k], _leaf(graph.nodes[k])) for k in starts]
     rows = [Unit(name[-1], ".".join(name), range(i, j)) for name, i, j in zip(names, starts, ends, strict=True)]
-    return joined(Unit("", "", range(graph.num_nodes), _grouped(rows, names, 0)))
+    return Unit("", "", range(graph.num_nodes), _grouped(rows, names, 0))
 
 
 def _grouped(rows: Sequence[Unit], names: Sequence[Path], depth: int) -> list[Unit]:
@@ -102,6 +102,15 @@ def joined(unit: Unit) -> Unit:
         redundant = not child.children and child.name in ("weight", "bias")
         return replace(child, name=unit.name if redundant else f"{unit.name}.{child.name}")
     return unit
+
+
+def telling(unit: Unit) -> Unit:
+    """The tree in which boxes that are named by numbers have the name before as well: `layer2.0`."""
+    name, words = unit.name, unit.path.split(".")
+    before = len(words) - len(name.partition("–")[0].split(".")) - 1
+    if unit.children and name[:1].isdigit() and before >= 0:
+        name = f"{words[before]}.{name}"
+    return replace(unit, name=name, children=[telling(child) for child in unit.children])
 
 
 def opened(root: Unit) -> Unit:
@@ -155,7 +164,7 @@ def module_paths(graph: Graph) -> list[Path]:
     for k, path in enumerate(own):
         if path is None and len(inputs[k]) > 1:
             first = min(inputs[k])
-            inside = [other for other in own[first + 1 : k] if other is not None]
+            inside = [other for i in _between(inputs, first, k) if (other := own[i]) is not None]
             if len(outputs[first]) == 1 or not inside:  # else branches begin there, which come together here
                 inside += [found[i] for i in inputs[k]]
             path = _common(inside)
@@ -166,6 +175,17 @@ def module_paths(graph: Graph) -> list[Path]:
             beside = following[k] if after is None else found[after]
             found[k] = found[k][:-1] if beside is None else _common([found[k], beside])
     return found
+
+
+def _between(inputs: Sequence[Sequence[int]], first: int, last: int) -> set[int]:
+    """Nodes after `first` of which `last` is computed."""
+    seen: set[int] = set()
+    todo = [i for i in inputs[last] if i > first]
+    while todo:
+        if (k := todo.pop()) not in seen:
+            seen.add(k)
+            todo += [i for i in inputs[k] if i > first]
+    return seen
 
 
 def _common(paths: Sequence[Path]) -> Path:

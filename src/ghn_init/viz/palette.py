@@ -17,7 +17,7 @@ PRIMITIVE_COLOURS = {
     "msa": "#d55e00",
     "cse": "#cc79a7",
     "pos_enc": "#f0e442",
-    "sum": "#e2e5e9",
+    "sum": "#ffffff",
     "concat": "#c3c8cf",
     "max_pool": "#e69f00",
     "avg_pool": "#f2c14e",
@@ -29,7 +29,7 @@ STATE_COLOURS = {
     "predicted": "#0072b2",
     "predicted, tiled": "#56b4e9",
     "kept": "#e69f00",
-    "no parameter": "#e2e5e9",
+    "no parameter": "#ffffff",
 }
 
 OTHER = "#d7dbe0"

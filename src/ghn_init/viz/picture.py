@@ -10,7 +10,7 @@ from ghn_init.viz.columns import in_columns
 from ghn_init.viz.drawing import drawing
 from ghn_init.viz.folding import Folding, drawn_edges, drawn_nodes
 from ghn_init.viz.layout import placed
-from ghn_init.viz.modules import joined, module_tree, opened
+from ghn_init.viz.modules import joined, module_tree, opened, telling
 from ghn_init.viz.rows import row_of
 from ghn_init.viz.svg import svg
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def to_svg(graph: Graph, fates: Mapping[str, Fate] | None = None, *, fold: bool = True) -> str:
     """The picture of a graph."""
     root = module_tree(graph)
-    root = opened(joined(Folding(graph).folded(root)) if fold else root)
+    root = telling(opened(joined(Folding(graph).folded(root) if fold else root)))
     drawn, edges = drawn_nodes(root, graph.num_nodes), drawn_edges(root, graph.edge_index)
-    rows = {unit: row_of(unit, graph) for unit in root.rows()}
+    paint = Paint(graph, [int(k) for k in drawn], fates)
+    rows = {unit: row_of(unit, graph.nodes, paint.members) for unit in root.rows()}
     made = in_columns(drawing(placed(root, edges, rows), edges))
-    return svg(made, Paint(graph, [int(k) for k in drawn], fates), f"graph of {graph.num_nodes:,} nodes")
+    return svg(made, paint, f"graph of {graph.num_nodes:,} nodes")

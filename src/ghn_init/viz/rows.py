@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from ghn_init.viz.measure import shortened, width
 from ghn_init.viz.modules import Unit
 
 if TYPE_CHECKING:
-    from ghn_init.graph import Graph, Node
+    from ghn_init.graph import Node
 
 HEIGHT = 20.0
 PADDING = 8.0
@@ -35,28 +36,29 @@ class Row:
         return bool(self.detail)
 
 
-def row_of(unit: Unit, graph: Graph) -> Row:
-    """The row of a unit without children."""
-    nodes = tuple(unit.nodes)
-    name = shortened(unit.name, LONGEST)
+def row_of(unit: Unit, nodes: Sequence[Node], members: Mapping[int, Sequence[int]]) -> Row:
+    """The row of a unit without children.
+
+    Args:
+        unit: It.
+        nodes: The graph's.
+        members: For each drawn node the nodes that it is drawn for.
+    """
+    own, name = tuple(unit.nodes), shortened(unit.name, LONGEST)
     if unit.collapsed:
         detail = f"{len(unit.everything):,} nodes"
-        return Row(name, detail, nodes[:1], _least(name, detail))
-    node = graph.nodes[nodes[0]]
+        return Row(name, detail, own[:1], _least(name, detail))
+    node = nodes[own[0]]
     if not node.parameters:
-        return Row(node.primitive, "", nodes, _least(_operation(node), ""))
-    shapes = [graph.nodes[k].shape for k in range(unit.nodes.start, unit.everything.stop, len(nodes))]
-    detail = f"{node.primitive} {_sizes(node, shapes)}".strip()
-    return Row(name, detail, nodes, _least(name, detail) + (BESIDE + CHIP if len(nodes) == 2 else 0))
+        return Row(node.primitive, "", own, _least(node.primitive, ""))
+    detail = f"{node.primitive} {sizes([nodes[k].shape for k in members[own[0]]])}".strip()
+    return Row(name, detail, own, _least(name, detail) + (BESIDE + CHIP if len(own) == 2 else 0))
 
 
-def _operation(node: Node) -> str:
-    return node.primitive
-
-
-def _sizes(node: Node, shapes: list[tuple[int, ...] | None]) -> str:
-    """`64×3×7×7`."""
-    return "×".join(map(str, node.shape or ()))
+def sizes(shapes: Sequence[tuple[int, ...] | None]) -> str:
+    """`128×64–224×1×1` for shapes from 128×64×1×1 to 128×224×1×1."""
+    axes = zip(*(shape or () for shape in shapes), strict=False)
+    return "×".join(str(min(axis)) if min(axis) == max(axis) else f"{min(axis)}–{max(axis)}" for axis in axes)
 
 
 def _least(name: str, detail: str) -> float:

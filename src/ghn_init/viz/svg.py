@@ -9,11 +9,13 @@ from ghn_init.viz.colouring import Paint
 from ghn_init.viz.drawing import Drawing, Rectangle
 from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point, title
 from ghn_init.viz.measure import SIZE, width
-from ghn_init.viz.palette import BOX, EDGE, LIGHT
+from ghn_init.viz.palette import BOX, DARK, EDGE, LIGHT
 from ghn_init.viz.rows import BESIDE, CHIP, PADDING
 
 MARGIN = 14.0
 CORNER = 5
+ROUND = 8.0
+"""Radii of corners of boxes and of wires, in pixels."""
 FONT = "'DejaVu Sans Mono', Menlo, ui-monospace, 'Liberation Mono', Consolas, monospace"
 STYLE = (
     f".ghn-graph text{{font-family:{FONT};font-size:{SIZE}px}}"
@@ -21,6 +23,7 @@ STYLE = (
     f".ghn-arrow{{fill:{EDGE}}}"
     f".ghn-box{{fill:{BOX};fill-opacity:.08;stroke:{BOX};stroke-width:1}}"
     f".ghn-sheet{{fill:none;stroke:{BOX};stroke-width:1}}"
+    f".ghn-node rect,.ghn-legend rect{{stroke:{DARK};stroke-opacity:.3}}"
     f".ghn-title{{fill:{BOX}}}"
     f".ghn-graph .ghn-name{{fill:{LIGHT};font-weight:600}}"
 )
@@ -55,19 +58,28 @@ def label(text: str, x: float, y: float, **more: object) -> str:
 
 
 def curve(points: Sequence[Point]) -> str:
-    """The data of a path: straight down, or an S where it moves sideways."""
+    """The data of a path: straight with round corners, or an S where it moves down and sideways at once."""
     (x, y), *rest = points
     parts = [f"M{number(x)} {number(y)}"]
-    for x2, y2 in rest:
-        if y2 == y:
-            parts.append(f"H{number(x2)}")
-        elif x2 == x:
-            parts.append(f"V{number(y2)}")
-        else:
+    for k, (x2, y2) in enumerate(rest):
+        after = rest[k + 1] if k + 1 < len(rest) else None
+        if x2 != x and y2 != y:
             middle = number((y + y2) / 2)
             parts.append(f"C{number(x)} {middle} {number(x2)} {middle} {number(x2)} {number(y2)}")
+        elif after is not None and (after[0] == x2) != (x == x2) and (after[1] == y2) != (y == y2):
+            (bx, by), (ax, ay) = _towards((x2, y2), (x, y)), _towards((x2, y2), after)
+            parts.append(f"L{number(bx)} {number(by)}Q{number(x2)} {number(y2)} {number(ax)} {number(ay)}")
+        else:
+            parts.append(f"V{number(y2)}" if x2 == x else f"H{number(x2)}")
         x, y = x2, y2
     return "".join(parts)
+
+
+def _towards(start: Point, end: Point) -> Point:
+    """A corner's radius along the way from a corner."""
+    (x, y), (x2, y2) = start, end
+    step = min(ROUND, (abs(x2 - x) + abs(y2 - y)) / 2)
+    return x + step * ((x2 > x) - (x2 < x)), y + step * ((y2 > y) - (y2 < y))
 
 
 def edge(ends: Edge, points: Sequence[Point]) -> str:
