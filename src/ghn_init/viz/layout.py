@@ -6,7 +6,7 @@ other in a box are one item of its layers, so that branches of different lengths
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ghn_init.viz.coordinates import across
@@ -55,26 +55,27 @@ class Placed:
     pieces: dict[tuple[int, int], list[Point]] = field(default_factory=dict)
 
 
-def placed(unit: Unit, edges: Sequence[Edge], rows: dict[Unit, Row]) -> Placed:
+def placed(unit: Unit, edges: Sequence[Edge], rows: Mapping[Unit, Row], order: Mapping[int, int] | None = None) -> Placed:
     """Lays out a unit.
 
     Args:
         unit: A tree.
         edges: Between drawn nodes, those that touch it.
         rows: For each unit without children what is written on it.
+        order: Of the nodes outside whose results enter, from left to right where there is no reason for another one.
     """
     if not unit.children:
         row = rows[unit]
         inside = set(row.nodes)
         ins, outs = {a: 0.0 for a, b in edges if a not in inside}, {a: 0.0 for a, b in edges if a in inside and b not in inside}
         return Placed(unit, row.least, HEIGHT, row.least / 2, ins, outs, row)
-    return _Box(unit, edges, rows).placed()
+    return _Box(unit, edges, rows, order or {}).placed()
 
 
 class _Box:
     """The layout of one box."""
 
-    def __init__(self, unit: Unit, edges: Sequence[Edge], rows: dict[Unit, Row]) -> None:
+    def __init__(self, unit: Unit, edges: Sequence[Edge], rows: Mapping[Unit, Row], order: Mapping[int, int]) -> None:
         self.unit, self.root = unit, not unit.path
         self.head, self.sheets = (0.0 if self.root else HEADER), (SHEETS if unit.count > 1 else 0.0)
         self.home = {k: c for c, child in enumerate(unit.children) for row in child.rows() for k in rows[row].nodes}
@@ -86,11 +87,13 @@ class _Box:
                 touching[end].append((a, b))
             if ends[0] != ends[1] and ends[1] not in (found := self.targets.setdefault(a, [])):
                 found.append(ends[1])
-        self.inner = [placed(child, touching[c], rows) for c, child in enumerate(unit.children)]
+        self.entering = sorted((a for a in self.targets if a not in self.home), key=lambda a: order.get(a, -a))
+        self.leaving = sorted((a for a, ends in self.targets.items() if OUT in ends), reverse=True)
+        self.inner: list[Placed] = []
+        for child, some in zip(unit.children, touching, strict=True):
+            self.inner.append(placed(child, some, rows, self._order(some)))
         self.chains = self._chains()
         self.chain_of = {c: k for k, chain in enumerate(self.chains) for c in chain}
-        self.entering = sorted((a for a in self.targets if a not in self.home), reverse=True)  # the older the further right
-        self.leaving = sorted((a for a, ends in self.targets.items() if OUT in ends), reverse=True)
         self.pieces: dict[tuple[int, int], list[Point]] = {}
 
     def placed(self) -> Placed:
@@ -121,6 +124,12 @@ class _Box:
         ins, outs = ({a: p - axis for a, p in some.items()} for some in (ports, exits))
         return Placed(self.unit, width_, height, axis, ins, outs, None, boxes, self.pieces)
 
+    def _order(self, edges: Iterable[Edge]) -> dict[int, int]:
+        """Of nodes whose results enter a child: the later units' first, and as they leave these; then from outside."""
+        inside = {a for a, _ in edges if self.home.get(a, len(self.inner)) < len(self.inner)}
+        ordered = sorted(inside, key=lambda a: (-self.home[a], self.inner[self.home[a]].outs[a]))
+        return {a: k for k, a in enumerate([*ordered, *self.entering])}
+
     def _chains(self) -> list[list[int]]:
         """Children that have one follower, which follows nothing else, stand in one item with it."""
         outs: list[set[int]] = [set() for _ in self.inner]
@@ -147,7 +156,7 @@ class _Box:
 
     def _item(self, chain: Sequence[int]) -> Item:
         inner = [self.inner[c] for c in chain]
-        height = sum(p.height for p in inner) + GAP * (len(inner) - 1)
+        height = sum(p.height for p in inner) + sum(_gap(above, p) for above, p in zip(inner, inner[1:], strict=False))
         return Item(max(p.axis for p in inner), max(p.width - p.axis for p in inner), height)
 
     def _wires(self, first: int) -> tuple[list[Wire], list[tuple[int, list[int]]]]:
@@ -187,12 +196,13 @@ class _Box:
         """Puts the units of a chain below each other, and joins them."""
         for before, c in zip([None, *chain], chain, strict=False):
             here = self.inner[c]
-            corners[c] = axis - here.axis, y
             if before is not None:
                 above = self.inner[before]
+                start, y = y, y + _gap(above, here)
                 for a, offset in above.outs.items():
-                    self.pieces[a, c] = [(axis + offset, y - GAP), (axis + here.ins[a], y)]
-            y += here.height + GAP
+                    self.pieces[a, c] = [(axis + offset, start), (axis + here.ins[a], y)]
+            corners[c] = axis - here.axis, y
+            y += here.height
 
     def _trace(
         self,
@@ -231,6 +241,16 @@ class _Box:
                 self.pieces[a, end] = [*way[: reached[found.rank_of[v] - 1]], *last]
 
 
+def _gap(above: Placed, below: Placed) -> float:
+    """Pixels between two units of a chain."""
+    return _room(abs(offset - below.ins[a]) for a, offset in above.outs.items())
+
+
+def _room(moves: Iterable[float]) -> float:
+    """Pixels from one unit to the next, for wires that move sideways by so many."""
+    return round(min(GAP + STEEP * max(moves, default=0.0), WIDEST_GAP), 1)
+
+
 def _widen(chain: Iterable[Placed]) -> None:
     """Rows with parameters in a chain are as wide as the widest of them."""
     named = [p for p in chain if p.row is not None and p.row.named]
@@ -244,8 +264,7 @@ def _heights(found: Layers, x: list[float]) -> tuple[list[float], list[float]]:
     tops, bottoms, y = [], [], 0.0
     for k, rank in enumerate(found.ranks):
         if k:
-            moves = [abs(x[u] + theirs - x[v] - own) for v in rank for u, theirs, own in found.up[v]]
-            y += min(GAP + STEEP * max(moves, default=0.0), WIDEST_GAP)
+            y += _room(abs(x[u] + theirs - x[v] - own) for v in rank for u, theirs, own in found.up[v])
         tops.append(round(y, 1))
         y += max((found.items[v].height for v in rank), default=0.0)
         bottoms.append(round(y, 1))
