@@ -14,54 +14,63 @@ from ghn_init.viz.layers import Layers
 SPACE = 16.0
 """Pixels between two items."""
 BETWEEN_LANES = 0.0
+LONGEST = (10**9, 16, 4, 1)
+"""Vertices of a column: straight columns next to each other make a picture wide, and then are cut."""
+WASTE = 2.0
+"""Widths of the widest rank that a picture may have before they are."""
 SETTLING = 6
 """How often blocks move."""
 
 
 def across(found: Layers) -> list[float]:
     """The axis of each vertex, in pixels from the left."""
-    block = _blocks(found)
+    widest = max(sum(found.items[v].left + found.items[v].right + SPACE for v in rank) for rank in found.ranks)
+    for longest in LONGEST:
+        x = _settled(found, _blocks(found, longest))
+        if max(x) - min(x) <= WASTE * widest:
+            break
+    return x
+
+
+def _settled(found: Layers, block: list[int]) -> list[float]:
+    """As far left as there is room, then where most links are straight."""
     members: dict[int, list[int]] = {}
     for v, head in enumerate(block):
         members.setdefault(head, []).append(v)
-    apart = _constraints(found, block)
-    order = _sorted(members, apart)
-    least = {b: max(found.items[v].left for v in vs) for b, vs in members.items()}
-    x = dict(least)
-    for b in order:
-        for other, distance in apart[b].items():
-            x[other] = max(x[other], x[b] + distance)
+    after = _constraints(found, block)
     before: dict[int, dict[int, float]] = {b: {} for b in members}
-    for b, others in apart.items():
+    for b, others in after.items():
         for other, distance in others.items():
             before[other][b] = distance
-    wishes = _links(found, block, members)
+    x = {b: max(found.items[v].left for v in vs) for b, vs in members.items()}
+    order, least, wishes = _sorted(members, after), dict(x), _links(found, block, members)
+    for b in order:
+        x[b] = max([x[b], *(x[other] + distance for other, distance in before[b].items())])
     for sweep in range(SETTLING):
         for b in reversed(order) if sweep % 2 == 0 else order:
-            low = max((x[o] + d for o, d in before[b].items()), default=least[b])
-            high = min((x[o] - d for o, d in apart[b].items()), default=float("inf"))
+            low = max([least[b], *(x[other] + distance for other, distance in before[b].items())])
+            high = min((x[other] - distance for other, distance in after[b].items()), default=float("inf"))
             if wishes[b]:
-                x[b] = min(max(median(x[o] + shift for o, shift in wishes[b]), low, least[b]), max(high, low))
+                x[b] = min(max(median(x[other] + shift for other, shift in wishes[b]), low), high)
     return [float(round(x[b])) for b in block]
 
 
-def _blocks(found: Layers) -> list[int]:
-    """For each vertex the first of its block: a column of vertices that are linked from rank to rank."""
-    head, used = list(range(len(found.items))), [False] * len(found.items)
-    items = found.num_items
+def _blocks(found: Layers, longest: int) -> list[int]:
+    """For each vertex the first of its block: a column of at most `longest` vertices, linked from rank to rank."""
+    head, used, length = list(range(len(found.items))), [False] * len(found.items), [1] * len(found.items)
     for upper, lower in zip(found.ranks, found.ranks[1:], strict=False):
         above = {v: k for k, v in enumerate(upper)}
         pairs: list[tuple[int, int]] = []  # places of what is aligned; none cross
         for kind in range(3):
             for k, v in enumerate(lower):
-                links = [u for u, _, _ in found.up[v] if _kind(u >= items, v >= items) == kind]
-                if head[v] != v or not links:
+                if head[v] != v:
                     continue
+                links = [u for u, _, _ in found.up[v] if _kind(u >= found.num_items, v >= found.num_items) == kind]
                 links.sort(key=above.__getitem__)
-                for u in {links[(len(links) - 1) // 2]: None, links[len(links) // 2]: None}:
-                    if not used[u] and _fits(pairs, above[u], k):
+                for u in links[(len(links) - 1) // 2 : len(links) // 2 + 1]:
+                    if not used[u] and length[u] < longest and _fits(pairs, above[u], k):
                         insort(pairs, (above[u], k))
-                        head[v], used[u] = head[u], True
+                        head[v], used[u], length[v] = head[u], True, length[u] + 1
                         break
     return head
 

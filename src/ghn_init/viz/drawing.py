@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ghn_init.viz.layout import HEADER, OUT, Edge, Placed, Point
-from ghn_init.viz.modules import Unit
+from ghn_init.viz.tree import Unit
 from ghn_init.viz.rows import Row
 
 

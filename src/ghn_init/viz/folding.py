@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ghn_init.viz.modules import Unit, neighbours
+from ghn_init.viz.modules import neighbours
+from ghn_init.viz.tree import Unit
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ghn_init.viz.coordinates import across
 from ghn_init.viz.layers import LANE, Item, Layers, Wire, layers
 from ghn_init.viz.measure import width
-from ghn_init.viz.modules import Unit
+from ghn_init.viz.tree import Unit
 from ghn_init.viz.rows import HEIGHT, Row
 
 GAP = 12.0

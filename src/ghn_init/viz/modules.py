@@ -1,69 +1,20 @@
-"""A graph's nodes as a tree of the modules that they are in: what boxes are drawn, and what stands in them.
+"""A graph's nodes as a tree of the modules that they are in.
 
-A unit stands for an interval of nodes. Nodes are in the order of execution, so whatever leaves an interval doesn't come
-back to it: boxes may be laid out each by itself, and no edges between them make a circle.
+The graph has names for parameters alone. An operation without any is in the innermost module around what it computes with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
+
+from ghn_init.viz.tree import Unit
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph, Node
 
 Path = tuple[str, ...]
-
-
-LARGEST = 0.6
-"""Share of the rows in a box that is no use as one."""
-
-
-@dataclass(eq=False, slots=True)
-class Unit:
-    """A box, or a row in one.
-
-    Attributes:
-        name: What is written on it, relative to the box that it stands in.
-        path: Dotted name of the module, or of the parameter without `weight`.
-        nodes: The interval of nodes that it stands for, of the first of its blocks where several are folded.
-        children: What stands in a box; none in a row.
-        count: How many equal blocks are folded to this one.
-        collapsed: A row that stands for a whole module.
-    """
-
-    name: str
-    path: str
-    nodes: range
-    children: list[Unit] = field(default_factory=list)
-    count: int = 1
-    collapsed: bool = False
-
-    @property
-    def everything(self) -> range:
-        """The nodes of all folded blocks."""
-        return range(self.nodes.start, self.nodes.start + len(self.nodes) * self.count)
-
-    def rows(self) -> Iterator[Unit]:
-        """The rows in it, in order."""
-        todo = [self]
-        while todo:
-            unit = todo.pop()
-            if unit.children:
-                todo += reversed(unit.children)
-            else:
-                yield unit
-
-    def boxes(self) -> Iterator[Unit]:
-        """It and the boxes in it, outer before inner ones."""
-        todo = [self]
-        while todo:
-            unit = todo.pop()
-            if unit.children:
-                yield unit
-                todo += reversed(unit.children)
 
 
 def module_tree(graph: Graph) -> Unit:
@@ -92,39 +43,6 @@ def _grouped(rows: Sequence[Unit], names: Sequence[Path], depth: int) -> list[Un
             units.append(Unit(name[depth], ".".join(name[: depth + 1]), nodes, inner))
         start = end
     return units
-
-
-def joined(unit: Unit) -> Unit:
-    """The tree without boxes around a single thing; that has their names before its own."""
-    unit.children = [joined(child) for child in unit.children]
-    if len(unit.children) == 1 and unit.path and unit.count == 1:
-        (child,) = unit.children
-        redundant = not child.children and child.name in ("weight", "bias")
-        return replace(child, name=unit.name if redundant else f"{unit.name}.{child.name}")
-    return unit
-
-
-def telling(unit: Unit) -> Unit:
-    """The tree in which boxes that are named by numbers have the name before as well: `layer2.0`."""
-    name, words = unit.name, unit.path.split(".")
-    before = len(words) - len(name.partition("–")[0].split(".")) - 1
-    if unit.children and name[:1].isdigit() and before >= 0:
-        name = f"{words[before]}.{name}"
-    return replace(unit, name=name, children=[telling(child) for child in unit.children])
-
-
-def opened(root: Unit) -> Unit:
-    """The tree without the boxes around most of what there is; what is in them has their names before its own."""
-    most, children = LARGEST * sum(1 for _ in root.rows()), list(root.children)
-    while large := [k for k, unit in enumerate(children) if unit.count == 1 and unit.children and _size(unit) > most]:
-        (k,) = large
-        inner = [replace(child, name=f"{children[k].name}.{child.name}") for child in children[k].children]
-        children[k : k + 1] = inner
-    return replace(root, children=children)
-
-
-def _size(unit: Unit) -> int:
-    return sum(1 for _ in unit.rows())
 
 
 def _leaf(node: Node) -> str:

@@ -10,18 +10,32 @@ from ghn_init.viz.columns import in_columns
 from ghn_init.viz.drawing import drawing
 from ghn_init.viz.folding import Folding, drawn_edges, drawn_nodes
 from ghn_init.viz.layout import placed
-from ghn_init.viz.modules import joined, module_tree, opened, telling
+from ghn_init.viz.modules import module_tree
 from ghn_init.viz.rows import row_of
 from ghn_init.viz.svg import svg
+from ghn_init.viz.tree import closed, joined, opened, telling
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph
 
 
-def to_svg(graph: Graph, fates: Mapping[str, Fate] | None = None, *, fold: bool = True) -> str:
-    """The picture of a graph."""
-    root = module_tree(graph)
-    root = telling(opened(joined(Folding(graph).folded(root) if fold else root)))
+ALL = 10**6
+"""Deeper than any module."""
+
+
+def to_svg(
+    graph: Graph, fates: Mapping[str, Fate] | None = None, *, fold: bool = True, depth: int | None = None
+) -> str:
+    """The picture of a graph, see `Graph.to_svg`.
+
+    Args:
+        graph: It.
+        fates: Dotted parameter name → what happened to it; colours are by primitive without.
+        fold: Whether repeated blocks are drawn once.
+        depth: Modules in so many others are drawn as one row.
+    """
+    tree = joined(Folding(graph).folded(module_tree(graph)) if fold else module_tree(graph))
+    root = closed(telling(opened(tree)), depth if depth is not None or fold else ALL)
     drawn, edges = drawn_nodes(root, graph.num_nodes), drawn_edges(root, graph.edge_index)
     paint = Paint(graph, [int(k) for k in drawn], fates)
     rows = {unit: row_of(unit, graph.nodes, paint.members) for unit in root.rows()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ghn_init.viz.measure import shortened, width
-from ghn_init.viz.modules import Unit
+from ghn_init.viz.tree import Unit
 
 if TYPE_CHECKING:
     from ghn_init.graph import Node
