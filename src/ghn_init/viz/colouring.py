@@ -45,6 +45,10 @@ class Paint:
         """How many nodes it is drawn for."""
         return len(self.members[node])
 
+    def names(self, node: int) -> str:
+        """Of its parameters, with spaces between them."""
+        return " ".join(name for k in self.members[node] for name in self.nodes[k].parameters)
+
     def state(self, node: int) -> str:
         """The fate of most concern among those of its parameters."""
         assert self.fates is not None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ghn_init.viz.layout import HEADER, OUT, Edge, Placed, Point
+from ghn_init.viz.layout import OUT, Edge, Placed, Point
 from ghn_init.viz.tree import Unit
 from ghn_init.viz.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """Where a unit is, in pixels, and how many boxes it is in."""
+    """Where a unit is, in pixels, how many boxes it is in, and which rectangle is the innermost of these."""
 
     unit: Unit
     x: float
@@ -19,6 +19,7 @@ class Rectangle:
     width: float
     height: float
     depth: int
+    parent: int = -1
     row: Row | None = None
 
 
@@ -31,7 +32,6 @@ class Drawing:
         height: Pixels.
         rectangles: Outer ones before inner ones.
         edges: (from, to) → the points that it goes through, straight down or in a curve.
-        breaks: Heights at which it may be cut: one wire is there, between two units.
     """
 
     width: float
@@ -45,17 +45,18 @@ def drawing(root: Placed, edges: list[Edge]) -> Drawing:
     made = Drawing(root.width, root.height)
     pieces: dict[tuple[int, int, int], list[Point]] = {}
     ways: dict[int, list[tuple[int, int]]] = {}  # node → the boxes that it is in, outer ones first, and where in them
-    todo: list[tuple[Placed, float, float, list[tuple[int, int]]]] = [(root, 0.0, 0.0, [])]
+    todo: list[tuple[Placed, float, float, list[tuple[int, int]], int]] = [(root, 0.0, 0.0, [], -1)]
     while todo:
-        here, x, y, way = todo.pop()
+        here, x, y, way, parent = todo.pop()
+        own = len(made.rectangles) if here is not root else -1
         if here is not root:
-            made.rectangles.append(Rectangle(here.unit, x, y, here.width, here.height, len(way) - 1, here.row))
+            made.rectangles.append(Rectangle(here.unit, x, y, here.width, here.height, len(way) - 1, parent, here.row))
         if here.row is not None:
             ways.update(dict.fromkeys(here.row.nodes, way))
         for (a, end), points in here.pieces.items():
             pieces[id(here), a, end] = [(x + px, y + py) for px, py in points]
         for c, (child, dx, dy) in reversed(list(enumerate(here.inner))):
-            todo.append((child, x + dx, y + dy, [*way, (id(here), c)]))
+            todo.append((child, x + dx, y + dy, [*way, (id(here), c)], own))
     for a, b in edges:
         if ways[a] != ways[b]:
             made.edges[a, b] = _way(pieces, a, ways[a], ways[b])
@@ -78,6 +79,3 @@ def _way(
         if not same and point != kept[-1]:
             kept.append(point)
     return kept
-
-
-__all__ = ["HEADER", "Drawing", "Rectangle", "drawing"]

@@ -26,9 +26,15 @@ LONGEST_PERIOD = 8
 
 
 class Folding:
-    """Finds blocks that repeat."""
+    """Finds blocks that repeat.
 
-    def __init__(self, graph: Graph) -> None:
+    Args:
+        graph: The graph.
+        whole: Keep all blocks, in a unit of their own, instead of the first.
+    """
+
+    def __init__(self, graph: Graph, whole: bool = False) -> None:
+        self.whole = whole
         self.nodes, (_, self.inputs) = graph.nodes, neighbours(graph)
 
     def folded(self, unit: Unit) -> Unit:
@@ -50,7 +56,8 @@ class Folding:
                 yield units[start]
                 start += 1
             else:
-                yield fold(units[start : start + repeats], period)
+                make = bundle if self.whole else fold
+                yield make(units[start : start + repeats], period)
                 start += repeats
 
     def _repeats(self, units: Sequence[Unit], marks: Sequence[Any], start: int, period: int) -> int:
@@ -97,6 +104,20 @@ def fold(units: Sequence[Unit], period: int) -> Unit:
     nodes = range(first.nodes.start, block[-1].everything.stop)
     inner = first.children if period == 1 and len(first.children) > 1 and first.count == 1 else list(block)
     return Unit(between(first.name, last.name), first.path, nodes, list(inner), len(units) // period)
+
+
+def bundle(units: Sequence[Unit], period: int) -> Unit:
+    """One unit in which are all blocks of `period` units each."""
+    blocks = [_block(units[k : k + period]) for k in range(0, len(units), period)]
+    nodes = range(units[0].nodes.start, units[-1].nodes.stop)
+    return Unit(between(units[0].name, units[-1].name), units[0].path, nodes, blocks, blocks=len(blocks))
+
+
+def _block(units: Sequence[Unit]) -> Unit:
+    if len(units) == 1:
+        return units[0]
+    nodes = range(units[0].nodes.start, units[-1].nodes.stop)
+    return Unit(between(units[0].name, units[-1].name), units[0].path, nodes, list(units))
 
 
 def between(first: str, last: str) -> str:

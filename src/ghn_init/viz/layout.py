@@ -22,6 +22,8 @@ STEEP = 0.12
 WIDEST_GAP = 60.0
 HEADER = 20.0
 PADDING = 10.0
+MARK = 16.0
+"""Pixels at the end of a title for the sign that says whether the box is open."""
 SHEETS = 6.0
 """Pixels to the right of folded blocks, and below them, for what looks like more of them."""
 OUT = -1
@@ -188,7 +190,7 @@ class _Box:
         right = max((x[v] + item.right for v, item in enumerate(found.items)), default=0.0)
         inner = right - left
         if not self.root:
-            inner = max(inner + 2 * PADDING, width(title(self.unit)) + 2 * PADDING)
+            inner = max(inner + 2 * PADDING, width(self.unit.title) + 2 * PADDING + MARK)
         total = float(2 * -(-inner // 2))
         return round((total - (right - left)) / 2 - left), total + self.sheets
 
@@ -269,8 +271,3 @@ def _heights(found: Layers, x: list[float]) -> tuple[list[float], list[float]]:
         y += max((found.items[v].height for v in rank), default=0.0)
         bottoms.append(round(y, 1))
     return tops, bottoms
-
-
-def title(unit: Unit) -> str:
-    """What is written on a box."""
-    return f"{unit.name} × {unit.count}" if unit.count > 1 else unit.name

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ghn_init.viz.colouring import Fate, Paint
 from ghn_init.viz.columns import in_columns
-from ghn_init.viz.drawing import drawing
+from ghn_init.viz.drawing import Drawing, drawing
 from ghn_init.viz.folding import Folding, drawn_edges, drawn_nodes
 from ghn_init.viz.layout import placed
 from ghn_init.viz.modules import module_tree
 from ghn_init.viz.rows import row_of
 from ghn_init.viz.svg import svg
-from ghn_init.viz.tree import closed, joined, opened, telling
+from ghn_init.viz.tree import Unit, closed, joined, opened, telling
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph
@@ -34,10 +34,21 @@ def to_svg(
         fold: Whether repeated blocks are drawn once.
         depth: Modules in so many others are drawn as one row.
     """
-    tree = joined(Folding(graph).folded(module_tree(graph)) if fold else module_tree(graph))
-    root = closed(telling(opened(tree)), depth if depth is not None or fold else ALL)
-    drawn, edges = drawn_nodes(root, graph.num_nodes), drawn_edges(root, graph.edge_index)
-    paint = Paint(graph, [int(k) for k in drawn], fates)
+    if depth is None and not fold:
+        depth = ALL
+    folded = Folding(graph).folded(module_tree(graph)) if fold else module_tree(graph)
+    made, paint = drawn(graph, closed(shaped(folded), depth), fates)
+    return svg(in_columns(made), paint, f"graph of {graph.num_nodes:,} nodes")
+
+
+def shaped(tree: Unit) -> Unit:
+    """A tree as it is looked at."""
+    return telling(opened(joined(tree)))
+
+
+def drawn(graph: Graph, root: Unit, fates: Mapping[str, Fate] | None) -> tuple[Drawing, Paint]:
+    """The drawing of a tree, in one column, and its colours."""
+    heads, edges = drawn_nodes(root, graph.num_nodes), drawn_edges(root, graph.edge_index)
+    paint = Paint(graph, [int(k) for k in heads], fates)
     rows = {unit: row_of(unit, graph.nodes, paint.members) for unit in root.rows()}
-    made = in_columns(drawing(placed(root, edges, rows), edges))
-    return svg(made, paint, f"graph of {graph.num_nodes:,} nodes")
+    return drawing(placed(root, edges, rows), edges), paint

@@ -44,7 +44,7 @@ def row_of(unit: Unit, nodes: Sequence[Node], members: Mapping[int, Sequence[int
         nodes: The graph's.
         members: For each drawn node the nodes that it is drawn for.
     """
-    own, name = tuple(unit.nodes), shortened(unit.name, LONGEST)
+    own, name = tuple(unit.nodes), shortened(unit.title, LONGEST)
     if unit.collapsed:
         detail = f"{len(unit.everything):,} nodes"
         return Row(name, detail, own[:1], _least(name, detail))

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from ghn_init.viz.colouring import Paint
 from ghn_init.viz.drawing import Drawing, Rectangle
-from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point, title
+from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point
 from ghn_init.viz.measure import SIZE, width
 from ghn_init.viz.palette import BOX, DARK, EDGE, LIGHT
 from ghn_init.viz.rows import BESIDE, CHIP, PADDING
@@ -110,7 +110,7 @@ def header(here: Rectangle) -> str:
     w, x, y = here.width - (SHEETS if here.unit.count > 1 else 0), here.x, here.y
     bar = f"M{number(x)} {number(y + HEADER)}v{number(CORNER - HEADER)}a{CORNER} {CORNER} 0 0 1 {CORNER} -{CORNER}"
     bar += f"h{number(w - 2 * CORNER)}a{CORNER} {CORNER} 0 0 1 {CORNER} {CORNER}v{number(HEADER - CORNER)}z"
-    text = label(title(here.unit), x + PADDING, y + 14.5, **{"class": "ghn-name"})
+    text = label(here.unit.title, x + PADDING, y + 14.5, **{"class": "ghn-name"})
     return tag("g", {}, tag("path", {"class": "ghn-title", "d": bar}), text)
 
 
@@ -134,7 +134,7 @@ def row(here: Rectangle, paint: Paint) -> str:
 
 
 def _field(node: int, x: float, y: float, w: float, h: float, square: bool, texts: str, paint: Paint) -> str:
-    data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node)}
+    data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node), "data-names": paint.names(node)}
     shape = {"x": number(x), "y": number(y), "width": number(w), "height": number(h), "rx": 4 if square else number(h / 2)}
     return tag("g", data, tag("title", {}, escape(paint.tooltip(node))), tag("rect", {**shape, "fill": paint.fill(node)}), texts)
 

@@ -25,6 +25,7 @@ class Unit:
         nodes: The interval of nodes that it stands for, of the first of its blocks where several are folded.
         children: What stands in a box; none in a row.
         count: How many equal blocks are folded to this one.
+        blocks: How many equal blocks stand in it, where all of them are drawn.
         collapsed: A row that stands for a whole module.
     """
 
@@ -33,7 +34,14 @@ class Unit:
     nodes: range
     children: list[Unit] = field(default_factory=list)
     count: int = 1
+    blocks: int = 1
     collapsed: bool = False
+
+    @property
+    def title(self) -> str:
+        """What is written on a box."""
+        times = self.count * self.blocks
+        return f"{self.name} × {times}" if times > 1 else self.name
 
     @property
     def everything(self) -> range:
@@ -82,7 +90,7 @@ def telling(unit: Unit) -> Unit:
 def opened(root: Unit) -> Unit:
     """The tree without the boxes around most of what there is; what is in them has their names before its own."""
     most, children = LARGEST * sum(1 for _ in root.rows()), list(root.children)
-    while large := [k for k, unit in enumerate(children) if unit.count == 1 and unit.children and _size(unit) > most]:
+    while large := [k for k, unit in enumerate(children) if unit.count == unit.blocks == 1 and unit.children and _size(unit) > most]:
         (k,) = large
         inner = [replace(child, name=f"{children[k].name}.{child.name}") for child in children[k].children]
         children[k : k + 1] = inner
