@@ -87,22 +87,31 @@
     return points[points.length - 1][0];
   }
 
+  const bottom = (k) => units[k].y + units[k].height;
+  function within(k, outer) {
+    while (k >= 0 && k !== outer) k = units[k].parent;
+    return k === outer;
+  }
+
   function drawWire(wire, hidden, place) {
     const from = hidden[wire.a], to = hidden[wire.b], end = wire.points[wire.points.length - 1];
+    const fold = (k) => (k >= 0 && hidden[k] >= 0 ? units[k].parent : -1); // of a block that isn't shown
+    let gone = (from >= 0 && from === to) || (fold(to) >= 0 && (fold(from) === fold(to) || !within(wire.a, fold(to))));
     let way = wire.points;
     if (from >= 0) {
-      const bottom = units[from].y + units[from].height;
-      way = [[at(way, bottom), bottom], ...way.filter(([, y]) => y > bottom)];
+      const start = bottom(fold(from) < 0 ? from : units[fold(from)].inner.at(-1));
+      way = [[at(way, start), start], ...way.filter(([, y]) => y > start)];
     }
     if (to >= 0) {
-      const top = units[to].y;
-      way = [...way.filter(([, y]) => y < top), [at(wire.points, top), top]];
+      const stop = fold(to) < 0 ? units[to].y : bottom(units[fold(to)].inner[0]);
+      way = [...way.filter(([, y]) => y < stop), [at(wire.points, stop), stop]];
     }
     let shown = way.map(([x, y]) => [x, place(y)]);
     if (from >= 0 && hidden[from] < 0) shown[0][1] = place(units[from].y) + data.header;
     const last = shown[shown.length - 1], length = last[1] - shown[0][1];
-    wire.element.style.display = (from >= 0 && from === to) || way.length < 2 || length < 1 ? "none" : "";
-    wire.tip.style.display = to >= 0 && hidden[to] >= 0 ? "none" : "";
+    gone ||= way.length < 2 || length < 1;
+    wire.element.style.display = gone ? "none" : "";
+    wire.tip.style.display = fold(to) >= 0 ? "none" : "";
     wire.tip.setAttribute("transform", `translate(${last[0] - end[0]} ${last[1] - end[1]})`);
     if (wire.tip.style.display === "") shown = [...shown.slice(0, -1), [last[0], last[1] - 5]];
     wire.line.setAttribute("d", curve(shown));
@@ -118,7 +127,7 @@
       top.style.display = display;
       top.setAttribute("transform", moved);
       if (unit.kind === ROW) return;
-      const frame = byId("u" + k), height = place(unit.y + unit.height) - place(unit.y);
+      const frame = byId("u" + k), height = Math.max(place(unit.y + unit.height) - place(unit.y), data.header);
       const shut = !open[k] && unit.kind !== FOLD;
       frame.style.display = display;
       frame.setAttribute("transform", moved);
@@ -145,7 +154,7 @@
   }
   function fit() {
     const {clientWidth: w, clientHeight: h} = picture, height = place(data.height);
-    scale = Math.min(1.25, (w - 40) / data.width, Math.max((h - 40) / height, 0.45));
+    scale = Math.min(1.25, (w - 40) / data.width, Math.max((h - 40) / height, 0.75));
     left = (w - data.width * scale) / 2;
     top = 20;
     show();
