@@ -76,12 +76,12 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, option: str = "--output") -> Iterator[None]:
     """Says which option named a path that can't be written."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise typer.BadParameter(f"{path} can't be written ({error})", param_hint="--output") from error
+        raise typer.BadParameter(f"{path} can't be written ({error})", param_hint=option) from error
 
 
 def check_picture(path: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from ghn_init.viz.drawing import Drawing
 from ghn_init.viz.layout import Point
@@ -18,7 +19,9 @@ ASPECT = 1.5
 GUTTER = 44.0
 """Pixels between columns, in the middle of which the wire goes up."""
 TURN = 12.0
-"""Pixels above and below a column for that wire."""
+"""Pixels below a column to that wire."""
+START = 18.0
+"""Pixels from that wire to the top of a column."""
 
 
 def in_columns(made: Drawing) -> Drawing:
@@ -38,10 +41,10 @@ def in_columns(made: Drawing) -> Drawing:
 def cuts(made: Drawing) -> list[float]:
     """Heights at which nothing but the wires of one node are, just below a unit."""
     outer = [here for here in made.rectangles if here.depth == 0]
-    ends: dict[int, list[float]] = {}
+    ends: dict[int, tuple[float, float]] = {}  # of the wires of a node
     for (a, _), points in made.edges.items():
-        first, last = ends.setdefault(a, [points[0][1], points[-1][1]])
-        ends[a] = [min(first, points[0][1]), max(last, points[-1][1])]
+        first, last = ends.get(a, (points[0][1], points[-1][1]))
+        ends[a] = min(first, points[0][1]), max(last, points[-1][1])
     starts, stops = (sorted(end[k] for end in ends.values()) for k in (0, 1))
     tops, bottoms = sorted(here.y for here in outer), sorted(here.y + here.height for here in outer)
     found = []
@@ -60,39 +63,37 @@ def _chosen(places: Sequence[float], height: float, count: int) -> list[float]:
 
 
 def _cut(made: Drawing, places: Sequence[float]) -> Drawing:
-    count = len(places) + 1
-    tops = [0.0, *places]
+    """The drawing in columns that begin at these heights."""
     spans = _spans(made, places)
-    shifts, x = [], 0.0
-    for (left, right), _ in zip(spans, range(count), strict=True):
-        shifts.append(x - left)
-        x += right - left + GUTTER
-    lifts = [-top + (TURN if k else 0.0) for k, top in enumerate(tops)]
-    first = [next((here.y for here in made.rectangles if here.y >= top), top) for top in tops]
-    lifts = [TURN + 6 - y for y in first] if count > 1 else lifts
+    shifts, right = [], 0.0
+    for left, stop in spans:
+        shifts.append(right - left)
+        right += stop - left + GUTTER
+    starts = [min(here.y for here in made.rectangles if here.y >= top) for top in (0.0, *places)]
+    lifts = [START - start for start in starts]
 
     def moved(k: int, point: Point) -> Point:
         return point[0] + shifts[k], point[1] + lifts[k]
 
     rectangles = []
     for here in made.rectangles:
-        corner = moved(bisect_right(places, here.y), (here.x, here.y))
-        rectangles.append(replace(here, x=corner[0], y=corner[1]))
-    bottom = max(here.y + here.height for here in rectangles) + TURN
+        x, y = moved(bisect_right(places, here.y), (here.x, here.y))
+        rectangles.append(replace(here, x=x, y=y))
     edges = {}
     for ends, points in made.edges.items():
-        way = [moved(bisect_left(places, points[0][1]), points[0])]
         column = bisect_left(places, points[0][1])
-        for before, after in zip(points, points[1:], strict=False):
+        way = [moved(column, points[0])]
+        for before, after in pairwise(points):
             while column < bisect_left(places, after[1]):
-                here, there = moved(column, before), moved(column + 1, after)
-                turn = spans[column][1] + shifts[column] + GUTTER / 2
-                down = places[column] + lifts[column] + TURN
-                way += [(here[0], down), (turn, down), (turn, 0.0), (there[0], 0.0)]
+                start, end = moved(column, before), moved(column + 1, after)
+                gutter = spans[column][1] + shifts[column] + GUTTER / 2
+                below = places[column] + lifts[column] + TURN
+                way += [(start[0], below), (gutter, below), (gutter, 0.0), (end[0], 0.0)]
                 column += 1
             way.append(moved(column, after))
         edges[ends] = way
-    return Drawing(x - GUTTER, bottom, rectangles, edges)
+    bottom = max(here.y + here.height for here in rectangles) + TURN
+    return Drawing(right - GUTTER, bottom, rectangles, edges)
 
 
 def _spans(made: Drawing, places: Sequence[float]) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ then every block moves to the middle of what it is linked to as far as there is 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import pairwise
 from statistics import median
 
 from ghn_init.viz.layers import Layers
@@ -58,7 +59,7 @@ def _settled(found: Layers, block: list[int]) -> list[float]:
 def _blocks(found: Layers, longest: int) -> list[int]:
     """For each vertex the first of its block: a column of at most `longest` vertices, linked from rank to rank."""
     head, used, length = list(range(len(found.items))), [False] * len(found.items), [1] * len(found.items)
-    for upper, lower in zip(found.ranks, found.ranks[1:], strict=False):
+    for upper, lower in pairwise(found.ranks):
         above = {v: k for k, v in enumerate(upper)}
         pairs: list[tuple[int, int]] = []  # places of what is aligned; none cross
         for kind in range(3):
@@ -92,7 +93,7 @@ def _constraints(found: Layers, block: list[int]) -> dict[int, dict[int, float]]
     """Block → blocks to its right → how far their axes are apart at least."""
     apart: dict[int, dict[int, float]] = {b: {} for b in block}
     for rank in found.ranks:
-        for u, v in zip(rank, rank[1:], strict=False):
+        for u, v in pairwise(rank):
             space = SPACE if u < found.num_items and v < found.num_items else BETWEEN_LANES
             distance = found.items[u].right + space + found.items[v].left
             apart[block[u]][block[v]] = max(apart[block[u]].get(block[v], 0.0), distance)

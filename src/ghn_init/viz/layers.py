@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 SWEEPS = 4
 LANE = 7.0
@@ -139,7 +140,7 @@ def _order(found: Layers) -> None:
 def crossings(found: Layers) -> int:
     """How many pairs of links cross."""
     total = 0
-    for upper, lower in zip(found.ranks, found.ranks[1:], strict=False):
+    for upper, lower in pairwise(found.ranks):
         places = {v: k for k, v in enumerate(lower)}
         seen: list[int] = []
         for u in upper:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ghn_init.viz.coordinates import across
 from ghn_init.viz.layers import LANE, Item, Layers, Wire, layers
 from ghn_init.viz.measure import width
-from ghn_init.viz.tree import Unit
 from ghn_init.viz.rows import HEIGHT, Row
+from ghn_init.viz.tree import Unit
 
 GAP = 12.0
 """Pixels between what follows each other."""
@@ -158,7 +159,7 @@ class _Box:
 
     def _item(self, chain: Sequence[int]) -> Item:
         inner = [self.inner[c] for c in chain]
-        height = sum(p.height for p in inner) + sum(_gap(above, p) for above, p in zip(inner, inner[1:], strict=False))
+        height = sum(p.height for p in inner) + sum(_gap(above, p) for above, p in pairwise(inner))
         return Item(max(p.axis for p in inner), max(p.width - p.axis for p in inner), height)
 
     def _wires(self, first: int) -> tuple[list[Wire], list[tuple[int, list[int]]]]:

@@ -6,7 +6,6 @@ The graph has names for parameters alone. An operation without any is in the inn
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from ghn_init.viz.tree import Unit
@@ -108,5 +107,6 @@ def _between(inputs: Sequence[Sequence[int]], first: int, last: int) -> set[int]
 
 def _common(paths: Sequence[Path]) -> Path:
     """The innermost module around several; around a single one the module that it is in."""
-    shared = tuple(commonprefix(list(paths)))
-    return shared if len(set(paths)) > 1 else shared[:-1]
+    first, last = (min(paths), max(paths)) if paths else ((), ())  # what these share all share
+    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length] if first != last else first[:-1]

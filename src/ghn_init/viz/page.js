@@ -220,7 +220,7 @@
 
   // Search
   const nodes = [...document.querySelectorAll(".ghn-node")].map((element) => (
-    {element, names: element.dataset.names.toLowerCase(), unit: Number(element.closest(".row").id.slice(1))}));
+    {element, names: data.names[element.dataset.node].toLowerCase(), unit: Number(element.closest(".row").id.slice(1))}));
   const search = byId("search"), found = byId("found");
   let hits = [], next = 0;
   search.addEventListener("input", () => {

@@ -110,15 +110,14 @@ def _picture(made: Drawing, paint: Paint) -> str:
 def _data(made: Drawing, schemes: Mapping[str, Paint]) -> dict[str, Any]:
     """What the script has to know: rectangles, wires and colours."""
     home = {node: k for k, here in enumerate(made.rectangles) if here.row is not None for node in here.row.nodes}
-    units = [
-        [here.parent, here.y, here.height, _kind(here.unit)] for here in made.rectangles
-    ]
+    units = [[here.parent, here.y, here.height, _kind(here.unit)] for here in made.rectangles]
     edges = [[home[a], home[b], [value for point in points for value in point]] for (a, b), points in made.edges.items()]
     colours = {
         scheme: {str(node): [paint.fill(node), paint.ink(node)] for node in paint.members} for scheme, paint in schemes.items()
     }
+    names = {str(node): paint.names(node) for paint in schemes.values() for node in paint.members}
     extent = {"width": made.width, "height": made.height, "header": HEADER, "most": MOST_ROWS}
-    return {"units": units, "edges": edges, "colours": colours, **extent}
+    return {"units": units, "edges": edges, "colours": colours, "names": names, **extent}
 
 
 def _kind(unit: Unit) -> int:

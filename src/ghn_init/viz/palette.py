@@ -7,7 +7,7 @@ alone, never on the page.
 from __future__ import annotations
 
 PRIMITIVE_COLOURS = {
-    "input": "#1f2937",
+    "input": "#334155",
     "conv": "#0072b2",
     "sep_conv": "#56b4e9",
     "dil_conv": "#a6d8f5",

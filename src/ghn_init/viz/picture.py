@@ -23,9 +23,7 @@ ALL = 10**6
 """Deeper than any module."""
 
 
-def to_svg(
-    graph: Graph, fates: Mapping[str, Fate] | None = None, *, fold: bool = True, depth: int | None = None
-) -> str:
+def to_svg(graph: Graph, fates: Mapping[str, Fate] | None = None, *, fold: bool = True, depth: int | None = None) -> str:
     """The picture of a graph, see `Graph.to_svg`.
 
     Args:

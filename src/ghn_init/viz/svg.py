@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from ghn_init.viz.colouring import Paint
 from ghn_init.viz.drawing import Drawing, Rectangle
 from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point
 from ghn_init.viz.measure import SIZE, width
-from ghn_init.viz.palette import BOX, DARK, EDGE, LIGHT
+from ghn_init.viz.palette import BOX, EDGE, LIGHT
 from ghn_init.viz.rows import BESIDE, CHIP, PADDING
 
 MARGIN = 14.0
@@ -23,18 +23,18 @@ STYLE = (
     f".ghn-arrow{{fill:{EDGE}}}"
     f".ghn-box{{fill:{BOX};fill-opacity:.08;stroke:{BOX};stroke-width:1}}"
     f".ghn-sheet{{fill:none;stroke:{BOX};stroke-width:1}}"
-    f".ghn-node rect,.ghn-legend rect{{stroke:{DARK};stroke-opacity:.3}}"
+    f".ghn-node rect,.ghn-legend rect{{stroke:{BOX};stroke-opacity:.6}}"
     f".ghn-title{{fill:{BOX}}}"
     f".ghn-graph .ghn-name{{fill:{LIGHT};font-weight:600}}"
 )
 
 
-def attributes(values: dict[str, object]) -> str:
+def attributes(values: Mapping[str, object]) -> str:
     """` a="1" b="2"`, escaped."""
     return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
 
 
-def tag(name: str, values: dict[str, object], *inner: str) -> str:
+def tag(name: str, values: Mapping[str, object], *inner: str) -> str:
     """An element."""
     body = "".join(inner)
     return f"<{name}{attributes(values)}>{body}</{name}>" if body else f"<{name}{attributes(values)}/>"
@@ -134,9 +134,10 @@ def row(here: Rectangle, paint: Paint) -> str:
 
 
 def _field(node: int, x: float, y: float, w: float, h: float, square: bool, texts: str, paint: Paint) -> str:
-    data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node), "data-names": paint.names(node)}
+    data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node)}
     shape = {"x": number(x), "y": number(y), "width": number(w), "height": number(h), "rx": 4 if square else number(h / 2)}
-    return tag("g", data, tag("title", {}, escape(paint.tooltip(node))), tag("rect", {**shape, "fill": paint.fill(node)}), texts)
+    tooltip = tag("title", {}, escape(paint.tooltip(node)))
+    return tag("g", data, tooltip, tag("rect", {**shape, "fill": paint.fill(node)}), texts)
 
 
 def legend(entries: Sequence[tuple[str, str]], most: float) -> tuple[str, float, float]:

@@ -90,15 +90,15 @@ def telling(unit: Unit) -> Unit:
 def opened(root: Unit) -> Unit:
     """The tree without the boxes around most of what there is; what is in them has their names before its own."""
     most, children = LARGEST * sum(1 for _ in root.rows()), list(root.children)
-    while large := [k for k, unit in enumerate(children) if unit.count == unit.blocks == 1 and unit.children and _size(unit) > most]:
+    while large := [k for k, unit in enumerate(children) if _is_large(unit, most)]:
         (k,) = large
         inner = [replace(child, name=f"{children[k].name}.{child.name}") for child in children[k].children]
         children[k : k + 1] = inner
     return replace(root, children=children)
 
 
-def _size(unit: Unit) -> int:
-    return sum(1 for _ in unit.rows())
+def _is_large(unit: Unit, most: float) -> bool:
+    return bool(unit.children) and unit.count == unit.blocks == 1 and sum(1 for _ in unit.rows()) > most
 
 
 def closed(root: Unit, depth: int | None) -> Unit:
