@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def check_file(path: Path | None, option: str) -> None:
     """Refuses a file that could not be written at the end of a long command."""
     if path is None:
         return
-    if path.is_dir():
+    if os.path.isdir(path):  # False for names that are too long, where `is_dir` raises
         raise typer.BadParameter(f"{path} is a folder", param_hint=option)
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=option)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ghn_init.viz.palette import OTHER, PRIMITIVE_COLOURS, STATE_COLOURS, ink
+from ghn_init.viz.palette import NO_PARAMETER, OTHER, PRIMITIVE_COLOURS, STATE_COLOURS, ink
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph
@@ -54,7 +54,7 @@ class Paint:
         assert self.fates is not None
         names = [name for k in self.members[node] for name in self.nodes[k].parameters]
         states = {self.fates[name].state for name in names if name in self.fates}
-        return next((state for state in ("kept", "predicted, tiled", "predicted") if state in states), "no parameter")
+        return next((state for state in ("kept", "predicted, tiled", "predicted") if state in states), NO_PARAMETER)
 
     def fill(self, node: int) -> str:
         """Its colour."""
@@ -88,9 +88,12 @@ class Paint:
 
     @property
     def legend(self) -> list[tuple[str, str]]:
-        """(text, colour) of all that occurs."""
+        """(text, colour) of all that occurs, with the numbers of nodes, or of parameters where fates are given."""
         if self.fates is not None:
-            there = Counter(self.state(node) for node in self.members)
-            return [(state, colour) for state, colour in STATE_COLOURS.items() if there[state]]
+            states = Counter(fate.state for fate in self.fates.values())  # also of parameters without a node
+            said = {state: f"{state} {states[state]:,}" for state in STATE_COLOURS if states[state]}
+            if any(not node.parameters for node in self.nodes):
+                said[NO_PARAMETER] = NO_PARAMETER
+            return [(text, STATE_COLOURS[state]) for state, text in said.items()]
         every = Counter(node.primitive for node in self.nodes)
         return [(f"{kind} {every[kind]:,}", colour) for kind, colour in PRIMITIVE_COLOURS.items() if every[kind]]

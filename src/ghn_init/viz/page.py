@@ -21,13 +21,13 @@ from ghn_init.viz.layout import HEADER, MARK
 from ghn_init.viz.modules import module_tree
 from ghn_init.viz.palette import LIGHT
 from ghn_init.viz.picture import drawn, shaped
-from ghn_init.viz.svg import STYLE, box, edge, header, label, row, tag
+from ghn_init.viz.svg import STYLE, box, edge, header, label, printable, row, tag
 from ghn_init.viz.tree import MOST_ROWS, Unit
 
 if TYPE_CHECKING:
     from ghn_init.graph import Graph
 
-SCHEMES = {"primitive": "colour: primitive", "fate": "colour: what happened"}
+SCHEMES = {"primitive": "colour: primitive", "fate": "colour: what happens"}
 
 
 def to_html(graph: Graph, fates: Mapping[str, Fate] | None = None, *, name: str = "graph") -> str:
@@ -44,10 +44,10 @@ def to_html(graph: Graph, fates: Mapping[str, Fate] | None = None, *, name: str 
     script, style = (files("ghn_init.viz").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("js", "css"))
     allowed = b64encode(sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    data = json.dumps(_data(made, schemes), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    data = json.dumps(_data(made, schemes), separators=(",", ":")).replace("<", "\\u003c")
     return "\n".join(
         [
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>',
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(printable(name))}</title>',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style></head><body>',
             _bar(graph, schemes, name),
@@ -71,7 +71,7 @@ def _bar(graph: Graph, schemes: Mapping[str, Paint], name: str) -> str:
     return tag(
         "header",
         {},
-        tag("strong", {}, escape(name)),
+        tag("strong", {}, escape(printable(name))),
         tag("span", {}, f"{graph.num_nodes:,} nodes"),
         tag("input", search),
         tag("output", {"id": "found"}, " "),

@@ -25,11 +25,12 @@ PRIMITIVE_COLOURS = {
 }
 """In the order of the legend."""
 
+NO_PARAMETER = "no parameter"
 STATE_COLOURS = {
     "predicted": "#0072b2",
     "predicted, tiled": "#56b4e9",
     "kept": "#e69f00",
-    "no parameter": "#ffffff",
+    NO_PARAMETER: "#ffffff",
 }
 
 OTHER = "#d7dbe0"

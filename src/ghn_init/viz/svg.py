@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -17,6 +18,7 @@ CORNER = 5
 ROUND = 8.0
 """Radii of corners of boxes and of wires, in pixels."""
 FONT = "'DejaVu Sans Mono', Menlo, ui-monospace, 'Liberation Mono', Consolas, monospace"
+FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = (
     f".ghn-graph text{{font-family:{FONT};font-size:{SIZE}px}}"
     f".ghn-edge{{fill:none;stroke:{EDGE};stroke-width:1.5}}"
@@ -31,7 +33,12 @@ STYLE = (
 
 def attributes(values: Mapping[str, object]) -> str:
     """` a="1" b="2"`, escaped."""
-    return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
+    return "".join(f" {name}={quoteattr(printable(str(value)))}" for name, value in values.items())
+
+
+def printable(text: str) -> str:
+    """A text without the characters that XML forbids; names of modules may hold any."""
+    return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def tag(name: str, values: Mapping[str, object], *inner: str) -> str:
@@ -54,7 +61,7 @@ def label(text: str, x: float, y: float, **more: object) -> str:
     values = {"x": number(x), "y": number(y), "textLength": number(width(text, size)), "lengthAdjust": "spacingAndGlyphs"}
     if size != SIZE:
         values["style"] = f"font-size:{number(size)}px"
-    return tag("text", {**values, **more}, escape(text))
+    return tag("text", {**values, **more}, escape(printable(text)))
 
 
 def curve(points: Sequence[Point]) -> str:
@@ -136,7 +143,7 @@ def row(here: Rectangle, paint: Paint) -> str:
 def _field(node: int, x: float, y: float, w: float, h: float, square: bool, texts: str, paint: Paint) -> str:
     data = {"class": "ghn-node", "data-node": node, "data-count": paint.count(node)}
     shape = {"x": number(x), "y": number(y), "width": number(w), "height": number(h), "rx": 4 if square else number(h / 2)}
-    tooltip = tag("title", {}, escape(paint.tooltip(node)))
+    tooltip = tag("title", {}, escape(printable(paint.tooltip(node))))
     return tag("g", data, tooltip, tag("rect", {**shape, "fill": paint.fill(node)}), texts)
 
 

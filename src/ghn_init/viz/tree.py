@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from ghn_init.viz.measure import shortened
+
+LONGEST = 48
+"""Cells of a title."""
 LARGEST = 0.6
 """Share of the rows in a box that is no use as one."""
 MOST_ROWS = 250
@@ -41,7 +45,7 @@ class Unit:
     def title(self) -> str:
         """What is written on a box."""
         times = self.count * self.blocks
-        return f"{self.name} × {times}" if times > 1 else self.name
+        return shortened(f"{self.name} × {times}" if times > 1 else self.name, LONGEST)
 
     @property
     def everything(self) -> range:
