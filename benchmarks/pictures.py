@@ -83,7 +83,11 @@ def best_of_two(make: Callable[[], str]) -> tuple[str, float]:
 def row(name: str, graph: Graph, svg: tuple[str, float], page: tuple[str, float]) -> str:
     """A row of the table."""
     rows = svg[0].count('class="ghn-node"')
-    figures = (f"{graph.num_nodes:,}", f"{rows:,}", *(f"{s:.2f} s, {len(text.encode()) / 1000:,.0f} kB" for text, s in (svg, page)))
+    figures = (
+        f"{graph.num_nodes:,}",
+        f"{rows:,}",
+        *(f"{s:.2f} s, {len(text.encode()) / 1000:,.0f} kB" for text, s in (svg, page)),
+    )
     return f"| {name} | {' | '.join(figures)} |"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,12 +23,14 @@ from torch import nn
 import ghn_init
 from ghn_init import GHN, deepnets, trace
 from ghn_init.graph import PRIMITIVES, Graph, Node
+from ghn_init.viz.layout import HEADER
 from ghn_init.viz.measure import shortened, width
 from ghn_init.viz.modules import module_paths
 from ghn_init.viz.palette import OTHER, PRIMITIVE_COLOURS, STATE_COLOURS, ink
 from helpers import random_graph
 from zoo import Fn, conv, images, param
 
+ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 Point = tuple[float, float]
@@ -203,6 +206,7 @@ def test_nothing_is_on_top_of_another(graph: Graph, fold: bool) -> None:
         assert apart(one, other) or inside(one, other) or inside(other, one)
     for field in fields.values():
         assert all(apart(field, box) or inside(field, box) for box in boxes)
+        assert all(apart(field, (x, y, x2, y + HEADER)) for x, y, x2, _ in boxes)
 
 
 @pytest.mark.parametrize("fold", [False, True])
@@ -271,9 +275,11 @@ def test_blocks_of_other_shapes_are_not() -> None:
 
 
 def test_parallel_layers_are_not_folded() -> None:
-    picture = Picture.of(graph_of("attention").to_svg())
+    experts = {f"expert{k}": nn.Linear(8, 8) for k in range(6)}
+    graph = trace(Fn(lambda m, x: sum(getattr(m, name)(x) for name in experts), **experts), torch.zeros(2, 8))
+    picture = Picture.of(graph.to_svg())
     assert set(picture.nodes.values()) == {1}
-    assert {"q", "k", "v", "proj"} <= set(picture.texts)
+    assert experts.keys() <= set(picture.texts)
 
 
 def test_folds_are_nested_and_channels_from_outside_are_ranges() -> None:
@@ -425,3 +431,17 @@ def test_notebooks_show_a_prediction_with_its_summary(ghn: GHN) -> None:
     html = prediction._repr_html_()
     assert html.startswith(f"<div><p>{prediction.report.summary}</p>")
     assert prediction.to_svg() in html
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=lambda file: file.stem)
+def test_pictures_in_the_docs_are_small_and_complete(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.encode()) < 150_000
+    picture = Picture.of(text)
+    assert {a for edge in picture.edges for a in edge} <= picture.nodes.keys()
+    assert f"(pictures/{file.name})" in (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+
+
+def test_a_picture_in_the_docs_is_what_is_drawn_today() -> None:
+    file = ROOT / "docs" / "pictures" / "deepnets_test_0.svg"
+    assert file.read_text(encoding="utf-8") == graph_of("DeepNets").to_svg(), "run benchmarks/pictures.py"
