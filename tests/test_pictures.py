@@ -245,6 +245,15 @@ def inside(one: Rectangle, other: Rectangle) -> bool:
     return other[0] <= one[0] and other[1] <= one[1] and one[2] <= other[2] and one[3] <= other[3]
 
 
+def test_what_goes_up_between_columns_is_of_one_node(graph: Graph) -> None:
+    risers: dict[float, set[int]] = {}
+    for (a, _), way in Picture.of(graph.to_svg()).edges.items():
+        for (x, y), (x2, y2) in pairwise(way):
+            if x == x2 and y2 < y:
+                risers.setdefault(x, set()).add(a)
+    assert all(len(sources) == 1 for sources in risers.values())
+
+
 def test_texts_stay_in_their_fields(graph: Graph) -> None:
     for group in Picture.of(graph.to_svg(fold=False)).groups("ghn-node"):
         left, top, right, bottom = rectangle(group)
@@ -276,7 +285,7 @@ def test_blocks_of_other_shapes_are_not() -> None:
 
 def test_parallel_layers_are_not_folded() -> None:
     experts = {f"expert{k}": nn.Linear(8, 8) for k in range(6)}
-    graph = trace(Fn(lambda m, x: sum(getattr(m, name)(x) for name in experts), **experts), torch.zeros(2, 8))
+    graph = trace(Fn(lambda m, x: torch.cat([getattr(m, name)(x) for name in experts]), **experts), torch.zeros(2, 8))
     picture = Picture.of(graph.to_svg())
     assert set(picture.nodes.values()) == {1}
     assert experts.keys() <= set(picture.texts)
@@ -417,6 +426,11 @@ def test_a_prediction_shows_what_happens_to_parameters(ghn: GHN) -> None:
     assert after == pytest.approx(prediction.tensors["a.weight"].norm().item(), rel=1e-2)
     assert picture.tooltip(2).startswith("bias\na.bias 8: kept, left out by exclude; norm ")
     assert {"predicted 1", "kept 2", "predicted, tiled 2", "no parameter"} <= set(picture.texts)  # the gate has no node
+
+
+def test_a_norm_of_which_one_parameter_is_kept_is_kept(ghn: GHN) -> None:
+    prediction = ghn_init.predict(nn.Sequential(conv(), nn.BatchNorm2d(8)), ghn, images(), exclude="1.bias")
+    assert Picture.of(prediction.to_svg()).fill(3) == STATE_COLOURS["kept"]
 
 
 def test_a_prediction_on_the_meta_device_has_norms_after_alone(ghn: GHN) -> None:

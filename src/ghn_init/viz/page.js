@@ -113,7 +113,10 @@
     wire.element.style.display = gone ? "none" : "";
     wire.tip.style.display = fold(to) >= 0 ? "none" : "";
     wire.tip.setAttribute("transform", `translate(${last[0] - end[0]} ${last[1] - end[1]})`);
-    if (wire.tip.style.display === "") shown = [...shown.slice(0, -1), [last[0], last[1] - 5]];
+    if (wire.tip.style.display === "") {
+      const stop = last[1] - 5; // where the tip begins
+      shown = [...shown.slice(0, -1).filter(([, y], k) => k === 0 || y < stop), [last[0], stop]];
+    }
     wire.line.setAttribute("d", curve(shown));
   }
 

@@ -17,6 +17,8 @@ MARGIN = 14.0
 CORNER = 5
 ROUND = 8.0
 """Radii of corners of boxes and of wires, in pixels."""
+TIP = 5.0
+"""Pixels from the end of a wire's line to what it points at."""
 FONT = "'DejaVu Sans Mono', Menlo, ui-monospace, 'Liberation Mono', Consolas, monospace"
 FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = (
@@ -92,7 +94,8 @@ def _towards(start: Point, end: Point) -> Point:
 def edge(ends: Edge, points: Sequence[Point]) -> str:
     """An arrow from node to node."""
     (x, y) = points[-1]
-    way = [*points[:-1], (x, y - 5)]
+    before = points[:-1] if points[-2][1] < y - TIP else points[:-2]
+    way = [*before, (x, y - TIP)]
     tip = f"M{number(x - 3.5)} {number(y - 6)}h7l-3.5 6z"
     data: dict[str, object] = {"data-from": ends[0], "data-to": ends[1]}
     arrow = tag("path", {"class": "ghn-arrow", "d": tip})
