@@ -23,10 +23,10 @@ from torch import nn
 import ghn_init
 from ghn_init import GHN, deepnets, trace
 from ghn_init.graph import PRIMITIVES, Graph, Node
-from ghn_init.viz.layout import HEADER
 from ghn_init.viz.measure import shortened, width
 from ghn_init.viz.modules import module_paths
 from ghn_init.viz.palette import OTHER, PRIMITIVE_COLOURS, STATE_COLOURS, ink
+from ghn_init.viz.placed import HEADER
 from helpers import random_graph
 from zoo import Fn, conv, images, param
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ghn_init.viz.drawing import Drawing
-from ghn_init.viz.layout import Point
+from ghn_init.viz.placed import Point
 
 HIGH = 900.0
 """Pixels that fit a screen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ghn_init.viz.layout import OUT, Edge, Placed, Point
+from ghn_init.viz.placed import OUT, Edge, Placed, Point
 from ghn_init.viz.rows import Row
 from ghn_init.viz.tree import Unit
 

@@ -7,55 +7,14 @@ other in a box are one item of its layers, so that branches of different lengths
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ghn_init.viz.coordinates import across
 from ghn_init.viz.layers import LANE, Item, Layers, Wire, layers
 from ghn_init.viz.measure import width
+from ghn_init.viz.placed import HEADER, MARK, OUT, PADDING, SHEETS, Edge, Placed, Point, gap, heights, widen
 from ghn_init.viz.rows import HEIGHT, Row
 from ghn_init.viz.tree import Unit
-
-GAP = 12.0
-"""Pixels between what follows each other."""
-STEEP = 0.12
-"""Pixels more between ranks for each pixel that a wire moves sideways there."""
-WIDEST_GAP = 60.0
-HEADER = 20.0
-PADDING = 10.0
-MARK = 16.0
-"""Pixels at the end of a title for the sign that says whether the box is open."""
-SHEETS = 6.0
-"""Pixels to the right of folded blocks, and below them, for what looks like more of them."""
-OUT = -1
-"""Target of a wire that leaves a box."""
-
-Point = tuple[float, float]
-Edge = tuple[int, int]
-
-
-@dataclass(eq=False, slots=True)
-class Placed:
-    """A unit with a size, and all that it holds at offsets from its upper left corner.
-
-    Attributes:
-        axis: Pixels from its left side to what stands above and below it.
-        ins: For each node outside whose results enter, where they do, from the axis.
-        outs: Likewise for nodes inside.
-        row: What is written on it, for a row.
-        inner: (unit, x, y) of what a box holds.
-        pieces: (node, index in `inner` or `OUT`) → the way of a wire in a box.
-    """
-
-    unit: Unit
-    width: float
-    height: float
-    axis: float
-    ins: dict[int, float] = field(default_factory=dict)
-    outs: dict[int, float] = field(default_factory=dict)
-    row: Row | None = None
-    inner: list[tuple[Placed, float, float]] = field(default_factory=list)
-    pieces: dict[tuple[int, int], list[Point]] = field(default_factory=dict)
 
 
 def placed(unit: Unit, edges: Sequence[Edge], rows: Mapping[Unit, Row], order: Mapping[int, int] | None = None) -> Placed:
@@ -102,14 +61,14 @@ class _Box:
     def placed(self) -> Placed:
         """The box, with what it holds."""
         for chain in self.chains:
-            _widen([self.inner[c] for c in chain])
+            widen([self.inner[c] for c in chain])
         first = len(self.entering)  # items: ports above, chains, ports below
         port = Item(LANE, LANE, 0)
         items = [port] * first + [self._item(chain) for chain in self.chains] + [port] * len(self.leaving)
         wires, ways = self._wires(first)
         found = layers(items, wires, first, len(self.leaving))
         x = across(found)
-        tops, bottoms = _heights(found, x)
+        tops, bottoms = heights(found, x)
         shift_x, width_ = self._frame(found, x)
         shift_y = self.head + (0.0 if self.entering or self.root else PADDING)
         height = bottoms[-1] + shift_y + (0.0 if self.leaving or self.root else PADDING) + self.sheets
@@ -159,7 +118,7 @@ class _Box:
 
     def _item(self, chain: Sequence[int]) -> Item:
         inner = [self.inner[c] for c in chain]
-        height = sum(p.height for p in inner) + sum(_gap(above, p) for above, p in pairwise(inner))
+        height = sum(p.height for p in inner) + sum(gap(above, p) for above, p in pairwise(inner))
         return Item(max(p.axis for p in inner), max(p.width - p.axis for p in inner), height)
 
     def _wires(self, first: int) -> tuple[list[Wire], list[tuple[int, list[int]]]]:
@@ -201,7 +160,7 @@ class _Box:
             here = self.inner[c]
             if before is not None:
                 above = self.inner[before]
-                start, y = y, y + _gap(above, here)
+                start, y = y, y + gap(above, here)
                 for a, offset in above.outs.items():
                     self.pieces[a, c] = [(axis + offset, start), (axis + here.ins[a], y)]
             corners[c] = axis - here.axis, y
@@ -242,33 +201,3 @@ class _Box:
                     port = corners[end][0] + self.inner[end].axis + self.inner[end].ins[a]
                     last = [(port, tops[found.rank_of[v]] + dy), (port, corners[end][1])]
                 self.pieces[a, end] = [*way[: reached[found.rank_of[v] - 1]], *last]
-
-
-def _gap(above: Placed, below: Placed) -> float:
-    """Pixels between two units of a chain."""
-    return _room(abs(offset - below.ins[a]) for a, offset in above.outs.items())
-
-
-def _room(moves: Iterable[float]) -> float:
-    """Pixels from one unit to the next, for wires that move sideways by so many."""
-    return round(min(GAP + STEEP * max(moves, default=0.0), WIDEST_GAP), 1)
-
-
-def _widen(chain: Iterable[Placed]) -> None:
-    """Rows with parameters in a chain are as wide as the widest of them."""
-    named = [p for p in chain if p.row is not None and p.row.named]
-    widest = max((p.width for p in named), default=0.0)
-    for p in named:
-        p.width, p.axis = widest, widest / 2
-
-
-def _heights(found: Layers, x: list[float]) -> tuple[list[float], list[float]]:
-    """Where each rank begins and ends, from the top."""
-    tops, bottoms, y = [], [], 0.0
-    for k, rank in enumerate(found.ranks):
-        if k:
-            y += _room(abs(x[u] + theirs - x[v] - own) for v in rank for u, theirs, own in found.up[v])
-        tops.append(round(y, 1))
-        y += max((found.items[v].height for v in rank), default=0.0)
-        bottoms.append(round(y, 1))
-    return tops, bottoms

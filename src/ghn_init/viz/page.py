@@ -17,10 +17,10 @@ from xml.sax.saxutils import escape
 from ghn_init.viz.colouring import Fate, Paint
 from ghn_init.viz.drawing import Drawing
 from ghn_init.viz.folding import Folding
-from ghn_init.viz.layout import HEADER, MARK
 from ghn_init.viz.modules import module_tree
 from ghn_init.viz.palette import LIGHT
 from ghn_init.viz.picture import drawn, shaped
+from ghn_init.viz.placed import HEADER, MARK
 from ghn_init.viz.svg import STYLE, box, edge, header, label, printable, row, tag
 from ghn_init.viz.tree import MOST_ROWS, Unit
 

@@ -8,9 +8,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 from ghn_init.viz.colouring import Paint
 from ghn_init.viz.drawing import Drawing, Rectangle
-from ghn_init.viz.layout import HEADER, SHEETS, Edge, Point
 from ghn_init.viz.measure import SIZE, width
 from ghn_init.viz.palette import BOX, EDGE, LIGHT
+from ghn_init.viz.placed import HEADER, SHEETS, Edge, Point
 from ghn_init.viz.rows import BESIDE, CHIP, PADDING
 
 MARGIN = 14.0
