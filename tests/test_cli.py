@@ -182,6 +182,32 @@ def test_inspect_lists_every_parameter_on_request() -> None:
     assert "tiled" in text
 
 
+def test_inspect_writes_a_picture_and_a_page(own: Path) -> None:
+    text = run("inspect", "own_models:small", "--svg", "a.svg", "--html", "a.html")
+    assert "written to a.svg" in text
+    assert "written to a.html" in text
+    prediction = ghn_init.predict(__import__("own_models").small())
+    assert (own / "a.svg").read_text() == prediction.graph.to_svg()
+    page = (own / "a.html").read_text()
+    assert "<title>own_models:small</title>" in page
+    assert 'value="fate"' in page
+    run("inspect", "own_models:small", "--svg", "b.svg", "--colour", "fate")
+    assert ">kept 2<" in (own / "b.svg").read_text()
+
+
+@pytest.mark.parametrize("option", ["--svg", "--html"])
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [(".", ". is a folder"), ("missing/a.svg", "does not exist"), (f"{300 * 'a'}.svg", "can't be written")],
+)
+def test_pictures_that_cannot_be_written_are_told(own: Path, option: str, file: str, message: str) -> None:
+    result = CliRunner().invoke(cli.app, ["inspect", "own_models:small", option, file])
+    assert result.exit_code == 2
+    output = "".join(result.output.split())
+    assert f"Invalidvaluefor{option}" in output
+    assert "".join(message.split()) in output.replace("│", "")
+
+
 def test_init_writes_what_initialize_gives(tmp_path: Path) -> None:
     file = tmp_path / "resnet18.safetensors"
     assert f"written to {file}" in run("init", "timm:resnet18", "-o", str(file), "--num-classes", "10").replace("\n", "")

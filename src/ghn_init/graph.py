@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ghn_init.viz.page import to_html
+from ghn_init.viz.picture import to_svg
+
 PRIMITIVES = (
     "max_pool",
     "avg_pool",
@@ -169,6 +172,37 @@ class Graph:
     def distances(self) -> NDArray[np.uint8]:
         """(N, N) hops on the shortest directed path from row to column, 1 to 50; 0 where there is none that short."""
         return shortest_paths(self.num_nodes, self.edge_index)
+
+    def to_svg(self, *, fold: bool = True, depth: int | None = None) -> str:
+        """A picture: layers from top to bottom in boxes of modules, coloured by primitive. Notebooks show it by itself.
+
+        Args:
+            fold: Draw repeated blocks once, with their number.
+            depth: Draw modules inside of so many others as one row. By default all are drawn, but if there are more than
+                250 rows then so many levels as leave as many; with `fold=False` all.
+
+        Returns:
+            An SVG document without scripts or anything from outside, the same for the same graph.
+
+        Example:
+            >>> import ghn_init, torch
+            >>> graph = ghn_init.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()))
+            >>> graph.to_svg()[:5]
+            '<svg '
+        """
+        return to_svg(self, fold=fold, depth=depth)
+
+    def to_html(self, name: str = "graph") -> str:
+        """The picture as one page by itself: zoom, search by parameter name, modules and blocks that open and close.
+
+        Args:
+            name: The page's title.
+        """
+        return to_html(self, name=name)
+
+    def _repr_svg_(self) -> str:
+        """What notebooks show."""
+        return self.to_svg()
 
 
 def shortest_paths(num_nodes: int, edge_index: NDArray[np.int64], longest: int = MAX_DISTANCE) -> NDArray[np.uint8]:

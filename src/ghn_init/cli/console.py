@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -74,7 +75,7 @@ def check_file(path: Path | None, option: str) -> None:
     """Refuses a file that could not be written at the end of a long command."""
     if path is None:
         return
-    if path.is_dir():
+    if os.path.isdir(path):  # False for names that are too long, where `is_dir` raises
         raise typer.BadParameter(f"{path} is a folder", param_hint=option)
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=option)
@@ -87,12 +88,12 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, option: str = "--output") -> Iterator[None]:
     """Says which option named a path that can't be written."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise typer.BadParameter(f"{path} can't be written ({error})", param_hint="--output") from error
+        raise typer.BadParameter(f"{path} can't be written ({error})", param_hint=option) from error
 
 
 def check_picture(path: Path | None) -> None:

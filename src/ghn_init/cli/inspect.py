@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, out
+from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Classes, Head, Model, Overwrite, Size, in_options, predict
 from ghn_init.graph import PRIMITIVES
+
+Colour = Literal["primitive", "fate"]
+
+
+def write(path: Path, option: str, text: str) -> None:
+    """Writes a file, and says so."""
+    with writing(path, option):
+        path.write_text(text, encoding="utf-8")
+    out.print(f"written to {path}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -23,9 +33,16 @@ def inspect(
     head: Head = "auto",
     overwrite: Overwrite = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write a picture of the graph")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the graph: zoom, search, modules that close")] = None,
+    colour: Annotated[
+        Colour, typer.Option(help="Of the picture: by primitive, or by what happens to parameters")
+    ] = "primitive",
     explain: Annotated[str | None, typer.Option(metavar="PARAMETER", help="How one parameter was predicted")] = None,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
+    check_file(svg, "--svg")
+    check_file(html, "--html")
     prediction, _ = predict(model, ghn, num_classes, input_size, head=head, overwrite=overwrite or ())
     if explain is not None:
         try:
@@ -34,6 +51,10 @@ def inspect(
             raise typer.BadParameter(in_options(error.args[0]), param_hint="--explain") from error
         return
     graph, report = prediction.graph, prediction.report
+    if svg is not None:
+        write(svg, "--svg", prediction.to_svg() if colour == "fate" else graph.to_svg())
+    if html is not None:
+        write(html, "--html", prediction.to_html(model))
     distances = graph.distances
     table = new_table("graph", "")
     table.add_row("nodes", f"{graph.num_nodes:,}")

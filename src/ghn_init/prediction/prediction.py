@@ -7,6 +7,7 @@ import logging
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from math import prod
 
 import torch
@@ -18,10 +19,14 @@ from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.prediction.conditioning import Conditioning, conditioned
+from ghn_init.prediction.fates import fates
 from ghn_init.prediction.parametrized import inverse, refresh_derived_
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.running_statistics import from_noise_
 from ghn_init.tracing.inputs import Inputs
+from ghn_init.viz.colouring import Fate
+from ghn_init.viz.page import to_html
+from ghn_init.viz.picture import to_svg
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +111,29 @@ class Prediction:
     def tensors(self) -> PredictedTensors:
         """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
         return PredictedTensors(self)
+
+    def to_svg(self, *, fold: bool = True, depth: int | None = None) -> str:
+        """The graph's picture, coloured by what happens to parameters: predicted, tiled, or kept; why is in the tooltips.
+
+        There are the norms too, as the model's parameters are now and as predicted. Arguments as in `Graph.to_svg`.
+        """
+        return to_svg(self.graph, self._fates(), fold=fold, depth=depth)
+
+    def to_html(self, name: str | None = None) -> str:
+        """The picture as a page, with the choice between these colours and those of primitives, see `Graph.to_html`.
+
+        Args:
+            name: The page's title; by default the name of the model's class.
+        """
+        return to_html(self.graph, self._fates(), name=type(self.model).__name__ if name is None else name)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        lines = "".join(f"<p>{escape(line)}</p>" for line in (self.report.summary, *self.report.warnings))
+        return f"<div>{lines}{self.to_svg()}</div>"
+
+    def _fates(self) -> dict[str, Fate]:
+        return fates(self.report, dict(self.model.named_parameters()), self.tensors)
 
     def apply_(self, *, statistics: bool = True) -> nn.Module:
         """Writes all predicted tensors into the model's parameters, or none.
