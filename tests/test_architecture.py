@@ -118,7 +118,7 @@ RULES = {
     "checkpoints": {"errors", "graph", "viz", "hypernetwork"},
     "prediction": {"errors", "graph", "viz", "tracing", "hypernetwork"},
     "heads": {"errors", "graph", "viz", "tracing", "hypernetwork", "models", "prediction"},
-    "trials": {"errors", "graph", "viz", "tracing", "hypernetwork", "models", "prediction", "heads", "checkpoints"},
+    "trials": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction", "heads", "checkpoints"},
 }
 """Room → all rooms that its files may need, directly or through others."""
 

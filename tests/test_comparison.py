@@ -376,6 +376,22 @@ def test_the_winner_by_hand() -> None:
     assert few.winner is None  # gaps of 2, 3 and 5: 3.3, standard error 0.9, of which three seeds take 4.3
 
 
+def test_the_table_says_what_may_be_chance() -> None:
+    found = Comparison((*runs("a", 80, 82, 83), *runs("b", 78, 79, 78), *runs("c", 60, 62, 64)), ())
+    assert found.behind("b") == pytest.approx((10 / 3, 4.303 * 1.52753 / 3**0.5), abs=1e-3)
+    assert found.table() == [
+        ("init", "accuracy, %", "behind the first", "learning rate", "weight decay"),
+        ("a", "81.7 ± 1.5", "", "0.1", "0"),
+        ("b", "78.3 ± 0.6", "3.3 ± 3.8 (noise)", "0.1", "0"),
+        ("c", "62.0 ± 2.0", "19.7 ± 1.4", "0.1", "0"),
+    ]
+    assert found.verdict == "no winner: the first is not surely ahead of all others (95 %); 3 seeds"
+    assert str(found).splitlines()[2].split() == ["b", "78.3", "±", "0.6", "3.3", "±", "3.8", "(noise)", "0.1", "0"]
+    alone = Comparison((*runs("a", 80), *runs("b", 10)), ())
+    assert alone.table()[2] == ("b", "10.0", "70.0", "0.1", "0")
+    assert alone.verdict.endswith("; 1 seed, which tells nothing of chance")
+
+
 def test_inits_that_do_not_differ_seldom_have_a_winner() -> None:
     """Of normal accuracies with the same mean, 5 % of the races of two."""
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.models.batches import Batches
-from ghn_init.trials.halving import Rung, halve, order, steps_of_rungs, successive_halving
+from ghn_init.trials.halving import Rung, halve, judgements, order, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
 
@@ -192,3 +192,16 @@ def test_seeding_reaches_all_generators() -> None:
     first = drawn()
     seeded(3)
     assert drawn() == first
+
+
+@pytest.mark.parametrize(("count", "rungs", "always"), [(1, 1, 0), (5, 3, 0), (8, 3, 2), (7, 4, 1)])
+def test_judgements_are_counted_before_the_race(count: int, rungs: int, always: int) -> None:
+    calls: list[str] = []
+
+    def score(name: str, steps: int) -> float:
+        calls.append(name)
+        return float(name)
+
+    field = [str(k) for k in range(count)]
+    successive_halving(field, steps_of_rungs(2**rungs, rungs), score, field[:always])
+    assert judgements(count, rungs, always) == len(calls)

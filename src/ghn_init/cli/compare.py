@@ -82,11 +82,10 @@ def compare(
             tuning=(_loader(whole, train[fifth:], batch_size, shuffle=True), _loader(whole, train[:fifth], 256, shuffle=False)),
             on_run=show,
         )
-    table = new_table("init", "accuracy, %", "deviation", "learning rate", "weight decay", "seeds")
-    for name in found.inits:
-        first = found.of(name)[0]
-        figures = (f"{found.mean(name):.1f}", f"{found.deviation(name):.1f}", f"{first.lr:g}", f"{first.weight_decay:g}")
-        table.add_row(escape(name), *figures, str(seeds))
+    header, *rows = found.table()
+    table = new_table(*header)
+    for row in rows:
+        table.add_row(*map(escape, row))
     out.print(table)
     out.print(found.verdict)
     if plot is not None:

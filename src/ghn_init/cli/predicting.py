@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -86,7 +87,7 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
     """`ghn_init.initialize` on data; its report, and the seconds that it took."""
     reports: list[Report] = []
     begun = time.perf_counter()
-    with err.status("racing" if options.get("choose") else "predicting, fitting the head"):
+    with nullcontext() if options.get("choose") else err.status("predicting, fitting the head"):  # a race has a bar of its own
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:

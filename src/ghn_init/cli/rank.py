@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from ghn_init.cli.user_data import Loader
 from ghn_init.ranking.measure import From
 from ghn_init.ranking.rank import BATCH_SIZE, RATE, RUNGS, STEPS
 from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.trials.halving import judgements
 from ghn_init.viz import ranking as picture
 
 
@@ -55,9 +55,8 @@ def rank(
     if count <= val_images:
         raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    field = [math.ceil(len(models) / 2**k) for k in range(rungs)]
     with progress_bar() as bar:
-        task = bar.add_task("", total=sum(field))
+        task = bar.add_task("", total=judgements(len(models), rungs))
 
         def show(name: str, steps: int, score: float) -> None:
             text = f"{escape(name)}, {steps} steps: {score:.1f} %"

@@ -24,6 +24,7 @@ from ghn_init.comparison.inits import Init, applicable, named
 from ghn_init.comparison.interval import half_width
 from ghn_init.errors import ComparisonError
 from ghn_init.models.batches import Inputs
+from ghn_init.progress import counting
 from ghn_init.trials.contestant import MakeOptimizer, descend_, one_cycle, outputs_of, sgd
 
 Loader = Iterable[Any]
@@ -83,29 +84,43 @@ class Comparison:
         finals = [run.final for run in self.of(init)]
         return statistics.stdev(finals) if len(finals) > 1 else 0.0
 
+    def behind(self, init: str) -> tuple[float, float]:
+        """Points by which an init is behind the first, and half the 95 % interval of these paired differences.
+
+        The half is infinite for one seed, which tells nothing of chance.
+        """
+        gaps = [a.final - b.final for a, b in zip(self.of(self.inits[0]), self.of(init), strict=True)]
+        return statistics.fmean(gaps), half_width(gaps)
+
     @property
     def winner(self) -> str | None:
         """The best init where the 95 % interval of its paired differences to each other one lies above zero; else None."""
         best, *others = self.inits
-        for other in others:
-            gaps = [a.final - b.final for a, b in zip(self.of(best), self.of(other), strict=True)]
-            if statistics.fmean(gaps) <= half_width(gaps):
-                return None
-        return best
+        surely = all(gap > half for gap, half in map(self.behind, others))
+        return best if surely else None
 
     @property
     def verdict(self) -> str:
-        """The winner, or that there is none, in words."""
-        winner = self.winner
-        return f"winner: {winner}" if winner else "no winner: the first is not surely ahead of all others (95 %)"
+        """The winner, or that there is none, in words, and of how many seeds."""
+        winner, seeds = self.winner, len(self.of(self.inits[0]))
+        told = f"winner: {winner}" if winner else "no winner: the first is not surely ahead of all others (95 %)"
+        return f"{told}; {seeds} seed{'s' if seeds > 1 else ', which tells nothing of chance'}"
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Rows of words, the heading first: accuracies ± their deviations, what is behind and whether that may be chance."""
+        rows: list[tuple[str, ...]] = [("init", "accuracy, %", "behind the first", "learning rate", "weight decay")]
+        for name in self.inits:
+            first, (gap, half) = self.of(name)[0], self.behind(name)
+            spread = f" ± {self.deviation(name):.1f}" if len(self.of(name)) > 1 else ""
+            behind = "" if name == self.inits[0] else f"{gap:.1f}{f' ± {half:.1f}' if half < math.inf else ''}"
+            chance = " (noise)" if behind and half < math.inf and gap <= half else ""
+            figures = (f"{self.mean(name):.1f}{spread}", behind + chance, f"{first.lr:g}", f"{first.weight_decay:g}")
+            rows.append((name, *figures))
+        return rows
 
     def __str__(self) -> str:
-        rows = [f"{'init':32}{'accuracy, %':>16}{'learning rate':>16}"]
-        for name in self.inits:
-            figures = f"{self.mean(name):.1f} ± {self.deviation(name):.1f}"
-            rows.append(f"{name:32}{figures:>16}{self.of(name)[0].lr:>16g}")
-        seeds = len(self.of(self.inits[0]))
-        return "\n".join([*rows, self.verdict, f"({seeds} seeds)"])
+        rows = [f"{name:32}{''.join(f'{figure:>20}' for figure in figures)}" for name, *figures in self.table()]
+        return "\n".join([*rows, self.verdict])
 
 
 def compare(
@@ -143,7 +158,7 @@ def compare(
         optimizer: (parameters, learning rate, weight decay) → optimiser, whose groups have their peak rates; by default SGD
             with momentum 0.9.
         device: Where it trains.
-        on_run: Called after each run.
+        on_run: Called after each run; without it there is a progress bar.
 
     Raises:
         ComparisonError: Fewer than two inits, settings that no race can have, nothing to train on or to validate with, an init
@@ -186,6 +201,7 @@ def compare(
         torch.manual_seed(seed)  # the same batches, whatever the init drew
         own = make_optimizer(model.parameters(), *setting)
         found = Run(name, *setting, seed, *_train(model, *loaders, own, steps, checks))
+        tell(f"{name}: {found.final:.1f} %")
         if on_run is not None:
             on_run(found)
         return found
@@ -193,14 +209,16 @@ def compare(
     data = (train_loader, val_loader)
     best = dict.fromkeys(chosen, settings[0])
     tried: list[Run] = []
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    total = len(chosen) * (seeds + (len(settings) if len(settings) > 1 else 0))
+    bar = counting(total, "runs", on_run is None)
+    with bar as tell, torch.random.fork_rng(range(torch.cuda.device_count())):
         if len(settings) > 1:
             tried = [run(name, setting, TUNING_SEED, tuning or data) for name in chosen for setting in settings]
             for name in chosen:
                 first = max((r for r in tried if r.init == name), key=lambda r: r.final)
                 best[name] = (first.lr, first.weight_decay)
-        counting = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
-    return Comparison(tuple(counting), tuple(tried))
+        counted = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
+    return Comparison(tuple(counted), tuple(tried))
 
 
 def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:

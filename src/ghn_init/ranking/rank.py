@@ -74,7 +74,7 @@ def rank(
         optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
         device: Where networks are trained.
         seed: Of what is random: constructors, loaders, order of the images.
-        on_judged: Called after each measurement, with name, steps and accuracy in percent.
+        on_judged: Called after each measurement, with name, steps and accuracy in percent; without it there is a progress bar.
 
     Returns:
         Networks, best first: those that came farther before the others, and by their last score.
@@ -103,7 +103,7 @@ def rank(
         if known is not None:
             check_known(known, list(field.make))
         looks = {name: field.tried(name, look, field.make[name], field.train, settings) for name in field.make}
-        found = successive_halving(list(field.make), counts, field.score)
+        found = successive_halving(list(field.make), counts, field.score, show=on_judged is None)
     calibration = None if known is None else calibrate(found[0].scores, looks, known)
     names = order(found)
     if calibration is not None:

@@ -178,7 +178,7 @@ class _Race:
         """The race. Contestants that are out are forgotten."""
         own = [name for name, contest in self.contests.items() if contest.start.name == OWN]
         steps = steps_of_rungs(self.settings.steps, self.settings.rungs)
-        return successive_halving(list(self.contests), steps, self._score, always=own, on_rung=self._forget)
+        return successive_halving(list(self.contests), steps, self._score, always=own, on_rung=self._forget, show=True)
 
     def _forget(self, rung: Rung) -> None:
         self._contestants = {name: self._contestants[name] for name in rung.survivors}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ghn_init.errors import ComparisonError
+from ghn_init.progress import counting
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def successive_halving(
     score: Callable[[str, int], float],
     always: Collection[str] = (),
     on_rung: Callable[[Rung], None] | None = None,
+    show: bool = False,
 ) -> tuple[Rung, ...]:
     """Runs the race.
 
@@ -52,6 +54,7 @@ def successive_halving(
         score: (name, steps) → score, higher is better; called for the field in its order, rung by rung.
         always: Names that are never dropped.
         on_rung: Called after each rung.
+        show: Whether there is a progress bar.
 
     Raises:
         ComparisonError: A name stands there twice.
@@ -60,15 +63,27 @@ def successive_halving(
     if twice:
         raise ComparisonError(f"several contestants are called {twice[0]!r}; give each a name of its own.")
     rungs: list[Rung] = []
-    for k, count in enumerate(steps):
-        left = field if not rungs else [name for name in field if name in rungs[-1].survivors]
-        scores = {name: score(name, count) for name in left}
-        last = k == len(steps) - 1
-        survivors = tuple(sorted(scores, key=lambda name: -scores[name])) if last else halve(scores, always)
-        rungs.append(Rung(count, scores, survivors))
-        if on_rung is not None:
-            on_rung(rungs[-1])
+    with counting(judgements(len(field), len(steps), len(set(always))), "runs", show) as tell:
+        for k, count in enumerate(steps):
+            scores: dict[str, float] = {}
+            for name in [name for name in field if not rungs or name in rungs[-1].survivors]:
+                scores[name] = score(name, count)
+                tell(f"{name}, {count} steps: {scores[name]:.1f} %")
+            last = k == len(steps) - 1
+            survivors = tuple(sorted(scores, key=lambda name: -scores[name])) if last else halve(scores, always)
+            rungs.append(Rung(count, scores, survivors))
+            if on_rung is not None:
+                on_rung(rungs[-1])
     return tuple(rungs)
+
+
+def judgements(count: int, rungs: int, always: int = 0) -> int:
+    """How many scores a race takes, of so many names, of which so many are never dropped."""
+    total = 0
+    for _ in range(rungs):
+        total += count
+        count = math.ceil((count - always) / 2) + always
+    return total
 
 
 def order(rungs: Sequence[Rung]) -> list[str]:
