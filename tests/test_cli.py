@@ -149,6 +149,19 @@ def test_a_first_run_has_a_budget(
     assert seen["budget"] == budget
 
 
+def test_arguments_reach_the_models_constructor(tmp_path: Path) -> None:
+    options = ["--model-arg", "in_chans=1", "--model-arg", "stem_type=deep"]
+    run("init", "timm:resnet10t", "--num-classes", "3", "-o", str(tmp_path / "x.safetensors"), *options)
+    expected = timm.create_model("resnet10t", num_classes=3, in_chans=1, stem_type="deep").state_dict()
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert {name: list(tensor.shape) for name, tensor in expected.items()} == {
+            name: file.get_slice(name).get_shape()
+            for name in file.keys()  # noqa: SIM118
+        }
+        assert json.loads(file.metadata()["model_args"]) == {"in_chans": 1, "stem_type": "deep"}
+    assert "pos_enc" in run("inspect", "timm:vit_tiny_patch16_224", "--model-arg", "img_size=64")
+
+
 def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {line.split()[0]: line for line in run("doctor").splitlines()}
     assert told["torch"].split() == ["torch", metadata.version("torch")]
@@ -268,6 +281,8 @@ def test_list_shows_the_bundled_checkpoint() -> None:
     ("args", "code", "words"),
     [
         (["inspect", "timm:resnet5"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
+        (["inspect", "timm:resnet18", "--model-arg", "img_size"], 2, "'img_size' is not NAME=VALUE"),
+        (["inspect", "timm:resnet18", "--model-arg", "wings=2"], 1, "error: 'timm:resnet18' failed when called: TypeError: "),
         (["inspect", "timm:resnet18", "--explain", "fc.weight"], 2, "'fc.weight' keeps its value: "),
         (["inspect", "transformers:no/such"], 1, "error: transformers has no configuration of 'no/such' ("),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),

@@ -16,7 +16,20 @@ from torch import nn
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Model, Overwrite, Size, in_options, predict, started, wished
+from ghn_init.cli.predicting import (
+    Arguments,
+    Classes,
+    Conditions,
+    Head,
+    Model,
+    Overwrite,
+    Size,
+    constructed,
+    in_options,
+    predict,
+    started,
+    wished,
+)
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.report import Report
@@ -31,6 +44,7 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
+    model_arg: Arguments = None,
     input_size: Size = None,
     image_size: ImageSize = None,
     head: Head = "auto",
@@ -66,15 +80,17 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
+    if model_arg:
+        metadata["model_args"] = json.dumps(constructed(model_arg))
     wishes = wished(head, overwrite, seed, strict, condition)
     if data is None:
         torch.manual_seed(seed)
-        prediction, seconds = predict(model, ghn, num_classes, input_size, **wishes)
+        prediction, seconds = predict(model, ghn, num_classes, input_size, model_arg, **wishes)
         _write(prediction.apply_(), output, metadata)
         report = prediction.report
     else:
         images = read(data, image_size)
-        built, report, seconds = _start(model, ghn, images, num_classes, {**wishes, "choose": choose})
+        built, report, seconds = _start(model, ghn, images, num_classes, model_arg, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
     for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
         out.print(line, soft_wrap=True, markup=False)
@@ -82,13 +98,14 @@ def init(
 
 
 def _start(
-    model: str, ghn: str, images: Images, num_classes: int | None, wishes: Mapping[str, Any]
+    model: str, ghn: str, images: Images, num_classes: int | None, arguments: list[str] | None, wishes: Mapping[str, Any]
 ) -> tuple[nn.Module, Report, float]:
     """The model, started from images, and what was done in how many seconds."""
     hypernetwork = ghn_init.load(ghn)
     torch.manual_seed(wishes["seed"])
     with err.status(f"building {escape(model)}"):
-        built = model_spec.build(model, images.num_classes if num_classes is None else num_classes)
+        classes = images.num_classes if num_classes is None else num_classes
+        built = model_spec.build(model, classes, **constructed(arguments))
     return built, *started(built, hypernetwork, Loader(images), **wishes)
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Classes, Head, Model, Overwrite, Size, in_options, predict
+from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, in_options, predict
 from ghn_init.graph import PRIMITIVES
 
 Colour = Literal["primitive", "fate"]
@@ -29,6 +29,7 @@ def inspect(
     model: Model,
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
+    model_arg: Arguments = None,
     input_size: Size = None,
     head: Head = "auto",
     overwrite: Overwrite = None,
@@ -43,7 +44,7 @@ def inspect(
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
     check_file(svg, "--svg")
     check_file(html, "--html")
-    prediction, _ = predict(model, ghn, num_classes, input_size, head=head, overwrite=overwrite or ())
+    prediction, _ = predict(model, ghn, num_classes, input_size, model_arg, head=head, overwrite=overwrite or ())
     if explain is not None:
         try:
             out.print(ghn_init.explain(prediction, explain, ghn_init.load(ghn)), markup=False, soft_wrap=True)

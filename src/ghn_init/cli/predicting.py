@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import time
 from collections.abc import Iterable
@@ -23,6 +24,12 @@ from ghn_init.prediction.report import Report
 
 Model = Annotated[str, typer.Argument(help=KINDS)]
 Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg", metavar="NAME=VALUE", help="Passed to the model's constructor, such as img_size=64; may be repeated"
+    ),
+]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
 Head = Annotated[
     str,
@@ -61,14 +68,36 @@ def wished(head: str, overwrite: list[str] | None, seed: int, strict: bool, cond
     return {"head": head, "overwrite": overwrite or (), "seed": seed, "strict": strict, "condition": condition}
 
 
+def constructed(arguments: list[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` texts as keywords; values that are no Python literals are texts."""
+    found: dict[str, Any] = {}
+    for text in arguments or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--model-arg")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
 def predict(
-    spec: str, ghn: str, num_classes: int | None, input_size: str | None, *, head: str, **options: Any
+    spec: str,
+    ghn: str,
+    num_classes: int | None,
+    input_size: str | None,
+    arguments: list[str] | None,
+    *,
+    head: str,
+    **options: Any,
 ) -> tuple[Prediction, float]:
     """The prediction, and the seconds that it took; `options` are `ghn_init.predict`'s."""
+    keywords = constructed(arguments)
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
     with err.status(f"building {escape(spec)}"):
-        model = model_spec.build(spec, num_classes)
+        model = model_spec.build(spec, num_classes, **keywords)
     started = time.perf_counter()
     with err.status("predicting"):
         prediction = predicted(model, hypernetwork, inputs, head=head, **options)

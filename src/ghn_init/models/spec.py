@@ -19,7 +19,7 @@ from ghn_init.errors import ModelSpecError
 KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
 
 
-def build(spec: str, num_classes: int | None = None) -> nn.Module:
+def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
     """Builds the model that a command line names.
 
     Args:
@@ -27,6 +27,7 @@ def build(spec: str, num_classes: int | None = None) -> nn.Module:
             which the configuration alone is read), or `package.module:callable`, where calling gives a module; modules in the
             working directory are found.
         num_classes: Passed on as `num_classes` where given, to transformers as `num_labels`.
+        arguments: Passed on as well, to transformers' configuration.
 
     Raises:
         ModelSpecError: No such library, module, or name, or the callable fails or gives something else.
@@ -34,13 +35,13 @@ def build(spec: str, num_classes: int | None = None) -> nn.Module:
     library, separator, name = spec.partition(":")
     if not separator or not library or not name:
         raise ModelSpecError(f"{spec!r} names no model; expected {KINDS}.")
-    options = {} if num_classes is None else {"num_classes": num_classes}
+    options = {**arguments, **({} if num_classes is None else {"num_classes": num_classes})}
     if library == "timm":
         return build_timm(name, options)
     if library == "torchvision":
         return _torchvision(name, options)
     if library == "transformers":
-        return _transformers(name, num_classes)
+        return _transformers(name, num_classes, arguments)
     return _own(spec, library, name, options)
 
 
@@ -95,9 +96,9 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     return _called(f"torchvision:{name}", functools.partial(models.get_model, name, weights=None), options)
 
 
-def _transformers(name: str, num_classes: int | None) -> nn.Module:
+def _transformers(name: str, num_classes: int | None, arguments: Mapping[str, Any]) -> nn.Module:
     transformers = library("transformers")
-    options = {} if num_classes is None else {"num_labels": num_classes}
+    options = {**arguments, **({} if num_classes is None else {"num_labels": num_classes})}
     try:
         config = transformers.AutoConfig.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
