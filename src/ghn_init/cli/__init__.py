@@ -61,7 +61,7 @@ def main() -> None:
 
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     if not words:
-        console.help_page({name: text for name, (_, text) in COMMANDS.items()})()
+        return console.help_page({name: text for name, (_, text) in COMMANDS.items()})()
     load([words[0]] if words[0] in COMMANDS else COMMANDS)
     try:
         console.app()

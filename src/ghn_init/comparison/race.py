@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ghn_init.comparison.inits import Init, applicable, named
+from ghn_init.comparison.inits import OF_IMAGES, Init, applicable, named
 from ghn_init.comparison.interval import half_width
 from ghn_init.errors import ComparisonError
 from ghn_init.models.batches import Inputs
@@ -224,7 +224,7 @@ def compare(
 def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:
     """Inits by name, or all that suit, which see the model's graph on images as it will be trained on."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
-        batches = [images for images, _ in islice(loader, 8)]
+        batches = [images for images, _ in islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1)]
     images = torch.cat(batches)[:LOOKED_AT] if batches else None
     few = None if images is None else images[:2]
     return {name: named(name, few, images) for name in (applicable(make_model(), few) if names is None else names)}
