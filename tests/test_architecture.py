@@ -112,12 +112,12 @@ RULES = {
     "tracing": {"errors", "graph", "viz"},
     "hypernetwork": {"errors", "graph", "viz"},
     "deepnets": {"errors", "graph", "viz", "tracing", "models"},
-    "families": {"errors", "graph", "viz", "tracing", "models", "deepnets", "prediction"},
+    "families": {"errors", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "graph", "viz", "tracing"},
     "tasks": {"errors"},
     "checkpoints": {"errors", "graph", "viz", "hypernetwork"},
-    "prediction": {"errors", "graph", "viz", "tracing", "hypernetwork"},
-    "heads": {"errors", "graph", "viz", "tracing", "hypernetwork", "models", "prediction"},
+    "prediction": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork"},
+    "heads": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction"},
     "trials": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction", "heads", "checkpoints"},
 }
 """Room → all rooms that its files may need, directly or through others."""

@@ -195,6 +195,21 @@ def test_inspect_lists_every_parameter_on_request() -> None:
     assert "tiled" in text
 
 
+def test_inspect_groups_parameters_by_module() -> None:
+    lines = run("inspect", "timm:resnet18", "--num-classes", "10").splitlines()
+    start = next(k for k, line in enumerate(lines) if line.split() == ["module", "parameters", "elements", "what", "why"])
+    assert lines[start + 1].split() == ["conv1", "1", "9,408", "predicted"]
+    (head,) = (line.split() for line in lines[start:] if line.startswith("fc "))
+    assert head[:5] == ["fc", "2", "5,130", "kept", "classification"]
+
+
+def test_inspect_shows_statistics_on_request() -> None:
+    lines = run("inspect", "timm:resnet10t", "--statistics").splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("parameter "))
+    name, *figures = lines[start + 1].split()
+    assert (name, len(figures), figures[-1]) == ("conv1.0.weight", 8, "24")
+
+
 def test_inspect_writes_a_picture_and_a_page(own: Path) -> None:
     text = run("inspect", "own_models:small", "--svg", "a.svg", "--html", "a.html")
     assert "written to a.svg" in text

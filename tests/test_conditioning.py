@@ -210,7 +210,7 @@ def test_biases_and_norms_keep_the_models_own_values_on_request(ghn: GHN) -> Non
 def test_the_report_notes_it_and_strict_does_not_mind(ghn: GHN) -> None:
     report = ghn_init.predict(network(), ghn, images(), head=True, condition="orthogonal+noise", strict=True).report
     assert [row.name for row in report.rows if row.conditioning] == ["0.weight", "3.weight"]
-    line = next(line for line in str(report).splitlines() if line.startswith("3.weight"))
+    line = next(line for line in report.table().splitlines() if line.startswith("3.weight"))
     assert line.endswith("noise added, made orthogonal")
     assert [text for text in report.warnings if "batch norms" not in text] == []
 

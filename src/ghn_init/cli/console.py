@@ -57,6 +57,9 @@ def help_page(commands: Mapping[str, str]) -> typer.Typer:
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+WORDS = ("what", "why")
+"""Columns of tables, beside the first, that are no figures."""
+
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or published name, folder, file or hub id")]
@@ -67,7 +70,7 @@ def table(*columns: str) -> Table:
     made = Table(box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
     made.add_column(columns[0], overflow="fold")  # cut off, names would read alike
     for column in columns[1:]:
-        made.add_column(column, justify="right" if column != "for example" else "left")
+        made.add_column(column, justify="left" if column in WORDS else "right")
     return made
 
 

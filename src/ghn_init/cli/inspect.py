@@ -13,6 +13,8 @@ from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, in_options, predict
 from ghn_init.graph import PRIMITIVES
+from ghn_init.prediction.grouping import GROUP_COLUMNS
+from ghn_init.viz.text_table import shown
 
 Colour = Literal["primitive", "fate"]
 
@@ -34,6 +36,9 @@ def inspect(
     head: Head = "auto",
     overwrite: Overwrite = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="A row for every parameter")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Norm, scale, copies and effective rank of each, before and after")
+    ] = False,
     svg: Annotated[Path | None, typer.Option(help="Write a picture of the graph")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the graph: zoom, search, modules that close")] = None,
     colour: Annotated[
@@ -66,15 +71,14 @@ def inspect(
         if count := graph.primitives.get(primitive):
             table.add_row(primitive, f"{count:,}")
     out.print(table)
-    if parameters:
-        out.print(in_options(str(report)), markup=False, soft_wrap=True)
-        return
-    reasons: dict[str, list[str]] = {}
-    for row in report.kept:
-        reasons.setdefault(row.note, []).append(row.name)
-    if reasons:
-        kept = new_table("kept", "parameters", "for example")
-        for reason, names in reasons.items():
-            kept.add_row(escape(in_options(reason)), str(len(names)), escape(names[0]))
-        out.print(kept)
-    out.print(report.summary, soft_wrap=True)
+    if statistics:
+        out.print(str(prediction.layer_statistics()), markup=False, soft_wrap=True)
+    elif parameters:
+        out.print(in_options(report.table()), markup=False, soft_wrap=True)
+    else:
+        groups = new_table(*GROUP_COLUMNS)
+        for group in report.groups:
+            groups.add_row(*(escape(in_options(shown(cell))) for cell in group.cells))
+        out.print(groups)
+    for line in report.lines:
+        out.print(in_options(line), soft_wrap=True, markup=False)

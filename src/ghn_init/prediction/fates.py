@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import torch
 from torch import Tensor
@@ -25,10 +24,9 @@ def fates(report: Report, before: Mapping[str, Tensor], after: Mapping[str, Tens
 
 @torch.no_grad()
 def _fate(row: Row, before: Tensor, after: Mapping[str, Tensor]) -> Fate:
-    state = "kept" if row.core is None else "predicted, tiled" if prod(row.core) < row.numel else "predicted"
     norms = [_norm(before)] + ([_norm(after[row.name])] if row.core is not None else [])
     said = " → ".join(norm for norm in norms if norm)
-    return Fate(state, "; ".join(part for part in (row.note, row.conditioning, said and f"norm {said}") if part))
+    return Fate(row.state, "; ".join(part for part in (row.said, said and f"norm {said}") if part))
 
 
 def _norm(tensor: Tensor) -> str:

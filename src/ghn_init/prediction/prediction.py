@@ -7,7 +7,6 @@ import logging
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from math import prod
 
 import torch
@@ -23,6 +22,7 @@ from ghn_init.prediction.fates import fates
 from ghn_init.prediction.parametrized import inverse, refresh_derived_
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.running_statistics import from_noise_
+from ghn_init.prediction.statistics import Statistics, layer_statistics
 from ghn_init.tracing.inputs import Inputs
 from ghn_init.viz.colouring import Fate
 from ghn_init.viz.page import to_html
@@ -69,13 +69,13 @@ def padding_rows(slots: Mapping[str, Slot], parameters: Mapping[str, Tensor]) ->
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a hypernetwork predicts for `model`. Nothing is written before `apply_`.
+    """What a hypernetwork predicts for `model`. Nothing is written before `apply_`. Notebooks show its report and its graph.
 
     Attributes:
         model: The user's model.
         graph: Its architecture graph.
         kept: Dotted name of every parameter that keeps its value → the reason.
-        report: Printable table.
+        report: What is predicted and what is kept; printed it is a screen.
         task: Whose head is predicted, or None.
         conditioning: What is done to weights after they were decoded, or None.
         conditioned: Dotted names of those weights.
@@ -112,6 +112,13 @@ class Prediction:
         """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
         return PredictedTensors(self)
 
+    def layer_statistics(self) -> Statistics:
+        """Norm, scale against fan-in, copies and effective rank of what is predicted, beside the model's values as they are.
+
+        Singular values take most of the time, seconds for a ResNet-50. After `apply_` both sides are the same.
+        """
+        return Statistics(list(layer_statistics(self)))
+
     def to_svg(self, *, fold: bool = True, depth: int | None = None) -> str:
         """The graph's picture, coloured by what happens to parameters: predicted, tiled, or kept; why is in the tooltips.
 
@@ -129,8 +136,7 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
-        lines = "".join(f"<p>{escape(line)}</p>" for line in (self.report.summary, *self.report.warnings))
-        return f"<div>{lines}{self.to_svg()}</div>"
+        return f"<div>{self.report._repr_html_()}{self.to_svg()}</div>"
 
     def _fates(self) -> dict[str, Fate]:
         return fates(self.report, dict(self.model.named_parameters()), self.tensors)

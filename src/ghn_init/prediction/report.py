@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from ghn_init.errors import StrictError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot
+from ghn_init.prediction.grouping import GROUP_COLUMNS, TILED, Group, grouped
+from ghn_init.viz.html_table import html_table
+from ghn_init.viz.text_table import aligned
 
 if TYPE_CHECKING:
     from ghn_init.heads.result import HeadFit
@@ -39,6 +43,18 @@ class Row:
         """Number of elements."""
         return prod(self.shape)
 
+    @property
+    def state(self) -> str:
+        """`predicted`, `predicted, tiled` or `kept`."""
+        if self.core is None:
+            return "kept"
+        return TILED if prod(self.core) < self.numel else "predicted"
+
+    @property
+    def said(self) -> str:
+        """Why it is kept; or what is approximated, and what is done besides."""
+        return _joined(self.note, self.conditioning)
+
     def with_done(self, what: str) -> Row:
         """The same row, which says what else is done to the prediction."""
         return replace(self, conditioning=_joined(self.conditioning, what))
@@ -53,9 +69,12 @@ class Row:
         return core if total >= self.numel else f"{core} tiled {self.numel / total:.4g} times"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """A row per parameter, in the model's order, and warnings about the whole. `str(report)` is a table.
+    """A row per parameter, in the model's order, and warnings about the whole.
+
+    Printed, it is a screen: the summary, and parameters in groups by module and by what happens to them. `table()` has them
+    all; notebooks show both, sortable and filterable.
 
     Attributes:
         rows: What becomes of each parameter.
@@ -183,24 +202,43 @@ class Report:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The rows, as `json` and `pandas` take them: a mapping per parameter, then the warnings and the summary."""
+        """All of it, as `json` and `pandas` take it: summary, warnings, groups, and a mapping per parameter."""
         rows = [{**asdict(row), "shape": list(row.shape), "core": row.core and list(row.core)} for row in self.rows]
-        return {"rows": rows, "warnings": list(self.warnings), "summary": self.summary}
+        groups = [asdict(group) for group in self.groups]
+        return {"summary": self.summary, "warnings": list(self.warnings), "groups": groups, "rows": rows}
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> list[str]:
+        """What a person has to know first: the summary, what was done with data, and warnings."""
+        return [self.summary, *self.data_lines, *(f"warning: {text}" for text in self.warnings)]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The rows by module and by what happens to them, about a screen of groups."""
+        return grouped(self.rows)
+
+    def __repr__(self) -> str:
+        """A screen."""
+        return "\n".join([*self.lines, *aligned([GROUP_COLUMNS, *(group.cells for group in self.groups)])])
+
+    def table(self) -> str:
+        """A line for every parameter."""
         header = ("parameter", "shape", "primitive", "decoded", "note")
-        lines = [header] + [
-            (
-                row.name,
-                "×".join(map(str, row.shape)) or "scalar",
-                row.primitive or "kept",
-                row.tiling,
-                _joined(row.note, row.conditioning),
-            )
+        cells = [
+            (row.name, "×".join(map(str, row.shape)) or "scalar", row.primitive or "kept", row.tiling, row.said)
             for row in self.rows
         ]
-        warnings = [f"warning: {text}" for text in self.warnings]
-        return "\n".join([*_aligned(lines), *warnings, self.summary, *self.data_lines])
+        return "\n".join(aligned([header, *cells]))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the groups, and below them all parameters."""
+        lines = "".join(f"<p>{escape(line)}</p>" for line in self.lines)
+        groups = html_table(GROUP_COLUMNS, [group.cells for group in self.groups])
+        rows = html_table(
+            ("parameter", "shape", "elements", "what", "primitive", "decoded", "note"),
+            [(r.name, "×".join(map(str, r.shape)), r.numel, r.state, r.primitive or "", r.tiling, r.said) for r in self.rows],
+        )
+        return f"{lines}{groups}<details><summary>all {len(self.rows):,} parameters</summary>{rows}</details>"
 
     @property
     def data_lines(self) -> list[str]:
@@ -226,8 +264,3 @@ def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
