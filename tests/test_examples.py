@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
 from torch import Tensor, nn
 
 import ghn_init
@@ -201,6 +203,20 @@ def cross_entropy(model: nn.Module, text: Path) -> float:
         [torch.randint(136, (32,), generator=torch.Generator().manual_seed(7 * 1_000_003 + k)) for k in range(8)]
     )
     return each[starts % 4].mean().item() / math.log(2)
+
+
+def test_the_notebook_shows_tables_and_a_picture() -> None:
+    notebook = nbformat.read(ROOT / "examples" / "first_look.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # they would age
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    report, graph, statistics, explanation = shown
+    assert report["text/html"].count('<div class="ghn-table">') == 2
+    assert "<td>blocks.4.1</td>" in report["text/html"]
+    assert report["text/html"].startswith(f"<p>{report['text/plain'].splitlines()[0]}</p>")
+    assert graph["image/svg+xml"].startswith("<svg")
+    assert ">blocks.4.1.conv_pw.weight</td>" in statistics["text/html"]
+    assert explanation["text/plain"].startswith("blocks.4.1.conv_pw.weight: node ")
 
 
 def test_the_page_on_tasks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
