@@ -101,6 +101,18 @@ def test_pools_of_shortcuts_stay() -> None:
     assert isinstance(model.pool, nn.AvgPool2d)
 
 
+@pytest.mark.parametrize(("size", "patch"), [(32, 2), (64, 2), (96, 3), (127, 3), (128, 4)])
+def test_patches_are_smaller_on_small_images(size: int, patch: int) -> None:
+    model = build("timm:convnext_atto")
+    stem = model.stem[0]
+    adapt_stem_(model, size)
+    assert model.stem[0].kernel_size == model.stem[0].stride == (patch, patch)
+    assert (model.stem[0] is stem) == (patch == 4)
+    assert model(torch.zeros(2, 3, size, size, device="meta")).shape == (2, 1000)
+    again = model.stem[0]
+    assert adapt_stem_(model, size).stem[0] is again
+
+
 class Odd(nn.Conv2d):
     def __init__(self, width: int) -> None:
         super().__init__(3, width, 7, 2)
@@ -117,9 +129,8 @@ class Picky(nn.Conv2d):
     [
         (
             lambda: build("timm:vit_tiny_patch16_224"),
-            "VisionTransformer begins with a patch embedding, 'patch_embed.proj' of size",
+            "'patch_embed.proj' of size and stride 16, and does not run with patches of 4 pixels; .* img_size=32, patch_size=4",
         ),
-        (lambda: build("timm:convnext_atto"), "ConvNeXt begins with a patch embedding, 'stem.0' of size and stride 4"),
         (lambda: build("timm:inception_v3"), "InceptionV3 does not run on 3-channel images of 32 px .*another image_size"),
         (lambda: build("timm:repvgg_a0"), "begins with a Conv2d, 'stem.conv_1x1.conv', not with its first convolution, 'stem"),
         (lambda: nn.Sequential(nn.AvgPool2d(2), conv()), "begins with a AvgPool2d, '0', not with its first convolution, '1'"),

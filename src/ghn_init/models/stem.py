@@ -18,6 +18,9 @@ from ghn_init.errors import UnsupportedModelError
 from ghn_init.tracing.untouched import untouched
 
 _BATCH = 2
+_PATCH, _WHOLE = 2, 128
+"""Pixels of the smallest patch, and of the smallest images that are cut as the model is."""
+
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -35,19 +38,20 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
     """Adapts a convolutional network to images of a few dozen pixels, in place; before `initialize`.
 
     The first convolution becomes 3×3 of stride 1, with new random weights, and the pool that halves its maps, before any other
-    layer does, becomes the identity. So the stem keeps the resolution. Stems that do already stay as they are (VGG, and
-    a model that was adapted before). Found by running the model on meta tensors, not by names.
+    layer does, becomes the identity. So the stem keeps the resolution. A first convolution that cuts patches, as ConvNeXt's,
+    cuts smaller ones: in proportion to images below 128 px, of 2 pixels at least. Stems that do already stay as they are
+    (VGG, and a model that was adapted before). Found by running the model on meta tensors, not by names.
 
     Args:
-        model: torchvision's and timm's ResNets, RegNets, DenseNets, EfficientNets, MobileNets and the like.
+        model: torchvision's and timm's ResNets, RegNets, DenseNets, EfficientNets, MobileNets, ConvNeXts and the like.
         image_size: Height and width of the images, in pixels.
 
     Returns:
         The same model.
 
     Raises:
-        UnsupportedModelError: The stem is none of this kind (patch embeddings), or the adapted model does not run at that
-            size. The model is then as before.
+        UnsupportedModelError: The stem is none of this kind, or the adapted model does not run at that size, as where positions
+            are learned for a number of patches. The model is then as before.
         ValueError: `image_size` is below 1.
 
     Example:
@@ -69,11 +73,8 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
     if _keeps_resolution(first):
         return model
     if first.kernel_size == first.stride:
-        raise UnsupportedModelError(
-            f"{_named(model)} begins with a patch embedding, '{first_name}' of size and stride {first.stride[0]}; make it with "
-            f"smaller patches (timm: img_size={image_size}, patch_size=4) or pass larger images."
-        )
-    small: dict[str, nn.Module] = {first_name: _small(first, model)}
+        return _with_smaller_patches(model, first_name, first, image_size)
+    small: dict[str, nn.Module] = {first_name: _made_anew(first, model, 3, 1, 1)}
     pools = {name: nn.Identity() for name in _stem_pool(calls)}
     try:
         _replace(model, {**small, **pools}, first.in_channels, image_size)
@@ -81,6 +82,22 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
         if not pools:
             raise
         _replace(model, small, first.in_channels, image_size)  # the pool was a shortcut's, beside a convolution
+    return model
+
+
+def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_size: int) -> nn.Module:
+    """Replaces a convolution that cuts patches, where the model takes any number of them."""
+    patch = max(_PATCH, first.stride[0] * image_size // _WHOLE)
+    if first.stride[0] <= patch:
+        return model
+    try:
+        _replace(model, {name: _made_anew(first, model, patch, patch, 0)}, first.in_channels, image_size)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run with "
+            f"patches of {patch} pixels; make it with smaller ones (timm's transformers: img_size={image_size}, "
+            f"patch_size={patch}) or pass larger images."
+        ) from error
     return model
 
 
@@ -104,12 +121,14 @@ def _keeps_resolution(convolution: nn.Conv2d) -> bool:
     return convolution.stride == (1, 1) and max(convolution.kernel_size) <= 3
 
 
-def _small(old: nn.Conv2d, model: nn.Module) -> nn.Conv2d:
-    """A 3×3 convolution of stride 1 of the same class; a class of its own gets its default settings."""
+def _made_anew(old: nn.Conv2d, model: nn.Module, size: int, stride: int, padding: int) -> nn.Conv2d:
+    """A smaller convolution of the same class; a class of its own gets its default settings."""
     kind = type(old)
     settings: dict[str, Any] = {"groups": old.groups, "padding_mode": old.padding_mode} if kind is nn.Conv2d else {}
     try:
-        new = kind(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None, **settings)
+        new = kind(
+            old.in_channels, old.out_channels, size, stride=stride, padding=padding, bias=old.bias is not None, **settings
+        )
     except Exception as error:  # whatever the class's constructor raises
         raise UnsupportedModelError(
             f"the first convolution of {_named(model)} is a {kind.__name__}, which can't be made anew ({error}); replace it by "
