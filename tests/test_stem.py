@@ -129,7 +129,7 @@ class Picky(nn.Conv2d):
     [
         (
             lambda: build("timm:vit_tiny_patch16_224"),
-            "'patch_embed.proj' of size and stride 16, and does not run with patches of 4 pixels; .* img_size=32, patch_size=4",
+            "'patch_embed.proj' of size and stride 16, and does not run with patches of 2; .* img_size=32, patch_size=4",
         ),
         (lambda: build("timm:inception_v3"), "InceptionV3 does not run on 3-channel images of 32 px .*another image_size"),
         (lambda: build("timm:repvgg_a0"), "begins with a Conv2d, 'stem.conv_1x1.conv', not with its first convolution, 'stem"),

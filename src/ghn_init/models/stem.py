@@ -18,8 +18,8 @@ from ghn_init.errors import UnsupportedModelError
 from ghn_init.tracing.untouched import untouched
 
 _BATCH = 2
-_PATCH, _WHOLE = 2, 128
-"""Pixels of the smallest patch, and of the smallest images that are cut as the model is."""
+_PATCH, _PATCHES = 2, 32
+"""Pixels of the smallest patch, and patches a side."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -39,8 +39,8 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
 
     The first convolution becomes 3×3 of stride 1, with new random weights, and the pool that halves its maps, before any other
     layer does, becomes the identity. So the stem keeps the resolution. A first convolution that cuts patches, as ConvNeXt's,
-    cuts smaller ones: in proportion to images below 128 px, of 2 pixels at least. Stems that do already stay as they are
-    (VGG, and a model that was adapted before). Found by running the model on meta tensors, not by names.
+    cuts smaller ones: 32 a side, of 2 pixels at least. Stems that do already stay as they are (VGG, and a model that was
+    adapted before). Found by running the model on meta tensors, not by names.
 
     Args:
         model: torchvision's and timm's ResNets, RegNets, DenseNets, EfficientNets, MobileNets, ConvNeXts and the like.
@@ -87,16 +87,16 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
 
 def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_size: int) -> nn.Module:
     """Replaces a convolution that cuts patches, where the model takes any number of them."""
-    patch = max(_PATCH, first.stride[0] * image_size // _WHOLE)
+    patch = max(_PATCH, image_size // _PATCHES)
     if first.stride[0] <= patch:
         return model
     try:
         _replace(model, {name: _made_anew(first, model, patch, patch, 0)}, first.in_channels, image_size)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
-            f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run with "
-            f"patches of {patch} pixels; make it with smaller ones (timm's transformers: img_size={image_size}, "
-            f"patch_size={patch}) or pass larger images."
+            f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run "
+            f"with patches of {patch}; make it with smaller ones (timm's transformers: img_size={image_size}, patch_size=4) or pass "
+            f"larger images."
         ) from error
     return model
 
