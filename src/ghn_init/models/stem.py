@@ -95,8 +95,8 @@ def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_s
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run "
-            f"with patches of {patch}; make it with smaller ones (timm's transformers: img_size={image_size}, patch_size=4) or pass "
-            f"larger images."
+            f"with patches of {patch}; make it with smaller ones (timm's transformers: img_size={image_size}, patch_size=4) or "
+            f"pass larger images."
         ) from error
     return model
 
