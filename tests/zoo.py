@@ -873,6 +873,15 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         inputs=(vectors(5, 8), vectors(5, 5)),
     ),
+    "weights of edges": Case(
+        lambda: Fn(
+            lambda m, x, a: x.new_zeros(5, 6).index_add(0, torch.tensor([1, 2, 0]), m.a(x)[:3] * a[:, None]) + m.b,
+            a=nn.Linear(8, 6, bias=False),
+            b=param(6),
+        ),
+        {"conv": 1, "bias": 1},
+        inputs=(vectors(5, 8), torch.ones(3)),
+    ),
     "graph attention": Case(
         lambda: Fn(
             lambda m, x: (m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1) @ (x @ m.w) + m.b,

@@ -104,7 +104,7 @@ def constant_times(result: Flow, scale: float | None, constant: object, inverse:
 
 
 def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
-    """stream × stream: a gate, unless both come from the same nodes or one is the other's deviation."""
+    """stream × stream: a gate, unless one is the other's deviation, or was given with the inputs."""
     if any(flow.deviation for flow in flows):
         return normalised(b, union(flows), flows)
     # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
@@ -112,6 +112,8 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     sizes = [prod(value.shape) for value in values]
     if sizes[0] != sizes[1]:
         small, large = (0, 1) if sizes[0] < sizes[1] else (1, 0)
+        if flows[small].nodes <= {0} and not flows[large].nodes <= {0}:
+            return flows[large]  # a mask, or weights of edges: given, and not computed
         inside = b.ancestors(flows[small].nodes) - b.ancestors(flows[large].nodes)
         b.contracted |= {i for i in inside if b.nodes[i].primitive == "glob_avg"}
     return replace(b.merge("cse", flows), softmax=False)
