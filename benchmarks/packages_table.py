@@ -30,8 +30,8 @@ INTRO = """# Models of other packages
 
 Small ones, by the packages' own constructors, with the head predicted too. Seconds are processor time of `predict`, medians of
 four, one thread of an {machine} CPU; what construction takes is beside them. Faults are parameters that are predicted though
-they have no influence on the output, or kept as unused though they have some. Made by `python benchmarks/packages_table.py` with
-{versions}.
+they have no influence on the output, or kept as unused though they have some. Made by
+`python benchmarks/packages_table.py` with {versions}.
 
 | model | package | parameters | predicted | elements, % | predicted in, s | constructed in, s | faults |
 | --- | --- | --- | --- | --- | --- | --- | --- |
