@@ -49,12 +49,17 @@ class Both(TorchDispatchMode):
         if found is not NotImplemented:
             assert described(found) == described(expected), name
             if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu"):  # theirs are views of what is stored by time
-                assert found.stride() == expected.stride(), name
+                assert strides(found) == strides(expected), name
         return expected
 
 
 def described(result: Any) -> list[tuple[tuple[int, ...], torch.dtype, str]]:
     return [(tuple(t.shape), t.dtype, t.device.type) for t in ((result,) if isinstance(result, Tensor) else result)]
+
+
+def strides(tensor: Tensor) -> list[int]:
+    """Of axes along which there is a next element."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def compare(run: Callable[[], Any]) -> list[tuple[str, bool]]:
@@ -190,6 +195,112 @@ def test_dropout(shape: list[int], p: float, train: bool, dtype: torch.dtype) ->
 @given(st.sampled_from([-0.5, 0.0, 0.5, 1.0, 1.5]), st.booleans())
 def test_dropout_that_may_not_fit(p: float, train: bool) -> None:
     compare_wrong(lambda: torch.dropout(meta(2, 3), p, train))
+
+
+UNARY = {
+    "relu": torch.relu,
+    "relu_": torch.relu_,
+    "hardtanh": lambda x: F.hardtanh(x, 0, 6),
+    "hardtanh_": lambda x: F.hardtanh(x, -1, 2, inplace=True),
+    "hardswish": F.hardswish,
+    "hardswish_": lambda x: F.hardswish(x, inplace=True),
+    "hardsigmoid": F.hardsigmoid,
+    "hardsigmoid_": lambda x: F.hardsigmoid(x, inplace=True),
+    "sigmoid": torch.sigmoid,
+    "sigmoid_": torch.sigmoid_,
+    "silu": F.silu,
+    "silu_": lambda x: F.silu(x, inplace=True),
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+def tensor(draw: st.DrawFn, shape: list[int], dtype: torch.dtype) -> Tensor:
+    """Contiguous, or with two axes swapped in memory, or expanded."""
+    made = meta(*shape, dtype=dtype)
+    way = draw(st.sampled_from(["plain", "plain", "swapped", "expanded"])) if len(shape) > 1 else "plain"
+    if way == "swapped":
+        return meta(*shape[:-2], shape[-1], shape[-2], dtype=dtype).transpose(-1, -2)
+    return made[:1].expand(shape) if way == "expanded" else made
+
+
+ANY = st.sampled_from([torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool])
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Tensor:
+    return tensor(draw, draw(st.lists(SIZES, max_size=4)), draw(ANY))
+
+
+@pytest.mark.parametrize("name", UNARY)
+@EXAMPLES
+@given(x=tensors())
+def test_functions_of_one_tensor(name: str, x: Tensor) -> None:
+    compare_wrong(lambda: UNARY[name](x))
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_one_tensor_have_formulas(name: str) -> None:
+    assert compare(lambda: UNARY[name](meta(2, 3))) == [(name, True)]
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Any, Any]:
+    """Tensors of which each may be repeated along axes, or not fit; a tensor and a number."""
+    shape = draw(st.lists(st.integers(1, 3), max_size=4))
+    x = tensor(draw, shape, draw(ANY))
+    if draw(st.integers(0, 4)) == 0:
+        return x, draw(st.sampled_from([2, 0.5, True, 1j]))
+    other = [draw(st.sampled_from([size, size, 1, 2])) for size in shape[draw(st.integers(0, len(shape))) :]]
+    pair = [x, tensor(draw, other, draw(st.sampled_from([x.dtype, x.dtype, torch.float32])))]
+    return tuple(pair if draw(st.booleans()) else reversed(pair))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+@EXAMPLES
+@given(pair=pairs())
+def test_arithmetic(name: str, pair: tuple[Any, Any]) -> None:
+    compare_wrong(lambda: getattr(torch, name)(*pair))
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+def test_arithmetic_has_formulas(name: str) -> None:
+    x, gate = meta(2, 3, 4, 4), meta(3, 1, 1)
+    for pair in ((x, x), (x, gate), (gate, x), (x, 2), (x, 0.5)):
+        assert compare(lambda pair=pair: getattr(torch, name)(*pair)) == [(name, True)]
+
+
+@EXAMPLES
+@given(tensors(), st.none() | st.lists(st.integers(-4, 3), max_size=3), st.booleans(), st.sampled_from([None, torch.float64]))
+def test_means(x: Tensor, dim: list[int] | None, keepdim: bool, dtype: torch.dtype | None) -> None:
+    compare_wrong(lambda: x.mean(dim, keepdim, dtype=dtype))
+    assert compare(lambda: meta(2, 3, 4).mean([-1, 0], keepdim)) == [("mean", True)]
+
+
+@EXAMPLES
+@given(tensors(), st.lists(st.integers(0, 4), min_size=1, max_size=3))
+def test_adaptive_pools(x: Tensor, size: list[int]) -> None:
+    compare_wrong(lambda: torch.ops.aten.adaptive_avg_pool2d(x, size))
+    assert compare(lambda: F.adaptive_avg_pool2d(meta(2, 3, 7, 7), 1))[0] == ("adaptive_avg_pool2d", True)
+
+
+@st.composite
+def attentions(draw: st.DrawFn) -> list[Tensor]:
+    """Queries, keys and values, most of which fit together."""
+    batch = draw(st.lists(st.integers(1, 2), min_size=1, max_size=3))
+    t, s, d, e = (draw(st.integers(1, 4)) for _ in range(4))
+    wrong = [draw(st.sampled_from([0] * 9 + [1])) for _ in range(2)]
+    dtype = draw(ANY)
+    shapes = ([*batch, t, d], [*batch, s, d + wrong[0]], [*batch, s + wrong[1], e])
+    return [tensor(draw, shape, dtype) for shape in shapes]
+
+
+@EXAMPLES
+@given(attentions(), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.5, 1.5]))
+def test_attention(qkv: list[Tensor], masked: bool, causal: bool, dropout: float) -> None:
+    mask = meta(qkv[0].shape[-2], qkv[1].shape[-2], dtype=qkv[0].dtype) if masked else None
+    compare_wrong(lambda: F.scaled_dot_product_attention(*qkv, mask, dropout, causal))
+    whole = [meta(2, 3, 4, 8) for _ in range(3)]
+    assert compare(lambda: F.scaled_dot_product_attention(*whole))[0] == ("scaled_dot_product_attention", True)
 
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}

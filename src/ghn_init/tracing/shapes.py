@@ -99,7 +99,71 @@ def _gru(x: Tensor, hidden: Tensor, params: Any, has_biases: bool, layers: int, 
     return output if output is NotImplemented else (output, torch.empty_like(hidden))
 
 
+def _elementwise(x: Tensor, *settings: Any, **more: Any) -> Any:
+    return torch.empty_like(x) if x.is_floating_point() and x.is_contiguous() else NotImplemented
+
+
+def _elementwise_(x: Tensor, *settings: Any, **more: Any) -> Any:
+    return x if x.is_floating_point() else NotImplemented
+
+
+def _arithmetic(x: Any, y: Any, *, alpha: float = 1) -> Any:
+    """Of two tensors the larger one has the result's shape, if the other one is repeated along axes that it lacks."""
+    if not isinstance(x, Tensor) or isinstance(alpha, complex) or not (x.is_floating_point() and x.is_contiguous()):
+        return NotImplemented
+    if not isinstance(y, Tensor):
+        return NotImplemented if isinstance(y, complex) else torch.empty_like(x)
+    if x.dtype != y.dtype or not y.is_contiguous() or x.device != y.device:
+        return NotImplemented
+    if _repeats(y, x):
+        return torch.empty_like(x)
+    return torch.empty_like(y) if _repeats(x, y) else NotImplemented
+
+
+def _repeats(small: Tensor, large: Tensor) -> bool:
+    """Whether one tensor is repeated to have the other one's shape, or has it."""
+    if small.shape == large.shape:
+        return True
+    own, other = small.shape, large.shape[large.dim() - small.dim() :]
+    return small.dim() <= large.dim() and all(a in (1, b) for a, b in zip(own, other, strict=True))
+
+
+def _mean(x: Tensor, dim: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+    axes = {axis % x.dim() for axis in dim or () if -x.dim() <= axis < x.dim()}
+    if not (x.is_floating_point() and x.is_contiguous()) or dtype is not None or not axes or len(axes) != len(dim or ()):
+        return NotImplemented
+    shape = (1 if axis in axes else size for axis, size in enumerate(x.shape) if keepdim or axis not in axes)
+    return x.new_empty(tuple(shape))
+
+
+def _adaptive_pool(x: Tensor, size: Sequence[int]) -> Any:
+    if x.dim() != 4 or not (x.is_floating_point() and x.is_contiguous()) or min(*x.shape, *size) < 1 or len(size) != 2:
+        return NotImplemented
+    return x.new_empty((*x.shape[:2], *size))
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False, **more: Any
+) -> Any:
+    """(B, H, T, D) alone, where nothing is repeated."""
+    if q.dim() != 4 or not q.shape[:2] == k.shape[:2] == v.shape[:2] or k.shape[2] != v.shape[2] or q.shape[3] != k.shape[3]:
+        return NotImplemented
+    same = q.dtype == k.dtype == v.dtype and q.is_floating_point()
+    if not same or mask is not None or more.get("enable_gqa") or min(*q.shape, *k.shape, *v.shape) < 1 or not 0 <= dropout <= 1:
+        return NotImplemented
+    return q.new_empty((*q.shape[:3], v.shape[3]))
+
+
 SHAPES: dict[str, Callable[..., Any]] = {
+    "add": _arithmetic,
+    "sub": _arithmetic,
+    "mul": _arithmetic,
+    "div": _arithmetic,
+    "mean": _mean,
+    "adaptive_avg_pool2d": _adaptive_pool,
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("relu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu"), _elementwise),
+    **dict.fromkeys(("relu_", "hardtanh_", "hardswish_", "hardsigmoid_", "sigmoid_", "silu_"), _elementwise_),
     "conv1d": _convolution,
     "conv2d": _convolution,
     "conv3d": _convolution,
