@@ -49,6 +49,21 @@ def test_first_layers_tell_what_they_take(model: nn.Module) -> None:
     assert ghn_init.trace(model).kept == {}
 
 
+def test_auxiliary_heads_are_reached_by_larger_images() -> None:
+    """Eval mode runs at 224 px, training mode from 299 px on; smaller ones aren't tried before, nor eval mode again."""
+    tried: list[tuple[bool, int]] = []
+
+    def forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        tried.append((model.training, x.shape[2]))
+        if model.training and x.shape[2] < 299:
+            raise ValueError("too small")
+        return model.a(x) + model.b(x) if model.training else model.a(x)
+
+    graph = ghn_init.trace(Fn(forward, a=conv(), b=conv()))
+    assert tried == [(True, 224), (False, 224), (True, 256), (True, 299)]
+    assert graph.kept == {}
+
+
 @pytest.mark.parametrize(("name", "size"), [("ViT", {}), ("ViT", {"image_size": 64}), ("Bert", {}), ("T5", {})])
 def test_transformers_configurations_are_read(name: str, size: dict[str, int]) -> None:
     transformers = pytest.importorskip("transformers")

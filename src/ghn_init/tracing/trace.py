@@ -14,7 +14,7 @@ from ghn_init.errors import TraceError
 from ghn_init.graph import Graph
 from ghn_init.tracing.flow import UNREACHED, UNUSED
 from ghn_init.tracing.gradients import DifferentiatesError, WithoutGradients, is_about_gradients, no_transformations
-from ghn_init.tracing.holders import mapped
+from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.inputs import Inputs, candidates
 from ghn_init.tracing.record import Record, record_calls
 from ghn_init.tracing.rules import WHOLE, build_graph
@@ -107,17 +107,31 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
     failures: list[tuple[Inputs, Exception]] = []
     for on_meta in (True, False):
         fallback: Trace | None = None
-        for inputs in tried if on_meta else tried[:1]:
+        left = tried if on_meta else tried[:1]
+        while left:
+            inputs, *left = left
             training = _attempt(model, inputs, on_meta, True, failures)
+            if training is None and fallback is not None:
+                continue
             if training is not None and not {UNUSED, UNREACHED} & set(training.graph.kept.values()):
                 return training
             evaluating = _attempt(model, inputs, on_meta, False, failures)
             if training is not None:
                 return training if evaluating is None else min(training, evaluating, key=lambda found: len(found.graph.kept))
-            fallback = fallback or evaluating  # training mode may work at another guessed size
+            if evaluating is not None:  # training mode may work at another guessed size: auxiliary heads take larger images
+                fallback, left = evaluating, _larger_first(left, inputs)
         if fallback is not None:
             return fallback
     raise _failed(model, failures, len(tried) - 1) from failures[-1][1]
+
+
+def _larger_first(others: list[Inputs], inputs: Inputs) -> list[Inputs]:
+    """Those that are larger than `inputs` by their size, then the smaller ones."""
+
+    def size(some: Inputs) -> int:
+        return sum(tensor.numel() for tensor in tensors_in((some.args, some.kwargs)))
+
+    return sorted(others, key=lambda other: (size(other) < size(inputs), size(other)))
 
 
 def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_guesses: int = 0) -> TraceError:
