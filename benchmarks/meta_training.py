@@ -64,7 +64,7 @@ class ResNet56(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-def distilled(images: Images, path: Path, share: float, cache: Path) -> DistilledImageTask:
+def distilled(images: Images, path: Path, share: float, cache: Path, shift: int | None) -> DistilledImageTask:
     """CIFAR-10 with the teacher's answers, which are worked out once."""
     if not cache.exists():
         teacher = ResNet56()
@@ -77,7 +77,7 @@ def distilled(images: Images, path: Path, share: float, cache: Path) -> Distille
                 return teacher((pixels * scale + shift).contiguous(memory_format=torch.channels_last))
 
         save_file({"answers": answers_of(answer, images)}, cache)
-    return DistilledImageTask(images, "cifar10", answers=load_file(cache)["answers"], share=share)
+    return DistilledImageTask(images, "cifar10", answers=load_file(cache)["answers"], share=share, shift=shift)
 
 
 def main() -> None:
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--cooldown", type=float, default=0.0)
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--shift", type=int, help="pixels by which images are shifted at most; a sixteenth of their side")
     parser.add_argument("--equal-gradients", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--minutes", type=float, help="of processor time, after which it stops as if it were killed")
     parser.add_argument("--seed", type=int, default=11)
@@ -115,10 +116,10 @@ def main() -> None:
     shares = {name: given.get(name, 1.0) for name in (entry.partition("=")[0] for entry in options.data)}
     for name, folder in (entry.split("=", 1) for entry in options.data):
         images = load_images(folder, "train", image_size=options.size)
-        tasks[name] = ImageTask(images, name)
+        tasks[name] = ImageTask(images, name, shift=options.shift)
         if name == "cifar10" and options.teacher is not None:
             cache = options.answers or options.out.with_suffix(".answers")
-            tasks[name] = distilled(images, options.teacher, options.teacher_share, cache)
+            tasks[name] = distilled(images, options.teacher, options.teacher_share, cache, options.shift)
         own = max(round(options.pool * shares[name] / max(shares.values())), options.meta_batch)  # equally often seen
         architectures[name] = families.mixed(
             own, 1 - options.families, "train", images.num_classes, options.size, options.networks_seed

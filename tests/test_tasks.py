@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import ghn_init
 from ghn_init import GHN, GHNConfig, Images, ImageTask, Task, ZeroShot
 from ghn_init.errors import TrainingError
-from ghn_init.tasks import Batch
+from ghn_init.tasks import Batch, DistilledImageTask
 from ghn_init.tasks.images import task_name, tasks_of
 from ghn_init.training.curve import Progress
 from ghn_init.training.loop import Job, meta_step
@@ -341,13 +341,32 @@ def darker(pixels: Tensor) -> Tensor:
     return pixels // 2
 
 
+@pytest.mark.parametrize("distilled", [False, True])
+def test_images_are_shifted_as_far_as_the_task_says(distilled: bool) -> None:
+    """A bright pixel in the middle goes nowhere, or as far as it may; mirrored it is beside the middle."""
+    pixels = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, 16, 16] = 255
+    whole = Images.from_tensors(pixels, torch.arange(200) % 2)
+    answers = {"answers": torch.full((200, 2, 2), 0.5)} if distilled else {}
+    kind = DistilledImageTask if distilled else ImageTask
+    seen = {}
+    for shift in (None, 0, 3):
+        (images,), _ = kind(whole, shift=shift, **answers).batch(0, 200, 0)
+        rows, columns = (images[:, 0] == images.max()).nonzero()[:, 1:].unbind(1)
+        seen[shift] = set(rows.tolist()), set(columns.tolist())
+    assert seen[0] == ({16}, {15, 16})
+    assert seen[3] == (set(range(13, 20)), set(range(12, 20)))
+    assert seen[None] == (set(range(14, 19)), set(range(13, 19)))
+
+
 def test_fingerprints_tell_data_and_their_changes_apart() -> None:
     whole = colours()
     other = Images.from_tensors(whole.pixels.flip(0), whole.labels.flip(0), like=whole)
     relabelled = Images.from_tensors(whole.pixels, whole.labels.flip(0), like=whole)
     tasks = [
         ImageTask(whole), ImageTask(other), ImageTask(relabelled), ImageTask(whole, label_smoothing=0.1),
-        ImageTask(whole, label_smoothing=0.2), ImageTask(whole, transform=darker), ImageTask(whole, transform=nn.Identity()),
+        ImageTask(whole, shift=2), ImageTask(whole, label_smoothing=0.2), ImageTask(whole, transform=darker),
+        ImageTask(whole, transform=nn.Identity()),
     ]  # fmt: skip
     assert len({task.fingerprint for task in tasks}) == len(tasks)
     assert ImageTask(colours()).fingerprint == ImageTask(whole, "another-name").fingerprint == whole.fingerprint

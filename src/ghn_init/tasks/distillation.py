@@ -83,7 +83,7 @@ class DistilledImageTask(ImageTask):
         """Targets are (B, C) probabilities."""
         assert self.answers is not None
         index, mirrored = self.images.drawn(number, size, seed)
-        pixels, labels = self.images.batch(number, size, seed)
+        pixels, labels = self.images.batch(number, size, seed, shift=self.shift)
         soft = self.answers[index, mirrored.long()].float()
         hard = F.one_hot(labels, self.outputs) * (1 - self.label_smoothing) + self.label_smoothing / self.outputs
         return (pixels,), (1 - self.share) * hard + self.share * soft

@@ -61,14 +61,17 @@ class Images:
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
         return cls(pixels, labels.long(), len(classes) or int(labels.max()) + 1, mean, std, classes)
 
-    def batch(self, number: int, size: int, seed: int, transform: Transform | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The `number`-th training batch, augmented. Depends on nothing but the arguments, but for a transform's own chance.
 
         Args:
             number: 0, 1, …; batches of an epoch share no image.
             size: Images of a batch.
             seed: Of order and augmentation.
-            transform: (B, 3, H, W) uint8 → the same, in the place of random flips and shifts by up to a sixteenth.
+            transform: (B, 3, H, W) uint8 → the same, in the place of random flips and shifts.
+            shift: Pixels by which images are shifted at most; by default a sixteenth of their height.
 
         Returns:
             (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
@@ -80,7 +83,7 @@ class Images:
         rng = np.random.default_rng([seed, 1, number])
         rng.random(size)  # those that `drawn` has used
         height, width = pixels.shape[2:]
-        pad = height // 16
+        pad = height // 16 if shift is None else shift
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
         out = torch.empty_like(pixels)
         shifts = rng.integers(0, 2 * pad + 1, (size, 2))[: len(index)]

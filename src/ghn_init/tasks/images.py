@@ -31,12 +31,14 @@ class ImageTask:
         name: Of the task.
         transform: Augments (B, 3, H, W) uint8 pixels in the place of flips and shifts; torchvision's v2 transforms do.
         label_smoothing: Share of the target that is spread over all classes.
+        shift: Pixels by which images are shifted at most, without a transform; by default a sixteenth of their height.
     """
 
     images: Images
     name: str = "images"
     transform: Transform | None = None
     label_smoothing: float = 0.0
+    shift: int | None = None
 
     @property
     def outputs(self) -> int:
@@ -48,6 +50,7 @@ class ImageTask:
         """Of the images, and of how they and their labels are changed."""
         changes = [] if self.transform is None else [described(self.transform)]
         changes += [f"label smoothing {self.label_smoothing}"] if self.label_smoothing else []
+        changes += [] if self.shift is None else [f"shifts of {self.shift}"]
         return ", ".join([self.images.fingerprint, *changes])
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -56,7 +59,7 @@ class ImageTask:
 
     def batch(self, number: int, size: int, seed: int) -> Batch:
         """The `number`-th batch, augmented; batches of an epoch share no image."""
-        pixels, labels = self.images.batch(number, size, seed, self.transform)
+        pixels, labels = self.images.batch(number, size, seed, self.transform, self.shift)
         return (pixels,), labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
