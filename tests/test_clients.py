@@ -95,7 +95,8 @@ def test_averages_made_before_are_of_the_former_weights(
     model = tiny()
     averaged = average(model)
     ghn_init.initialize(model, ghn, torch.zeros(2, 3, 16, 16))
-    assert same(averaged.module, tiny()) and not same(averaged.module, model)
+    assert same(averaged.module, tiny())
+    assert not same(averaged.module, model)
     refresh(averaged, model)
     assert same(averaged.module, model)
 
