@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import RecalibrationError
+from ghn_init.tracing.holders import mapped, plain
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
@@ -137,9 +138,10 @@ class Batches:
         self.first, self.first_inputs = first
 
     def __iter__(self) -> Iterator[tuple[Any, Inputs]]:
-        """Each batch, and what of it the model is given."""
+        """Each batch, its tensors plain ones, and what of it the model is given."""
         count = 0
-        for content in self._loader:
+        for given in self._loader:
+            content = mapped(plain, given)
             inputs = inputs_of(self.model, content, self.device)
             count += len(inputs)
             yield content, inputs
@@ -148,5 +150,5 @@ class Batches:
 
     @property
     def contents(self) -> Iterator[Any]:
-        """The batches as the loader yields them."""
+        """The batches alone."""
         return (content for content, _ in self)

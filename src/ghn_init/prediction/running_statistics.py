@@ -12,7 +12,8 @@ Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the sp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -61,7 +62,7 @@ def from_noise_(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, s
         return False
     inner, _ = unwrap(model)
     try:
-        with torch.no_grad(), untouched(inner), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), untouched(inner), _same_buffers(inner, norms), torch.compiler.set_stance("force_eager"):
             args, kwargs = noise_like(inputs, next(inner.parameters()).device, seed)
             inner.eval()
             for norm in norms:
@@ -76,6 +77,20 @@ def from_noise_(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, s
         elif norm.num_batches_tracked is not None:
             norm.num_batches_tracked.zero_()
     return done
+
+
+@contextlib.contextmanager
+def _same_buffers(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Takes back what the pass writes into other buffers than the norms': observers of quantisation note ranges of noise."""
+    written = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    others = [buffer for buffer in model.buffers() if id(buffer) not in written and buffer.layout == torch.strided]
+    before = [(buffer, buffer.clone()) for buffer in others]
+    try:
+        yield
+    finally:
+        for buffer, content in before:  # by value: fused operators write without counting a version
+            if buffer.shape != content.shape or not torch.equal(buffer, content):
+                buffer.resize_(content.shape).copy_(content)
 
 
 def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

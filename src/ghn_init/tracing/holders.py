@@ -37,6 +37,17 @@ def mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     return _mapped(function, tree, {})
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The tensor in a subclass that carries something along with it (fastai's `TensorImage`), itself otherwise.
+
+    What operations return of such a class is a new object of it, which a mode never saw, and two of them may refuse to meet.
+    Parameters, and classes that compute by themselves (DTensor), are what they are.
+    """
+    kind = type(tensor)
+    wraps = kind is not Tensor and kind.__torch_function__ is not torch._C._disabled_torch_function_impl
+    return tensor.as_subclass(Tensor) if wraps and kind.__torch_dispatch__ is Tensor.__torch_dispatch__ else tensor
+
+
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """All tensors that `mapped` reaches."""
     found: list[Tensor] = []

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghn_init.tracing.holders import mapped, plain
+
 BATCH = 2
 """Two examples, so that batch norm in training mode has something to normalise over."""
 
@@ -64,6 +66,7 @@ def candidates(model: nn.Module, example_inputs: Any = None) -> Iterator[Inputs]
 
 
 def _given(example_inputs: Any) -> Inputs:
+    example_inputs = mapped(plain, example_inputs)
     if isinstance(example_inputs, Mapping):
         return Inputs((), dict(example_inputs), "example_inputs")
     args = tuple(example_inputs) if isinstance(example_inputs, tuple | list) else (example_inputs,)
