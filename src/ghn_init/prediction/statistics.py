@@ -22,7 +22,7 @@ COLUMNS = ("parameter", "norm", "→", "scale", "→", "copies", "rank", "→", 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Of one predicted parameter; values of the model's own ("before") are None on the meta device, all but norms of vectors.
+    """Of one predicted parameter. The model's own values ("before") are None on the meta device, scales and ranks of vectors too.
 
     Attributes:
         name: Dotted name.
