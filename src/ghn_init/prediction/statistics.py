@@ -22,7 +22,7 @@ COLUMNS = ("parameter", "norm", "→", "scale", "→", "copies", "rank", "→", 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Of one predicted parameter. The model's own values ("before") are None on the meta device, scales and ranks of vectors too.
+    """Of one predicted parameter. What is "before" is None on the meta device; scales and ranks of vectors are None.
 
     Attributes:
         name: Dotted name.
