@@ -161,7 +161,8 @@ def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force() -> Non
     centred = torch.tensor(X[rows] - X[rows].mean(0))
     _, strength, _ = regress(centred, torch.tensor(y - y.mean())[:, None], 1 / len(y))
     expected = Ridge(alpha=strength).fit(X[rows], y).predict(X)
-    np.testing.assert_allclose(list(found.accuracies.values()), expected, rtol=1e-8)
+    # Six rows of eight features at almost no strength: solvers and processors differ from the seventh digit on.
+    np.testing.assert_allclose(list(found.accuracies.values()), expected, rtol=1e-6)
     left_out, guesses = [], []
     for k in range(len(y)):
         others = [j for j in range(len(y)) if j != k]
