@@ -70,11 +70,11 @@ def distilled(images: Images, path: Path, share: float, cache: Path, shift: int 
         teacher = ResNet56()
         teacher.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()}, strict=False)
         teacher.eval().to(memory_format=torch.channels_last)
-        scale, shift = (images.std / STD).view(1, 3, 1, 1), ((images.mean - MEAN) / STD).view(1, 3, 1, 1)
+        scale, offset = (images.std / STD).view(1, 3, 1, 1), ((images.mean - MEAN) / STD).view(1, 3, 1, 1)
 
         def answer(pixels: Tensor) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16):
-                return teacher((pixels * scale + shift).contiguous(memory_format=torch.channels_last))
+                return teacher((pixels * scale + offset).contiguous(memory_format=torch.channels_last))
 
         save_file({"answers": answers_of(answer, images)}, cache)
     return DistilledImageTask(images, "cifar10", answers=load_file(cache)["answers"], share=share, shift=shift)
