@@ -6,7 +6,7 @@
 # DATA holds CIFAR-10's train.parquet and test.parquet, or is its hub name. What FOLDER has already is not done again.
 set -eu
 export OMP_NUM_THREADS=1
-data=$1 results=${2:-docs/results}/ghn2-cifar10-small
+data=$1 results=${2:-docs/results}/ghn2-small
 mkdir -p "$(dirname "$results")"
 ghn-init evaluate "$data" --split test --split predefined --networks 100 --sgd 2 --bf16 --workers 2 -o "$results.json"
 ghn-init evaluate "$data" --split deep --split dense --split bn-free --split wide --networks 20 --images 1000 \

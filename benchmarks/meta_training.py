@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", nargs="+", required=True, help="NAME=FOLDER")
     parser.add_argument("--share", nargs="*", default=[], help="NAME=NUMBER; 1 for others")
-    parser.add_argument("--initial", default="ghn2-cifar10-small")
+    parser.add_argument("--initial", default="ghn2-small")
     parser.add_argument("--hid", type=int, help="a multiple of the initial one's, which is widened")
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--teacher-share", type=float, default=0.5)

@@ -94,12 +94,12 @@ def write(model: nn.Module, job: Job, seed: int) -> None:
         ghn_init.initialize(model, job.ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed)
 
 
-def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, bf16: bool) -> None:
+def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, bf16: bool, steps: int = STEPS) -> None:
     """SGD with one cycle of the rate."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, cycle_momentum=False)
     model.train()
-    for pixels, labels in itertools.islice(batches(images, rows, seed), STEPS):
+    for pixels, labels in itertools.islice(batches(images, rows, seed), steps):
         with mixed_precision(pixels.device, bf16):
             logits = model(pixels)
         loss = F.cross_entropy(logits.float(), labels)
@@ -292,9 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument(
-        "--ghn", nargs="*", default=["ghn2-cifar10-small"], help="what ghn_init.load takes; NAME=FOLDER names it"
-    )
+    parser.add_argument("--ghn", nargs="*", default=["ghn2-small"], help="what ghn_init.load takes; NAME=FOLDER names it")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)

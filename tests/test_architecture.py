@@ -108,17 +108,30 @@ def test_files_are_short(module: str) -> None:
 
 
 RULES = {
+    "confidence": {"errors"},
     "graph": {"errors", "viz"},
     "tracing": {"errors", "graph", "viz"},
-    "hypernetwork": {"errors", "graph", "viz"},
+    "hypernetwork": {"errors", "confidence", "graph", "viz"},
     "deepnets": {"errors", "graph", "viz", "tracing", "models"},
-    "families": {"errors", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
+    "families": {"errors", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "graph", "viz", "tracing"},
     "tasks": {"errors"},
-    "checkpoints": {"errors", "graph", "viz", "hypernetwork"},
-    "prediction": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork"},
-    "heads": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction"},
-    "trials": {"errors", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction", "heads", "checkpoints"},
+    "checkpoints": {"errors", "confidence", "graph", "viz", "hypernetwork"},
+    "prediction": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork"},
+    "heads": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction"},
+    "trials": {
+        "errors",
+        "confidence",
+        "graph",
+        "viz",
+        "progress",
+        "tracing",
+        "hypernetwork",
+        "models",
+        "prediction",
+        "heads",
+        "checkpoints",
+    },
 }
 """Room → all rooms that its files may need, directly or through others."""
 

@@ -91,7 +91,7 @@ def test_the_published_convolution_layout_loads(ghn: GHN, tmp_path: Path) -> Non
 def test_the_bundled_checkpoint_loads_and_is_small() -> None:
     ghn = ghn_init.load()
     assert ghn_init.DEFAULT in bundled()
-    assert ghn.config.tasks == {"cifar10": 10}
+    assert ghn.config.tasks == {"cifar10": 10, "tiny-imagenet": 200, "imagenette": 10, "food10": 10}
     assert sum(file.stat().st_size for file in bundled()[ghn_init.DEFAULT].iterdir()) < 10e6
     assert (bundled()[ghn_init.DEFAULT] / "README.md").is_file()
 
@@ -357,7 +357,8 @@ def test_folders_of_the_first_version_load_and_predict_the_same(tmp_path: Path) 
         found = ghn_init.predict(model, loaded, images(), head=True)
         assert found.task == "classes"
         assert set(found.tensors) == set(dict(model.named_parameters()))
-        assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in found.tensors)
+        for name, tensor in expected.tensors.items():  # a file's memory is aligned otherwise, which changes the last digits
+            torch.testing.assert_close(found.tensors[name], tensor, rtol=1e-5, atol=1e-6)
 
 
 def test_only_the_one_head_of_a_file_may_have_published_names(tmp_path: Path) -> None:
@@ -387,8 +388,8 @@ RESNET18 = {
 
 
 @pytest.mark.parametrize("name", RESNET18)
-def test_the_bundled_hypernetwork_predicts_what_the_first_version_predicted(name: str) -> None:
-    """Norm, sum and first values of ResNet-18's tensors, of commit 6bac01b."""
+def test_the_bundled_hypernetwork_predicts_what_it_predicted_when_it_was_made(name: str) -> None:
+    """Norm, sum and first values of ResNet-18's tensors."""
     tensor = resnet18_predicted()[name].double().flatten()
     norm, total, first = RESNET18[name]
     assert float(tensor.norm()) == pytest.approx(norm, rel=1e-5)
@@ -400,7 +401,7 @@ def test_the_bundled_hypernetwork_predicts_what_the_first_version_predicted(name
 def resnet18_predicted() -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = torchvision.models.resnet18(num_classes=10)
-    return dict(ghn_init.predict(model, head=True, strict=True).tensors)
+    return dict(ghn_init.predict(model, head="cifar10", strict=True).tensors)
 
 
 def test_importing_is_light_and_loading_is_offline() -> None:

@@ -126,7 +126,7 @@ def test_the_help_page_needs_no_pytorch() -> None:
 def test_long_names_are_not_cut_off() -> None:
     narrow = Console(width=40, file=io.StringIO())
     table = new_table("init", "accuracy, %", "learning rate")
-    names = [f"ghn2-cifar10-small+{condition}+weights" for condition in ("orthogonal", "noise", "orthogonal+noise")]
+    names = [f"ghn2-small+{condition}+weights" for condition in ("orthogonal", "noise", "orthogonal+noise")]
     for name in names:
         table.add_row(name, "12.3", "0.01")
     narrow.print(table)

@@ -287,6 +287,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_the_head_is_that_of_the_name_of_the_data(folder: Path) -> None:
+    ghn = GHN(GHNConfig({"other": 3, folder.name: 3, "wide": 5}, max_shape=(8, 8, 3, 3), hid=8)).eval()
+    assert ghn_init.evaluate(folder, ghn, networks=[Tiny(1, 8)]).setting["task"] == folder.name
+
+
 def test_the_command_line_gives_the_same_figures(small: GHN, folder: Path, tmp_path: Path) -> None:
     small.save_pretrained(tmp_path / "ghn")
     out = tmp_path / "results.json"

@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 RECIPES = [
     block
-    for page in ("recipes.md", "clients.md", "your_data.md", "ranking.md")
+    for page in ("recipes.md", "clients.md", "your_data.md", "ranking.md", "confidence.md")
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 ]
 

@@ -70,6 +70,20 @@ def test_offline_reads_the_cache_and_asks_nobody(hub: Hub, ghn: GHN, tmp_path: P
     assert hub.requests == []
 
 
+def test_without_a_network_nobody_is_asked(hub: Hub, ghn: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    ghn_init.load("someone/tiny", cache_dir=tmp_path)
+    hub.requests.clear()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://nowhere.invalid")
+    assert same(ghn_init.load("someone/tiny", cache_dir=tmp_path), ghn)
+    with pytest.raises(CheckpointError, match=r"not in the cache, and no address can be found for https://nowhere\.invalid"):
+        ghn_init.load("someone/other", cache_dir=tmp_path)
+    assert hub.requests == []
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy"})  # it may know the address
+    ghn_init.load("someone/tiny", cache_dir=tmp_path)
+    assert hub.requests
+
+
 def test_tokens_open_private_repositories(hub: Hub, ghn: GHN, tmp_path: Path) -> None:
     hub.private["someone/tiny"] = "secret"
     with pytest.raises(CheckpointError, match="'someone/tiny' from the hub .*RepositoryNotFoundError"):

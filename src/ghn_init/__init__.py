@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from ghn_init.comparison.choose import choose as choose
     from ghn_init.comparison.race import Comparison as Comparison
     from ghn_init.comparison.race import compare as compare
+    from ghn_init.confidence.regression import Expectation as Expectation
     from ghn_init.evaluation.evaluate import evaluate as evaluate
     from ghn_init.evaluation.results import Evaluation as Evaluation
     from ghn_init.graph import Graph as Graph
     from ghn_init.graph import Node as Node
+    from ghn_init.heads.expect import expect as expect
     from ghn_init.heads.fit import fit_head_ as fit_head_
     from ghn_init.heads.result import HeadFit as HeadFit
     from ghn_init.hypernetwork.config import GHNConfig as GHNConfig
@@ -61,11 +63,13 @@ _HOMES = {
     "checkpoints.pretrained": ("DEFAULT", "GHN", "load"),
     "comparison.choose": ("choose",),
     "comparison.race": ("Comparison", "compare"),
+    "confidence.regression": ("Expectation",),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Evaluation",),
     "graph": ("Graph", "Node"),
     "heads.fit": ("fit_head_",),
     "heads.result": ("HeadFit",),
+    "heads.expect": ("expect",),
     "hypernetwork.config": ("GHNConfig",),
     "models.batch_norm": ("recalibrate_batchnorm",),
     "models.stem": ("adapt_stem_",),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.confidence.confidence import Expecting
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph
 from ghn_init.heads.fit import MAX_IMAGES
@@ -24,6 +25,7 @@ from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches
 from ghn_init.prediction.balance import balanced
 from ghn_init.prediction.cautions import cautions
+from ghn_init.prediction.clues import clues, side
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
 from ghn_init.prediction.parametrized import INVERTED, NO_INVERSE, invertible, parametrizations
 from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
@@ -128,6 +130,8 @@ def initialize(
         prediction = predict(model, ghn, example_inputs, head=head, **options)
         prediction.apply_()
         report = prediction.report
+        if report.harm:
+            log.warning("%s: %s", type(model).__name__, report.harm)
     else:
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
@@ -188,16 +192,22 @@ def predict(
     report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     if strict:
         report.refuse(selection.chosen)
-    cores = _decode(hypernetwork, graph, own, selection.task)
+    cores, embeddings = _decode(hypernetwork, graph, own, selection.task)
     if condition == "balanced" or (condition == "auto" and selection.task is None and head is not True):
         scales = balanced(graph, slots, cores)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
     report = report.with_norms(len(predicted_norms(model, slots)))
+    expecting = None
+    if hypernetwork.confidence is not None and (pixels := side(found.inputs)) is not None:
+        numel = sum(parameter.numel() for parameter in parameters.values())
+        told = clues(graph, slots, cores, numel, embeddings, pixels)
+        expecting = Expecting(hypernetwork.confidence, told, selection.task)
+        report = report.with_expected(expecting.without_a_batch())
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
-    return Prediction(model, graph, selection.kept, report, slots, cores, found.inputs, *wish, *meaning)
+    return Prediction(model, graph, selection.kept, report, slots, cores, found.inputs, *wish, *meaning, expecting)
 
 
 def _chosen(
@@ -233,13 +243,14 @@ def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: t
 
 
 @torch.no_grad()
-def _decode(ghn: GraphHyperNetwork, graph: Graph, slots: Sequence[Slot], task: str | None) -> dict[str, Tensor]:
-    """Decoded cores by name, in topological order."""
+def _decode(ghn: GraphHyperNetwork, graph: Graph, slots: Sequence[Slot], task: str | None) -> tuple[dict[str, Tensor], Tensor]:
+    """Decoded cores by name, in topological order, and the nodes' embeddings."""
     with torch.autocast(ghn.embed.weight.device.type, enabled=False):
-        (cores,) = ghn([graph], [slots], [task])
+        embeddings = ghn.embed_nodes([graph])
+        (cores,) = ghn.decode([slots], embeddings, [task])
     broken = [name for name, core in cores.items() if not torch.isfinite(core).all()]
     if broken:
         raise CheckpointError(
             f"the hypernetwork predicts values that are not finite for {broken[:3]}; its tensors are damaged."
         )
-    return cores
+    return cores, embeddings[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 GITHUB = "https://github.com"
@@ -40,6 +41,8 @@ class Access:
 def from_hub(repository: str, file: str, revision: str | None, access: Access) -> Path:
     """A file of a hub repository in the client's cache.
 
+    Without a network it is taken from the cache at once: the client by itself tries again for half a minute before.
+
     Args:
         repository: `owner/repo`.
         file: Path in it.
@@ -49,15 +52,33 @@ def from_hub(repository: str, file: str, revision: str | None, access: Access) -
     Raises:
         Exception: One of `DOWNLOAD_FAILURES`.
     """
-    path = huggingface_hub.hf_hub_download(
-        repository,
-        file,
-        revision=revision,
-        cache_dir=access.cache_dir,
-        local_files_only=access.local_files_only,
-        token=access.token,
-    )
+    cut_off = not access.offline and _has_no_address(huggingface_hub.constants.ENDPOINT)
+    try:
+        path = huggingface_hub.hf_hub_download(
+            repository,
+            file,
+            revision=revision,
+            cache_dir=access.cache_dir,
+            local_files_only=access.local_files_only or cut_off,
+            token=access.token,
+        )
+    except LocalEntryNotFoundError as error:
+        if not cut_off:
+            raise
+        host = huggingface_hub.constants.ENDPOINT
+        raise ConnectionError(f"it is not in the cache, and no address can be found for {host}") from error
     return Path(path)
+
+
+def _has_no_address(url: str) -> bool:
+    """Whether its host's name can't be resolved here; a proxy may know better."""
+    if urllib.request.getproxies():
+        return False
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(url).hostname, None)
+    except OSError:
+        return True
+    return False
 
 
 def from_github(repository: str, file: str, revision: str | None, access: Access, folder: Path, largest: int) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
 from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
@@ -27,11 +29,12 @@ from ghn_init.checkpoints.folder import (
 from ghn_init.checkpoints.published.cache import fetched, folder_of, is_kept, keep
 from ghn_init.checkpoints.published.convert import read_published
 from ghn_init.checkpoints.published.registry import CHECKPOINTS, Published
+from ghn_init.confidence.confidence import FILE, Confidence
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
 
-DEFAULT = "ghn2-cifar10-small"
+DEFAULT = "ghn2-small"
 """Name of the bundled checkpoint that is used where none is asked for."""
 
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
@@ -51,11 +54,13 @@ class GHN(
     Example:
         >>> import ghn_init
         >>> ghn_init.load().config.tasks
-        {'cifar10': 10}
+        {'cifar10': 10, 'tiny-imagenet': 200, 'imagenette': 10, 'food10': 10}
     """
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_folder(save_directory, self.config, self.state_dict())
+        if self.confidence is not None:
+            self.confidence.write(save_directory)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
@@ -95,8 +100,8 @@ def load(
 
     Example:
         >>> import ghn_init
-        >>> ghn_init.load(ghn_init.DEFAULT).config.tasks
-        {'cifar10': 10}
+        >>> ghn_init.load(ghn_init.DEFAULT).config.hid
+        32
     """
     name = os.fspath(name_or_path)
     access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
@@ -107,13 +112,13 @@ def load(
     if path is not None and revision is not None:
         raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
     if path is not None:
-        return assemble(*(read_folder if path.is_dir() else read_file)(path), path).to(device)
+        return _with_confidence(assemble(*(read_folder if path.is_dir() else read_file)(path), path), path).to(device)
     if _is_hub_id(name):
         repository, _, tag = name.partition("@")
         if tag and revision not in (None, tag):
             raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
         folder = _hub_folder(repository, tag or revision, access)
-        return assemble(*read_folder(folder), folder).to(device)
+        return _with_confidence(assemble(*read_folder(folder), folder), folder).to(device)
     raise CheckpointError(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
         f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {EXPECTED}."
@@ -147,6 +152,13 @@ def assemble(config: GHNConfig, tensors: Mapping[str, Tensor], path: Path | str)
         model = GHN(config)
     model.load_state_dict(fitted(model.state_dict(), under_our_names(config, tensors), path), assign=True)
     return model.eval()
+
+
+def _with_confidence(ghn: GHN, folder: Path) -> GHN:
+    """The hypernetwork, which knows what its predictions are worth where its folder says so."""
+    if (folder / FILE).is_file():
+        ghn.confidence = Confidence.read(folder / FILE)
+    return ghn
 
 
 def _published(entry: Published, revision: str | None, access: Access) -> GHN:
@@ -196,6 +208,8 @@ def _hub_folder(repository: str, revision: str | None, access: Access) -> Path:
     """Folder in the cache with both files."""
     try:
         files = [from_hub(repository, file, revision, access) for file in (CONFIG, MODEL)]
+        with suppress(EntryNotFoundError):  # not every checkpoint has one
+            from_hub(repository, FILE, revision, access)
     except DOWNLOAD_FAILURES as error:
         where = f"{repository}@{revision}" if revision else repository
         raise CheckpointError(

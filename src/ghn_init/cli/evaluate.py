@@ -22,7 +22,7 @@ def evaluate(
     split: Annotated[list[str] | None, typer.Option(help=", ".join(deepnets.SPLITS) + "; may be given several times")] = None,
     networks: Annotated[int, typer.Option(min=1, help="The first ones of each split")] = 100,
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
-    task: Annotated[str | None, typer.Option(help="Whose head; by default the only one with as many outputs")] = None,
+    task: Annotated[str | None, typer.Option(help="Whose head; by default the data's, or the only one that fits")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes")] = 1,
     bf16: Annotated[bool, typer.Option(help="Run the networks in bfloat16 where it is faster")] = False,
     sgd: Annotated[int, typer.Option(min=0, help="Train as many of the first split by SGD, the cheapest ones")] = 0,

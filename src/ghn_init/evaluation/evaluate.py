@@ -23,6 +23,7 @@ from ghn_init.prediction import cost
 from ghn_init.prediction.functional import functional, told_apart
 from ghn_init.progress import counting
 from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.tasks.images import task_name
 from ghn_init.tracing.trace import read
 
 OnResult = Callable[[Result | SGDResult, int, int], None]
@@ -55,7 +56,8 @@ def evaluate(
             that can't be predicted keep their values.
         count: The first ones of each split.
         images: How many test images, the first ones; by default all.
-        task: Whose head is predicted; by default the only task that has as many outputs as the data have classes.
+        task: Whose head is predicted; by default the one of the data's name (`cifar10` for `uoft-cs/cifar10`), else the only
+            one that has as many outputs as the data have classes.
         bf16: Run the networks in bfloat16 where it is faster.
         workers: Processes of one thread each, for networks of splits; with 1, this process does it all.
         seed: Of the splits.
@@ -77,7 +79,7 @@ def evaluate(
         >>> import ghn_init, torch
         >>> pixels = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
         >>> images = ghn_init.Images.from_tensors(pixels, torch.arange(20) % 10)
-        >>> found = ghn_init.evaluate(images, networks="test", count=1)
+        >>> found = ghn_init.evaluate(images, networks="test", count=1, task="cifar10")
         >>> [(row.split, row.index, row.nodes) for row in found.results]
         [('test', 0, 114)]
     """
@@ -87,7 +89,7 @@ def evaluate(
     test = data if isinstance(data, Images) else load_images(data, "test", train)
     if images is not None:
         test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
-    head = _task(hypernetwork, test.num_classes, task)
+    head = _task(hypernetwork, test.num_classes, task, None if isinstance(data, Images) else task_name(data))
     splits = [networks] if isinstance(networks, str) else list(networks)
     modules = [one for one in splits if isinstance(one, nn.Module)]
     if modules and len(modules) < len(splits):
@@ -128,9 +130,11 @@ def evaluate(
     return found
 
 
-def _task(ghn: GraphHyperNetwork, classes: int, name: str | None) -> str:
-    """The task whose head is predicted."""
+def _task(ghn: GraphHyperNetwork, classes: int, name: str | None, data: str | None) -> str:
+    """The task whose head is predicted: the one asked for, that of the data's name, or the only one that fits."""
     config = ghn.config
+    if name is None and data is not None and config.tasks.get(data) == classes:
+        return data
     if name is not None and config.tasks.get(name) != classes:
         raise EvaluationError(
             f"task is {name!r} and the data have {classes} classes; the hypernetwork knows {config.described_tasks}."

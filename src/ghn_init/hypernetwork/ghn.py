@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ghn_init.confidence.confidence import Confidence
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.config import GHNConfig
@@ -67,6 +68,7 @@ class GraphHyperNetwork(nn.Module):
                     f"{name!r} can't name a task, PyTorch's ModuleDict has a member of that name; choose another."
                 )
             self.heads[name] = Head(config, outputs)
+        self.confidence: Confidence | None = None  # of these weights; whatever changes them leaves it out
 
     def features(self, graph: Graph) -> Tensor:
         """(N, D) node features: primitive and shape."""

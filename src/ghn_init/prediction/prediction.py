@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
+from ghn_init.confidence.confidence import Expecting
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
@@ -84,6 +85,7 @@ class Prediction:
         inputs: What the model was traced with.
         padding: Dotted names of embeddings → their own row of padding, which they keep.
         inverses: Dotted names of what parametrizations make weights from → the parametrization.
+        expecting: What its worth is told from, or None.
     """
 
     model: nn.Module
@@ -99,6 +101,7 @@ class Prediction:
     conditioned: frozenset[str] = frozenset()
     padding: Mapping[str, Tensor] = field(default_factory=dict)
     inverses: Mapping[str, ParametrizationList] = field(default_factory=dict)
+    expecting: Expecting | None = None
 
     def __repr__(self) -> str:
         """A screen at most: what there is to look at, and the report's summary."""

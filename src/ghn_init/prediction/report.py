@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ghn_init.confidence.regression import Expectation
 from ghn_init.errors import StrictError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -21,6 +22,10 @@ from ghn_init.viz.text_table import aligned
 if TYPE_CHECKING:
     from ghn_init.heads.result import HeadFit
 
+HARM = (
+    "predicted parameters are expected to be behind the model's own init: race them on your data (choose=True), or leave the "
+    "model as it is"
+)
 _NOISE = "batch norms whose running statistics are not predicted but those of noise"
 
 
@@ -82,6 +87,8 @@ class Report:
         fit: The head that was fitted to the user's data, or None.
         data: What else was done with them, or why no head was fitted; empty without data.
         choice: Which start was chosen on them, why and at what cost; empty where none was.
+        expected: What the prediction is expected to be worth, by the names of measures; empty where that is not known of the
+            hypernetwork or of such inputs.
     """
 
     rows: tuple[Row, ...]
@@ -89,6 +96,7 @@ class Report:
     fit: HeadFit | None = None
     data: str = ""
     choice: str = ""
+    expected: Mapping[str, Expectation] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -153,6 +161,17 @@ class Report:
         """The same report, with more warnings."""
         return replace(self, warnings=(*self.warnings, *warnings))
 
+    def with_expected(self, expected: Mapping[str, Expectation]) -> Report:
+        """The same report, which says what may be expected, and warns of harm."""
+        told = replace(self, expected=expected)
+        return replace(told, warnings=(*self.warnings, told.harm)) if told.harm else told
+
+    @property
+    def harm(self) -> str:
+        """What to do where predictions are expected to be behind the model's own init; empty where they are not."""
+        gain = self.expected.get("gain")
+        return "" if gain is None or gain.value >= 0 else HARM
+
     def with_data(self, data: str, fit: HeadFit | None = None) -> Report:
         """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
         heads = () if fit is None else fit.heads
@@ -163,7 +182,7 @@ class Report:
     def with_nothing_predicted(self, reason: str) -> Report:
         """The same report, in which no row is predicted; those that would be say why."""
         rows = (row if row.primitive is None else Row(row.name, row.shape, None, None, reason) for row in self.rows)
-        return replace(self, rows=tuple(rows), warnings=())
+        return replace(self, rows=tuple(rows), warnings=(), expected={})
 
     def with_choice(self, choice: str) -> Report:
         """The same report, which says what was chosen and what for."""
@@ -205,12 +224,15 @@ class Report:
         """All of it, as `json` and `pandas` take it: summary, warnings, groups, and a mapping per parameter."""
         rows = [{**asdict(row), "shape": list(row.shape), "core": row.core and list(row.core)} for row in self.rows]
         groups = [asdict(group) for group in self.groups]
-        return {"summary": self.summary, "warnings": list(self.warnings), "groups": groups, "rows": rows}
+        expected = {name: asdict(one) for name, one in self.expected.items()}
+        told = {"summary": self.summary, "warnings": list(self.warnings), "expected": expected}
+        return {**told, "groups": groups, "rows": rows}
 
     @property
     def lines(self) -> list[str]:
-        """What a person has to know first: the summary, what was done with data, and warnings."""
-        return [self.summary, *self.data_lines, *(f"warning: {text}" for text in self.warnings)]
+        """What a person has to know first: the summary, what may be expected, what was done with data, and warnings."""
+        expected = (f"expected: {one}" for one in self.expected.values())
+        return [self.summary, *expected, *self.data_lines, *(f"warning: {text}" for text in self.warnings)]
 
     @property
     def groups(self) -> tuple[Group, ...]:

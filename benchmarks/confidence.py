@@ -1,0 +1,281 @@
+"""How well it can be told beforehand what predicted parameters are worth: measured on networks that meta-training never saw.
+
+    python benchmarks/confidence.py measure CIFAR10 PHOTOGRAPHS -o OUT [--ghn CHECKPOINT] [--part 0/2]
+    python benchmarks/confidence.py fit OUT [--ghn CHECKPOINT] [--table docs/confidence.md] [--picture PNG] [--write FOLDER]
+
+Networks: of DeepNets-1M `val`, members of the families' `val` and of held-out families, models of timm as they are. Each is
+measured twice: accuracy on 1,000 test images of CIFAR-10 without training, the head predicted; and how far it is ahead of its
+own init after 100 steps of 32 on at most 2,000 photographs, the head random, with the better of two rates for each init, chosen
+on a fifth of the images (the same for both; what is chosen there is judged there, for both alike).
+
+OUT holds a file per network: interrupted, the same command goes on. `fit` leaves out one family after the other: what the
+fit without it expects of it, and how often its intervals hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import timm
+import torch
+from torch import Tensor, nn
+
+import ghn_init
+import transfer
+from ghn_init import deepnets, families
+from ghn_init.confidence.confidence import Confidence, Known, Measure, seen_clues
+from ghn_init.confidence.regression import Expectation, fit
+from ghn_init.errors import GHNInitError
+from ghn_init.evaluation.accuracy import accuracy
+from ghn_init.heads.expect import spread
+from ghn_init.prediction.clues import clues
+from ghn_init.tasks import Images, load_images
+
+SIDE = 32
+STEPS, RATES, SEED = 100, (0.015, 0.05), 0
+ACCURACY_IMAGES = 1_000
+SEEN = 64
+"""Photographs in one batch."""
+TRAINING_GRAPHS = 200
+LEVEL = 0.9
+
+MODELS = (
+    "resnet18",
+    "resnetv2_50",
+    "regnetx_002",
+    "regnety_002",
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "efficientnet_b0",
+    "densenet121",
+    "convnext_atto",
+    "ghostnet_050",
+    "edgenext_xx_small",
+    "hardcorenas_a",
+    "repvgg_a0",
+    "tinynet_e",
+    "lcnet_050",
+    "vit_tiny_patch16_224",
+    "deit_tiny_patch16_224",
+    "mobileone_s0",
+    "fasternet_t0",
+    "dla46_c",
+)
+"""Of timm, as wide and deep as they are; their stems fitted to small images."""
+TOLD = {
+    "gain": "points ahead of the model's own init after 100 steps of 32 photographs",
+    "accuracy": "% right on CIFAR-10 without training",
+}
+TASKS = {"gain": None, "accuracy": "cifar10"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network: a name, its family, and how it is made for so many classes."""
+
+    name: str
+    family: str
+    make: Callable[[int], nn.Module]
+
+
+def cases() -> list[Case]:
+    """All, those of a kind spread evenly."""
+    kinds = [
+        [Case(f"val-{k}", "deepnets", lambda classes, k=k: deepnets.network("val", k, classes, SIDE)) for k in range(32)],
+        [_member("val", k) for k in range(38)],
+        [_member("held-out", k) for k in range(32)],
+        [Case(name, name.partition("_")[0], lambda classes, name=name: _timm(name, classes)) for name in MODELS],
+    ]
+    placed = [((i + 0.5) / len(kind), case) for kind in kinds for i, case in enumerate(kind)]
+    return [case for _, case in sorted(placed, key=lambda entry: entry[0])]
+
+
+def _member(split: str, k: int) -> Case:
+    member = families.member(split, k)
+    return Case(f"{split}-{member.family}-{k}", member.family, lambda classes: member.module(classes, SIDE))
+
+
+def _timm(name: str, classes: int) -> nn.Module:
+    sized = {"img_size": SIDE, "patch_size": 4} if name.startswith(("vit", "deit")) else {}
+    model = timm.create_model(name, num_classes=classes, **sized)
+    return model if sized else ghn_init.adapt_stem_(model)
+
+
+def measured(case: Case, ghn: ghn_init.GHN, test: Images, photographs: Images) -> dict[str, object]:
+    """A network's clues and measures."""
+    torch.manual_seed(SEED)
+    model = case.make(test.num_classes)
+    task = "cifar10"
+    with torch.no_grad():
+        right = accuracy(ghn, model, test, task, bf16=True)
+    order = torch.randperm(len(photographs.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
+    judge, train = order[: len(order) // 5], order[len(order) // 5 :]
+    found = {
+        init: {str(rate): tuned(case, ghn if init == "predicted" else None, rate, photographs, train, judge) for rate in RATES}
+        for init in ("default", "predicted")
+    }
+    torch.manual_seed(SEED)
+    model = case.make(photographs.num_classes)
+    prediction = ghn_init.predict(model, ghn, torch.empty(2, 3, SIDE, SIDE, device="meta"), head=False)
+    with torch.no_grad():
+        (embeddings,) = ghn.embed_nodes([prediction.graph])
+    elements = sum(parameter.numel() for parameter in model.parameters())
+    told = clues(prediction.graph, prediction.slots, prediction.cores, elements, embeddings, SIDE)
+    pixels = photographs.normalise(photographs.pixels[order[:SEEN]])
+    own = spread(model, prediction.graph, pixels)
+    told |= seen_clues(own, spread(model, prediction.graph, pixels, dict(prediction.tensors)))
+    best = {init: max(values.values()) for init, values in found.items()}
+    measures = {"accuracy": right, "gain": best["predicted"] - best["default"]}
+    return {"name": case.name, "family": case.family, "clues": told, "measures": measures, "runs": found}
+
+
+def tuned(case: Case, ghn: ghn_init.GHN | None, rate: float, images: Images, train: Tensor, judge: Tensor) -> float:
+    """Accuracy in percent after a few steps at one rate."""
+    torch.manual_seed(SEED)
+    model = case.make(images.num_classes)
+    if ghn is not None:
+        ghn_init.initialize(model, ghn, torch.zeros(2, 3, SIDE, SIDE), head=False, seed=SEED)
+    model.to(memory_format=torch.channels_last)
+    transfer.train(model, images, train, rate, SEED, bf16=True, steps=STEPS)
+    batches = transfer.batches(images, train, SEED)
+    ghn_init.recalibrate_batchnorm(model, [next(batches) for _ in range(20)])
+    return transfer.tested(model, images, judge)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measures what is left."""
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    ghn = ghn_init.load(options.ghn)
+    test = load_images(options.cifar10, "test", limit=ACCURACY_IMAGES)
+    photographs = load_images(options.photographs, "train")
+    part, _, parts = options.part.partition("/")
+    for case in cases()[int(part) :: int(parts)]:
+        path = options.out / f"{case.name}.json"
+        if path.exists():
+            continue
+        try:
+            found = measured(case, ghn, test, photographs)
+        except GHNInitError as error:
+            print(f"{case.name}: {error}", flush=True)
+            continue
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        os.replace(temporary, path)
+        print(case.name, {name: round(value, 1) for name, value in found["measures"].items()}, flush=True)
+
+
+def known(ghn: ghn_init.GHN) -> Known:
+    """Of networks like those of meta-training: half of them DeepNets-1M's, half families'."""
+    found = []
+    for k in range(TRAINING_GRAPHS):
+        model = families.network("train", k // 2) if k % 2 else deepnets.network("train", k // 2)
+        with torch.no_grad():
+            (embeddings,) = ghn.embed_nodes([ghn_init.trace(model, torch.empty(2, 3, SIDE, SIDE, device="meta"))])
+        found.append(embeddings.double().mean(0))
+    return Known.of(torch.stack(found))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Fits, tells how well, and writes what goes with the checkpoint."""
+    rows = [json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]
+    graphs = known(ghn_init.load(options.ghn))
+    told = [{**row["clues"], "distance": graphs.distance(row["clues"])} for row in rows]
+    groups = [row["family"] for row in rows]
+    alone = [{name: value for name, value in row.items() if name not in seen_clues(1, 1)} for row in told]
+    lines, points, measures = [], {}, {}
+    for name in TOLD:
+        values = [row["measures"][name] for row in rows]
+        for clues_, what in ((alone, TOLD[name]), (told, f"{TOLD[name]}, one batch seen")):
+            expected = without_families(clues_, values, groups)
+            lines.append(row_of(what, values, expected))
+            points.setdefault(
+                name, [(e.value, v, e.high - e.value, g) for e, v, g in zip(expected, values, groups, strict=True)]
+            )
+        measures[name] = Measure(TOLD[name], TASKS[name], fit(alone, values, groups), fit(told, values, groups))
+    text = "\n".join([HEADER, *lines])
+    print(text)
+    print(f"{len(rows)} networks of {len(set(groups))} families; {platform.machine()}, torch {torch.__version__.split('+')[0]}")
+    if options.write:
+        Confidence(graphs, measures).write(options.write)
+    if options.picture:
+        draw(points, options.picture)
+
+
+def without_families(clues_: list[dict[str, float]], values: list[float], groups: list[str]) -> list[Expectation]:
+    """What a fit that never saw its family expects of each network."""
+    found: dict[int, Expectation] = {}
+    for group in dict.fromkeys(groups):
+        others = [k for k, other in enumerate(groups) if other != group]
+        without = fit([clues_[k] for k in others], [values[k] for k in others], [groups[k] for k in others])
+        found |= {k: without.expect(clues_[k], "", LEVEL) for k, other in enumerate(groups) if other == group}
+    return [found[k] for k in range(len(groups))]
+
+
+HEADER = (
+    "| expected | mean | deviation | error | within 90 %, % | expected to lose: lost |\n| --- | --- | --- | --- | --- | --- |"
+)
+
+
+def row_of(what: str, values: list[float], expected: list[Expectation]) -> str:
+    """A line of the table."""
+    mean = fmean(values)
+    deviation = fmean((value - mean) ** 2 for value in values) ** 0.5
+    error = fmean((value - e.value) ** 2 for value, e in zip(values, expected, strict=True)) ** 0.5
+    held = 100 * fmean(e.low <= value <= e.high for value, e in zip(values, expected, strict=True))
+    losing = [value < 0 for value, e in zip(values, expected, strict=True) if e.value < 0]
+    cells = [what, f"{mean:.1f}", f"{deviation:.1f}", f"{error:.1f}", f"{held:.0f}", f"{sum(losing)} of {len(losing)}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def draw(points: dict[str, list[tuple[float, float, float, str]]], path: Path) -> None:
+    """Measured against expected, a panel per measure."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(points), figsize=(4.5 * len(points), 4.2))
+    for panel, (name, own) in zip(panels, points.items(), strict=True):
+        for label, within in (("DeepNets-1M", True), ("families and timm's models", False)):
+            shown = [point for point in own if (point[3] == "deepnets") == within]
+            panel.scatter([p[0] for p in shown], [p[1] for p in shown], s=14, label=label)
+        low, high = (f([min(p[:2]) for p in own] + [max(p[:2]) for p in own]) for f in (min, max))
+        half = own[0][2]
+        panel.plot([low, high], [low, high], color="0.5", linewidth=1)
+        panel.fill_between([low, high], [low - half, high - half], [low + half, high + half], color="0.9", zorder=0)
+        panel.set_xlabel("expected by a fit without the family")
+        panel.set_ylabel("measured")
+        panel.set_title(name)
+    panels[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """One of two commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("cifar10")
+    one.add_argument("photographs")
+    one.add_argument("-o", "--out", type=Path, required=True)
+    one.add_argument("--part", default="0/1", help="of several processes, this one of so many: 0/2")
+    one.set_defaults(run=measure)
+    two = commands.add_parser("fit")
+    two.add_argument("out", type=Path)
+    two.add_argument("--picture", type=Path)
+    two.add_argument("--write", type=Path, help="the checkpoint's folder")
+    two.set_defaults(run=report)
+    for command in (one, two):
+        command.add_argument("--ghn", default=ghn_init.DEFAULT)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

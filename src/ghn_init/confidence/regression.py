@@ -1,0 +1,145 @@
+"""A ridge regression from clues to a measure, with an interval that held on families which took no part in its fit.
+
+The strength is that of least error on families left out, and the interval holds for a share `level` of left-out networks
+("cross-conformal": Vovk, Annals of Mathematics and Artificial Intelligence 2015; Barber et al., Annals of Statistics 2021).
+"""
+
+# Axes: N networks, F clues
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STRENGTHS = tuple(10 ** (k / 3 - 1) for k in range(13))
+"""Of the ridge, as shares of the number of networks."""
+BLOCK = "embedding "
+"""Clues whose name begins so are coordinates of one thing, and weigh as one clue together."""
+ROUNDING = 1e-4
+"""Shares of the range by which a clue may lie outside of it: files hold six digits."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of a network that was not run.
+
+    Attributes:
+        value: In percent or percentage points.
+        low: A share `level` of networks lies between this
+        high: and that.
+        level: 0 to 1.
+        told: What it is, in words that go behind the number.
+        beyond: In what the network lies outside of all that were measured; the interval holds for none of these.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    told: str
+    beyond: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        interval = f"{100 * self.level:.0f} % of networks like those measured: {self.low:.0f} to {self.high:.0f}"
+        unlike = f"; unlike all of them in {', '.join(self.beyond)}" if self.beyond else ""
+        return f"{self.value:.0f} {self.told} ({interval}{unlike})"
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Expected measure = level + Σ slope · (clue − mean), each clue held within what the fit has seen.
+
+    Attributes:
+        names: Of the clues.
+        mean: Of each.
+        lowest: Seen by the fit.
+        highest: Seen by the fit.
+        slope: Of each, per unit.
+        offset: Where every clue is at its mean.
+        errors: Sizes of the errors on left-out networks, ascending.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    slope: tuple[float, ...]
+    offset: float
+    errors: tuple[float, ...]
+
+    def expect(self, clues: Mapping[str, float], told: str, level: float) -> Expectation:
+        """What is expected of a network with these clues.
+
+        Args:
+            clues: By name, these and others.
+            told: What is expected, in words.
+            level: Share of networks that the interval is to hold.
+        """
+        value, beyond = self.offset, []
+        for name, mean, low, high, slope in zip(self.names, self.mean, self.lowest, self.highest, self.slope, strict=True):
+            within = min(max(clues[name], low), high)
+            value += slope * (within - mean)
+            if abs(within - clues[name]) > ROUNDING * (high - low) and not name.startswith(BLOCK):
+                beyond.append(name)
+        half = self.errors[min(ceil(level * (len(self.errors) + 1)), len(self.errors)) - 1]
+        return Expectation(value, value - half, value + half, level, told, tuple(beyond))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Regression:
+        """What `dataclasses.asdict` gave, also by way of JSON."""
+        lists = {name: tuple(value) for name, value in values.items() if name != "offset"}
+        return cls(**lists, offset=values["offset"])
+
+
+def fit(clues: Sequence[Mapping[str, float]], measured: Sequence[float], groups: Sequence[str]) -> Regression:
+    """Fits one.
+
+    Args:
+        clues: Of each network.
+        measured: Of each network.
+        groups: Its family.
+    """
+    names = tuple(clues[0])
+    X = torch.tensor([[row[name] for name in names] for row in clues], dtype=torch.float64)
+    y = torch.tensor(measured, dtype=torch.float64)
+    left_out = {strength: _left_out(X, y, groups, names, strength) for strength in STRENGTHS}
+    best = min(STRENGTHS, key=lambda strength: float((left_out[strength] - y).square().mean()))
+    mean, slope, offset = _solve(X, y, names, best)
+    errors = (left_out[best] - y).abs().sort().values
+    return Regression(
+        names,
+        tuple(mean.tolist()),
+        tuple(X.amin(0).tolist()),
+        tuple(X.amax(0).tolist()),
+        tuple(slope.tolist()),
+        float(offset),
+        tuple(errors.tolist()),
+    )
+
+
+def _left_out(X: Tensor, y: Tensor, groups: Sequence[str], names: Sequence[str], strength: float) -> Tensor:
+    """(N,) what is expected of each network by a fit without its family."""
+    found = torch.empty_like(y)
+    for group in dict.fromkeys(groups):
+        own = torch.tensor([other == group for other in groups])
+        mean, slope, offset = _solve(X[~own], y[~own], names, strength)
+        low, high = X[~own].amin(0), X[~own].amax(0)
+        found[own] = offset + (X[own].clamp(low, high) - mean) @ slope
+    return found
+
+
+def _solve(X: Tensor, y: Tensor, names: Sequence[str], strength: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(F,) means, (F,) slopes, and the offset."""
+    block = sum(name.startswith(BLOCK) for name in names)
+    weight = torch.tensor([1 / sqrt(block) if name.startswith(BLOCK) else 1.0 for name in names], dtype=torch.float64)
+    mean = X.mean(0)
+    deviation = (X - mean).square().mean(0).sqrt()
+    scale = torch.where(deviation > 1e-9, weight / deviation, 0.0)
+    Z = (X - mean) * scale
+    ridge = strength * len(y) * torch.eye(Z.shape[1], dtype=torch.float64)
+    return mean, torch.linalg.solve(Z.T @ Z + ridge, Z.T @ (y - y.mean())) * scale, y.mean()
