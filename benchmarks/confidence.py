@@ -37,6 +37,7 @@ from ghn_init.evaluation.accuracy import accuracy
 from ghn_init.heads.expect import spread
 from ghn_init.prediction.clues import clues
 from ghn_init.tasks import Images, load_images
+from ghn_init.viz.style import COLOURS, QUIET, figure, finish
 
 SIDE = 32
 STEPS, RATES, SEED = 100, (0.015, 0.05), 0
@@ -236,24 +237,23 @@ def row_of(what: str, values: list[float], expected: list[Expectation]) -> str:
 
 
 def draw(points: dict[str, list[tuple[float, float, float, str]]], path: Path) -> None:
-    """Measured against expected, a panel per measure."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(points), figsize=(4.5 * len(points), 4.2))
-    for panel, (name, own) in zip(panels, points.items(), strict=True):
-        for label, within in (("DeepNets-1M", True), ("families and timm's models", False)):
-            shown = [point for point in own if (point[3] == "deepnets") == within]
-            panel.scatter([p[0] for p in shown], [p[1] for p in shown], s=14, label=label)
-        low, high = (f([min(p[:2]) for p in own] + [max(p[:2]) for p in own]) for f in (min, max))
-        half = own[0][2]
-        panel.plot([low, high], [low, high], color="0.5", linewidth=1)
-        panel.fill_between([low, high], [low - half, high - half], [low + half, high + half], color="0.9", zorder=0)
-        panel.set_xlabel("expected by a fit without the family")
-        panel.set_ylabel("measured")
-        panel.set_title(name)
-    panels[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    """Measured against expected, a panel per measure, in the intervals' band."""
+    made, panels = figure(4.4 * len(points), 3.8, panels=len(points))
+    for axes, (name, own) in zip(panels, points.items(), strict=True):
+        kinds = (
+            ("DeepNets-1M", [p for p in own if p[3] == "deepnets"]),
+            ("families, timm", [p for p in own if p[3] != "deepnets"]),
+        )
+        for (label, deepnets_), colour in zip(kinds, COLOURS, strict=False):
+            shown = [p for p in own if (p[3] == "deepnets") == deepnets_]
+            axes.scatter([p[0] for p in shown], [p[1] for p in shown], s=12, color=colour, linewidths=0, label=label)
+        ends = [f(value for p in own for value in p[:2]) for f in (min, max)]
+        half = fmean(p[2] for p in own)
+        axes.plot(ends, ends, color=QUIET, linewidth=0.8)
+        axes.fill_between(ends, [x - half for x in ends], [x + half for x in ends], color=QUIET, alpha=0.15, linewidth=0)
+        axes.set(xlabel="expected by a fit without the family", ylabel="measured", title=name)
+        axes.legend(frameon=False, fontsize="small")
+    finish(made, panels, path)
 
 
 def main() -> None:

@@ -94,22 +94,34 @@ def write(model: nn.Module, job: Job, seed: int) -> None:
         ghn_init.initialize(model, job.ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed)
 
 
-def train(model: nn.Module, images: Images, rows: Tensor, rate: float, seed: int, bf16: bool, steps: int = STEPS) -> None:
-    """SGD with one cycle of the rate."""
+def train(
+    model: nn.Module,
+    images: Images,
+    rows: Tensor,
+    rate: float,
+    seed: int,
+    bf16: bool,
+    steps: int = STEPS,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """SGD with one cycle of the rate; `on_step` is told how many steps were taken, from 0 on."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, cycle_momentum=False)
     model.train()
-    for pixels, labels in itertools.islice(batches(images, rows, seed), steps):
+    on_step(0)
+    for step, (pixels, labels) in enumerate(itertools.islice(batches(images, rows, seed), steps), 1):
         with mixed_precision(pixels.device, bf16):
             logits = model(pixels)
         loss = F.cross_entropy(logits.float(), labels)
+        if torch.isfinite(loss):
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            schedule.step()
+        on_step(step)
         if not torch.isfinite(loss):
             return
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        schedule.step()
 
 
 def batches(images: Images, rows: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

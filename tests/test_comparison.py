@@ -12,6 +12,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import Conditioning, comparison
@@ -81,6 +82,37 @@ def test_mimetic_products_look_like_identities() -> None:
     assert torch.allclose(positions.square().sum(1), torch.full((196,), D / 2), atol=1e-3)
     with pytest.raises(ComparisonError, match="Tiny has no attention"):
         comparison.mimetic(tiny(), 0)
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_impulse_heads_look_at_one_neighbour_each(prefix: int) -> None:
+    torch.manual_seed(0)
+    pool = {"class_token": False, "global_pool": "avg"} if not prefix else {}
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2, img_size=48, patch_size=4, **pool)
+    own = model.pos_embed.detach().clone()
+    comparison.impulse(model, 0)
+    torch.testing.assert_close(model.pos_embed[:, prefix:].detach(), 18 * own[:, prefix:])
+    assert torch.equal(model.pos_embed[:, :prefix].detach(), own[:, :prefix])
+    attention, D, d, side = model.blocks[1].attn, 192, 64, 12
+    x = F.layer_norm(model.pos_embed[0, prefix:].detach(), (D,))
+    q, k, v = attention.qkv.weight.detach().split(D)
+    rows, columns = torch.arange(side**2) // side, torch.arange(side**2) % side
+    for head, (down, right) in enumerate([(0, 0), (-1, 0), (0, 1)]):
+        part = slice(head * d, (head + 1) * d)
+        assert float(q[part].norm()) == pytest.approx(7)
+        logits = (x @ q[part].T) @ (x @ k[part].T).T / d**0.5
+        inside = ((rows + down).clamp(0, side - 1) == rows + down) & ((columns + right).clamp(0, side - 1) == columns + right)
+        wanted = (rows + down) * side + columns + right
+        hits = (logits.argmax(1) == wanted)[inside].float().mean()
+        assert hits > 0.8, (head, hits)
+    assert (v.T @ attention.proj.weight.detach().T).diagonal().mean() == pytest.approx(-0.4, abs=0.03)
+
+
+def test_impulses_want_a_square_grid_of_patches() -> None:
+    with pytest.raises(ComparisonError, match="Tiny has no plain attention with a positional embedding of a square grid"):
+        comparison.impulse(tiny(), 0)
+    with pytest.raises(ComparisonError, match="of a square grid"):
+        comparison.impulse(timm.create_model("vit_tiny_patch16_224", img_size=(32, 64), depth=1), 0)
 
 
 class Attention(nn.Module):

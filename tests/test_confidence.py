@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import GHN
@@ -19,10 +18,10 @@ from ghn_init.confidence.confidence import FILE, Confidence, Known, Measure, see
 from ghn_init.confidence.regression import STRENGTHS, Regression, fit
 from ghn_init.errors import CheckpointError, HeadError
 from ghn_init.heads.expect import spread
-from ghn_init.prediction.clues import clues, longest_path, side
+from ghn_init.prediction.clues import clues, side
 from ghn_init.tracing.inputs import Inputs
 from helpers import RECIPE, SMALL, colours, tiny_networks
-from zoo import Fn, conv, images, param, vectors
+from zoo import conv, images, vectors
 
 FAMILIES = [f"family {k % 6}" for k in range(48)]
 
@@ -153,17 +152,8 @@ def test_clues_are_sizes_shares_and_the_embedding() -> None:
     assert found["largest width"] == 1
     assert found["pixels"] == 1
     assert found["share of bn"] == pytest.approx(1 / p.graph.num_nodes)
-    assert found["depth"] == math.log(1 + longest_path(p.graph))
+    assert found["depth"] == math.log(1 + max(p.graph.depths))
     assert found["embedding 3"] == pytest.approx(float(embeddings[:, 3].detach().mean()), abs=1e-6)
-
-
-def test_the_longest_path_is_found_beside_a_short_one() -> None:
-    def branches(m: Fn, x: torch.Tensor) -> torch.Tensor:
-        long = F.linear(F.linear(x, m.a), m.b)
-        return long + F.linear(x, m.c)
-
-    model = Fn(branches, a=param(8, 8), b=param(8, 8), c=param(8, 8))
-    assert longest_path(ghn_init.trace(model, vectors(2, 8))) == 3  # input, a, b, sum
 
 
 @pytest.mark.parametrize(

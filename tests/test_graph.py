@@ -174,3 +174,12 @@ def test_weights_have_the_shape_in_which_they_are_used(
 def test_pools_have_their_kernel() -> None:
     node = trace(nn.Sequential(conv(), nn.MaxPool2d((2, 3))), images()).nodes[-1]
     assert node.shape == (1, 1, 2, 3)
+
+
+def test_the_longest_path_is_found_beside_a_short_one() -> None:
+    def branches(m: Fn, x: Tensor) -> Tensor:
+        long = F.linear(F.linear(x, m.a), m.b)
+        return long + F.linear(x, m.c)
+
+    model = Fn(branches, a=param(8, 8), b=param(8, 8), c=param(8, 8))
+    assert max(trace(model, vectors(2, 8)).depths) == 3  # input, a, b, sum

@@ -28,7 +28,7 @@ LARGE = Path(os.environ.get("GHN_INIT_PARITY", ""))
 DIFFERENT = {
     "swin_v2_s": "no sums around window shifts, no gates for logit scales, which no data flows through",
 }
-"""Models whose graphs differ from the published ones on purpose. README.md lists them too."""
+"""Models whose graphs differ from the published ones on purpose. docs/checkpoints.md lists them too."""
 
 FAMILIES = {
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v3_small",

@@ -17,9 +17,9 @@ import ghn_init
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
     "Choice", "Comparison", "Conditioning", "DEFAULT", "Evaluation", "Expectation", "Explanation", "FineTune", "GHN",
-    "GHNConfig", "Graph", "HeadFit", "ImageTask", "Images", "Node", "Prediction", "Progress", "Ranking", "Report", "Task", "TrainConfig",
-    "ZeroShot", "adapt_stem_", "choose", "compare", "evaluate", "expect", "explain", "fit_head_", "initialize", "load",
-    "predict", "rank", "recalibrate_batchnorm", "register_rule", "trace", "train",
+    "GHNConfig", "Graph", "HeadFit", "ImageTask", "Images", "Node", "Prediction", "Progress", "Ranking", "Report", "Task",
+    "TrainConfig", "ZeroShot", "adapt_stem_", "choose", "compare", "evaluate", "expect", "explain", "fit_head_", "initialize",
+    "load", "predict", "rank", "recalibrate_batchnorm", "register_rule", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 

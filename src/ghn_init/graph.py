@@ -169,6 +169,14 @@ class Graph:
         return dict(Counter(node.primitive for node in self.nodes))
 
     @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Of each node: the edges of the longest path to it."""
+        depths = [0] * self.num_nodes
+        for i, j in sorted(self.edges, key=lambda edge: edge[1]):  # nodes are in topological order
+            depths[j] = max(depths[j], depths[i] + 1)
+        return tuple(depths)
+
+    @cached_property
     def distances(self) -> NDArray[np.uint8]:
         """(N, N) hops on the shortest directed path from row to column, 1 to 50; 0 where there is none that short."""
         return shortest_paths(self.num_nodes, self.edge_index)

@@ -1,6 +1,7 @@
 """Which init is best for your model on your data: a short, fair race."""
 
 from ghn_init.comparison.classical import mimetic, orthogonal, residual_norms, zero_gamma
+from ghn_init.comparison.impulse import impulse
 from ghn_init.comparison.inits import Init, applicable, named, predicted
 from ghn_init.comparison.race import Comparison, Run, compare
 from ghn_init.comparison.rivals import dirac, lsuv, whitened
@@ -12,6 +13,7 @@ __all__ = [
     "applicable",
     "compare",
     "dirac",
+    "impulse",
     "lsuv",
     "mimetic",
     "named",

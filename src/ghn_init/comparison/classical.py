@@ -50,16 +50,13 @@ def zero_gamma(model: nn.Module, seed: int, example_inputs: Any = None) -> None:
 def residual_norms(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Dotted names of the norm weights that end the longest way into a sum, as the architecture graph shows them."""
     graph = trace(model, example_inputs)
-    depth = [0] * graph.num_nodes
-    for i, j in sorted(graph.edges, key=lambda edge: edge[1]):
-        depth[j] = max(depth[j], depth[i] + 1)
     ends: dict[int, list[int]] = {}
     for i, j in graph.edges:
         if graph.nodes[j].primitive == "sum":
             ends.setdefault(j, []).append(i)
     names = []
     for sources in ends.values():
-        node = graph.nodes[max(sources, key=lambda i: depth[i])]
+        node = graph.nodes[max(sources, key=lambda i: graph.depths[i])]
         if node.primitive == "bn" and node.weight is not None:
             names.append(node.weight)
     return names
@@ -103,19 +100,26 @@ def _is_plain_attention(module: Any) -> bool:
 
 
 def _mimetic_block(block: Any, query_key: float, value_projection: float) -> None:
-    qkv, proj, heads = block.qkv, block.proj, int(block.num_heads)
+    value_projection_(block, value_projection)
+    qkv, heads = block.qkv, int(block.num_heads)
     D = qkv.in_features
     d = D // heads
     eye, spread = torch.eye(D), 1 / math.sqrt(D)
-    u, s, vh = torch.linalg.svd(-value_projection * eye + value_projection * spread * torch.randn(D, D))
-    root = s.sqrt()
-    qkv.weight[2 * D :] = (u * root).T  # values: x W_v
-    proj.weight.copy_((root[:, None] * vh).T)
     for head in range(heads):
         u, s, vh = torch.linalg.svd(query_key * eye + query_key * spread * torch.randn(D, D))
         root = s[:d].sqrt()
         qkv.weight[head * d : (head + 1) * d] = (u[:, :d] * root).T
         qkv.weight[D + head * d : D + (head + 1) * d] = root[:, None] * vh[:d]
+
+
+def value_projection_(block: Any, size: float) -> None:
+    """Values and projections whose product is −β·I and noise as large, β = `size`."""
+    qkv, proj = block.qkv, block.proj
+    D = qkv.in_features
+    u, s, vh = torch.linalg.svd(size * (torch.randn(D, D) / math.sqrt(D) - torch.eye(D)))
+    root = s.sqrt()
+    qkv.weight[2 * D :] = (u * root).T  # values: x W_v
+    proj.weight.copy_((root[:, None] * vh).T)
 
 
 def _sinusoidal_(embedding: Tensor, prefix: int) -> None:

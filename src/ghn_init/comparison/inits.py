@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ghn_init.api import initialize
 from ghn_init.checkpoints.pretrained import bundled, load
 from ghn_init.comparison.classical import default, mimetic, orthogonal, plain_attention, residual_norms, zero_gamma
+from ghn_init.comparison.impulse import impulse
 from ghn_init.comparison.rivals import dirac, lsuv, whitened
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -36,7 +37,13 @@ def predicted(
 
 _WEIGHTS = "+weights"
 
-CLASSICAL: Mapping[str, Init] = {"default": default, "orthogonal": orthogonal, "mimetic": mimetic, "dirac": dirac}
+CLASSICAL: Mapping[str, Init] = {
+    "default": default,
+    "orthogonal": orthogonal,
+    "mimetic": mimetic,
+    "impulse": impulse,
+    "dirac": dirac,
+}
 OF_IMAGES: Mapping[str, Callable[..., None]] = {"whitened": whitened, "lsuv": lsuv}
 """Those that look at images."""
 NAMES = (*CLASSICAL, "zero-gamma", *OF_IMAGES, "GHN", "GHN+CONDITION", f"GHN+CONDITION{_WEIGHTS}")

@@ -145,9 +145,9 @@ def compare(
         make_model: Builds the model, with its own random init; a new one each time.
         train_loader: Yields (images, labels); shuffled by PyTorch's generator, which is seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
-        inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `dirac`, `whitened`, `lsuv`, or a hypernetwork and a
-            condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By default
-            all that suit, but for `dirac`, `whitened` and `lsuv`.
+        inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `impulse`, `dirac`, `whitened`, `lsuv`, or a
+            hypernetwork and a condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By
+            default all that suit, but for `impulse`, `dirac`, `whitened` and `lsuv`.
         steps: Of training, with one cycle of the learning rate; momentum stays as it is.
         seeds: Races that count, at each init's best learning rate and weight decay.
         rates: Peak learning rates to choose from, for each init with one seed that does not count.

@@ -35,7 +35,7 @@ def clues(
     outputs = [node.shape[0] for node in graph.nodes if node.shape and node.weight and node.primitive != "bias"] or [NARROW]
     found = {
         "nodes": log(graph.num_nodes),
-        "depth": log(1 + longest_path(graph)),
+        "depth": log(1 + max(graph.depths)),
         "weights": log(len(outputs)),
         "elements": log(max(elements, 1)),
         "predicted": filled / max(elements, 1),
@@ -54,11 +54,3 @@ def side(inputs: Inputs) -> int | None:
         if isinstance(value, Tensor) and value.dim() == 4 and value.is_floating_point():
             return max(value.shape[2:])
     return None
-
-
-def longest_path(graph: Graph) -> int:
-    """Edges of the longest path."""
-    depth = [0] * graph.num_nodes
-    for i, j in sorted(graph.edges, key=lambda edge: edge[1]):  # nodes are in topological order
-        depth[j] = max(depth[j], depth[i] + 1)
-    return max(depth)
