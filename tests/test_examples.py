@@ -18,7 +18,7 @@ import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
-from torch import Tensor, nn
+from torch import nn
 
 import ghn_init
 
@@ -73,37 +73,32 @@ def test_own_module(example: Any, output: Any) -> None:
     assert float(text.split()[-1]) > 0
 
 
-class Finetunings:
-    """Stands in for an example's `finetune`, and notes the kernel that each begins with, and the accuracy where it ends."""
+def test_before_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels that each run begins with, and the accuracies that are told."""
+    module = example("before_finetuning")
+    kernels, accuracies, finetune = [], [], module.finetune
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
-        self.kernels: list[Tensor] = []
-        self.accuracies: list[str] = []
-        self.finetune = module.finetune
-        monkeypatch.setattr(module, "finetune", self)
-
-    def __call__(self, model: nn.Module, data: tuple[Tensor, ...], *settings: Any) -> float:
-        self.kernels.append(next(p for p in model.parameters() if p.dim() == 4).detach().clone())
-        result = self.finetune(model, data, *settings)
+    def watched(model: nn.Module, train: Any, test: Any, *settings: Any) -> float:
+        kernels.append(next(p for p in model.parameters() if p.dim() == 4).detach().clone())
+        result = finetune(model, train, test, *settings)
         with torch.no_grad():
-            right = model.eval()(data[2]).argmax(1) == data[3]
-        self.accuracies.append(f"{100 * right.double().mean().item():.1f}")
+            right = model.eval()(test[0]).argmax(1) == test[1]
+        accuracies.append(f"{100 * right.double().mean().item():.1f}")
         return result
 
-    def begin_differently(self) -> bool:
-        return all(not torch.equal(a, b) for a, b in itertools.combinations(self.kernels, 2))
-
-
-def test_before_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = example("before_finetuning")
-    seen = Finetunings(monkeypatch, module)
-    lines = output(module, "--steps", "2", "--rates", "0.05", "--seeds", "1", "--test-images", "64")
-    assert [line.split()[:2] for line in lines] == [["default", seen.accuracies[0]], ["predicted", seen.accuracies[1]]]
+    monkeypatch.setattr(module, "finetune", watched)
+    few = ("--models", "test_resnet", "--images", "80", "--test-images", "64", "--steps", "2", "--rates", "0.05")
+    inits = ["default", "predicted", "orthogonal+noise"]
+    lines = output(module, *few, "--inits", *inits)
+    told = [line.split()[:3] for line in lines]
+    assert told == [["test_resnet", init, accuracies[2 * k + 1]] for k, init in enumerate(inits)]
     torch.manual_seed(0)
-    assert torch.equal(seen.kernels[0], module.small_resnet().conv1.weight)
-    model = ghn_init.initialize(module.small_resnet(), example_inputs=torch.zeros(2, 3, 32, 32))
-    assert torch.equal(seen.kernels[1], model.conv1.weight)
-    assert seen.begin_differently()
+    model = module.build("test_resnet", 10)
+    own = next(p for p in model.parameters() if p.dim() == 4)
+    assert torch.equal(kernels[1], own)
+    ghn_init.initialize(model, example_inputs=torch.zeros(2, 3, 32, 32))
+    assert torch.equal(kernels[3], own)
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(kernels[1::2], 2))
 
 
 def test_your_own_images(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,16 +136,6 @@ def test_choose_a_network(example: Any, output: Any, monkeypatch: pytest.MonkeyP
     assert last is not None
     assert made[-1].num_classes == 3
     assert last[1] == shown[-1]
-
-
-def test_timm_finetuning(example: Any, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = example("timm_finetuning")
-    seen = Finetunings(monkeypatch, module)
-    lines = output(module, "--steps", "1", "--rates", "0.05", "--test-images", "16")
-    ways = ["timm", "predicted", "noise", "orthogonal+noise", "orthogonal+noise, scale kept"]
-    assert [line[:28].strip() for line in lines] == ways
-    assert [line[28:].split()[0] for line in lines] == seen.accuracies
-    assert seen.begin_differently()
 
 
 def test_train_a_hypernetwork(tmp_path: Path, example: Any, output: Any) -> None:
