@@ -21,7 +21,8 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
+from typing import Any
 
 import timm
 import torch
@@ -204,6 +205,7 @@ def report(options: argparse.Namespace) -> None:
     text = "\n".join([HEADER, *lines])
     print(text)
     print(f"{len(rows)} networks of {len(set(groups))} families; {platform.machine()}, torch {torch.__version__.split('+')[0]}")
+    print(gains(rows))
     if options.write:
         Confidence(graphs, measures).write(options.write)
     if options.picture:
@@ -218,6 +220,34 @@ def without_families(clues_: list[dict[str, float]], values: list[float], groups
         without = fit([clues_[k] for k in others], [values[k] for k in others], [groups[k] for k in others])
         found |= {k: without.expect(clues_[k], "", LEVEL) for k, other in enumerate(groups) if other == group}
     return [found[k] for k in range(len(groups))]
+
+
+KINDS = {
+    "ResNet, ResNeXt, RegNet, VGG, DenseNet": ("resnet", "resnext", "regnet", "vgg", "densenet"),
+    "MobileNet, EfficientNet, MNASNet, ShuffleNet": ("mobilenet-v2", "mobilenet-v3", "efficientnet", "mnasnet", "shufflenet"),
+    "ConvNeXt, PoolFormer, MetaFormer": ("convnext", "poolformer", "metaformer"),
+    "ViT, DeiT, Swin, BERT-like": ("vit", "deit", "swin", "bert"),
+    "MLP-Mixer, ResMLP": ("mlp-mixer", "resmlp"),
+}
+"""Families of the split `val`, as the table of gains has them."""
+
+
+def gains(rows: list[dict[str, Any]]) -> str:
+    """Accuracy after the steps from both inits, by kind of network."""
+    kinds: dict[str, list[dict[str, Any]]] = {"DeepNets-1M, random cells": [row for row in rows if row["family"] == "deepnets"]}
+    kinds |= {kind: [r for r in rows if r["name"].startswith("val-") and r["family"] in own] for kind, own in KINDS.items()}
+    kinds["families held out of meta-training"] = [row for row in rows if row["name"].startswith("held-out-")]
+    kinds["timm's models, as wide as they are"] = [row for row in rows if row["name"] in MODELS]
+    kinds["all"] = rows
+    lines = ["| networks | default, % | predicted, % | gain | of so many lose more than a point |", "| --- " * 5 + "|"]
+    for kind, own in kinds.items():
+        if own:
+            means = [fmean(max(row["runs"][init].values()) for row in own) for init in ("default", "predicted")]
+            gained = [row["measures"]["gain"] for row in own]
+            error = f" ± {stdev(gained) / len(gained) ** 0.5:.1f}" if len(gained) > 1 else ""
+            lost = f"{sum(gain < -1 for gain in gained)} of {len(gained)}"
+            lines.append(f"| {kind} | {means[0]:.1f} | {means[1]:.1f} | {fmean(gained):+.1f}{error} | {lost} |")
+    return "\n".join(lines)
 
 
 HEADER = (

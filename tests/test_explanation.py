@@ -57,3 +57,24 @@ def test_an_ablation_listens_to_nobody() -> None:
     prediction = ghn_init.predict(network(), mlp, torch.zeros(2, 3, 16, 16))
     assert ghn_init.explain(prediction, "0.bias", mlp).neighbours == ()
     assert ghn_init.explain(prediction, "0.bias", mlp).he_scale is None
+
+
+def test_the_nearest_nodes_of_other_graphs_are_told(ghn: GHN) -> None:
+    x = torch.zeros(2, 3, 16, 16)
+    prediction = ghn_init.predict(network(), ghn, x)
+    other = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LayerNorm([8, 16, 16]), nn.Flatten(), nn.Linear(8 * 256, 10))
+    graphs = {"other": ghn_init.trace(other, x), "the same": ghn_init.trace(network(), x)}
+    told = ghn_init.explain(prediction, "3.weight", ghn, graphs, count=4)
+    first, *rest = told.nearest
+    assert (first.graph, first.parameter, first.shape, first.primitive) == ("the same", "3.weight", (32, 96, 3, 3), "conv")
+    assert first.distance == pytest.approx(0, abs=1e-6)
+    assert len(rest) == 3
+    distances = [near.distance for near in told.nearest]
+    assert distances == sorted(distances)
+    assert distances[1] > 1e-3
+    (own,), (theirs,) = ghn.embed_nodes([prediction.graph]), ghn.embed_nodes([graphs[rest[0].graph]])
+    expected = (theirs[rest[0].node] - own[told.node]).norm() / own[told.node].norm()
+    assert rest[0].distance == pytest.approx(expected.item(), rel=1e-5)
+    assert "the same: 3.weight" in repr(told)
+    assert json.loads(json.dumps(told.to_dict()))["nearest"][0]["graph"] == "the same"
+    assert ghn_init.explain(prediction, "3.weight", ghn).nearest == ()

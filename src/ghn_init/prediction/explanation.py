@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from math import prod, sqrt
@@ -38,6 +39,27 @@ class Neighbour:
     share: float
 
 
+@dataclass(frozen=True)
+class Near:
+    """A node of another graph that the hypernetwork sees almost as the explained one.
+
+    Attributes:
+        graph: Name of the other graph.
+        node: Its index there.
+        primitive: Of `ghn_init.graph.PRIMITIVES`.
+        parameter: Dotted name of its parameter.
+        shape: Of the parameter.
+        distance: Between both embeddings, as a share of the explained one's length.
+    """
+
+    graph: str
+    node: int
+    primitive: str
+    parameter: str
+    shape: tuple[int, ...]
+    distance: float
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """How one parameter was predicted.
@@ -53,6 +75,7 @@ class Explanation:
         default_scale: Of the model's own values when it was predicted; None on the meta device.
         he_scale: √(2 / fan-in), the standard deviation of He et al., 2015 (arXiv 1502.01852); None for vectors.
         neighbours: By their shares, those before the node first. Each sweep's shares add up to 1; none for the MLP ablation.
+        nearest: Nodes of other graphs with the nearest embeddings, the nearest first; none where no graphs were given.
     """
 
     name: str
@@ -65,11 +88,13 @@ class Explanation:
     default_scale: float | None
     he_scale: float | None
     neighbours: tuple[Neighbour, ...] = ()
+    nearest: tuple[Near, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All but the core, for programs; of it the shape."""
-        told = {key: value for key, value in vars(self).items() if key not in ("core", "neighbours")}
-        return {**told, "core": list(self.core.shape), "neighbours": [asdict(neighbour) for neighbour in self.neighbours]}
+        told = {key: value for key, value in vars(self).items() if key not in ("core", "neighbours", "nearest")}
+        lists = {key: [asdict(one) for one in getattr(self, key)] for key in ("neighbours", "nearest")}
+        return {**told, "core": list(self.core.shape), **lists}
 
     def __repr__(self) -> str:
         """A screen: the facts, and the ten neighbours that counted most."""
@@ -86,17 +111,29 @@ class Explanation:
             lines += [
                 f"    {100 * one.share:5.1f} %  {_far(one.hops)}  {one.primitive:8}  {one.parameter or ''}" for one in found[:5]
             ]
+        lines += ["  nearest of other graphs:"] if self.nearest else []
+        lines += [
+            f"    {one.distance:5.2f}  {one.primitive:8}  {' × '.join(map(str, one.shape)):18} {one.graph}: {one.parameter}"
+            for one in self.nearest
+        ]
         return "\n".join(line.rstrip() for line in lines)
 
 
 @torch.no_grad()
-def explain(prediction: Prediction, name: str, ghn: GraphHyperNetwork) -> Explanation:
+def explain(
+    prediction: Prediction, name: str, ghn: GraphHyperNetwork, among: Mapping[str, Graph] | None = None, count: int = 5
+) -> Explanation:
     """Shows how a parameter was predicted: its node, its neighbours' shares in the messages, the decoded core, scales.
+
+    With other graphs, those of meta-training for example, also where the hypernetwork has seen nearly the same:
+    `among={f"train {k}": ghn_init.trace(ghn_init.deepnets.network("train", k), x) for k in range(50)}`.
 
     Args:
         prediction: Of a model; look before `apply_`, which takes the place of the model's own values.
         name: Dotted name of a predicted parameter.
         ghn: The hypernetwork that predicted, a GHN-1, a GHN-2 or the MLP ablation.
+        among: Name → graph, whose nodes with parameters are compared.
+        count: How many of them are told.
 
     Raises:
         KeyError: The model has no such parameter, or it keeps its value; with the reason.
@@ -131,6 +168,7 @@ def explain(prediction: Prediction, name: str, ghn: GraphHyperNetwork) -> Explan
         default_scale=None if own.is_meta else _rms(own.detach()),
         he_scale=sqrt(2 * slot.sizes[0] * slot.slices / prod(slot.shape)) if weight else None,
         neighbours=_neighbours(prediction.graph, slot.node, ghn),
+        nearest=_nearest(prediction.graph, slot.node, ghn, among or {}, count),
     )
 
 
@@ -154,3 +192,15 @@ def _neighbours(graph: Graph, node: int, ghn: GraphHyperNetwork) -> tuple[Neighb
         nodes = graph.nodes
         found += [Neighbour(j, nodes[j].primitive, nodes[j].weight, int(far[j]), shares[j].item()) for j in order]
     return tuple(found)
+
+
+def _nearest(graph: Graph, node: int, ghn: GraphHyperNetwork, among: Mapping[str, Graph], count: int) -> tuple[Near, ...]:
+    (own,) = ghn.embed_nodes([graph])
+    found = []
+    for name, other in among.items():
+        (embeddings,) = ghn.embed_nodes([other])
+        distances = (embeddings - own[node]).norm(dim=1) / own[node].norm().clamp_min(1e-12)
+        for index, (one, distance) in enumerate(zip(other.nodes, distances.tolist(), strict=True)):
+            if one.weight is not None and one.shape is not None:
+                found.append(Near(name, index, one.primitive, one.weight, one.shape, distance))
+    return tuple(sorted(found, key=lambda near: near.distance)[:count])
