@@ -233,6 +233,15 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path) -> None:
         ghn_init.load(tmp_path)
 
 
+def test_clues_of_another_version_are_one_clear_error() -> None:
+    confidence = knowing(6.4)
+    gain = confidence.measures["gain"]
+    newer = replace(gain, regression=replace(gain.regression, names=("nodes of 2030",)))
+    ghn = with_confidence(replace(confidence, measures={"gain": newer}))
+    with pytest.raises(CheckpointError, match=r"confidence\.json asks for 'nodes of 2030', which this version does not know"):
+        ghn_init.predict(classifier(10), ghn, images())
+
+
 def test_other_weights_are_expected_nothing_of(tmp_path: Path) -> None:
     ghn = with_confidence(knowing(6.4))
     trained = ghn_init.train(colours(), tmp_path, architectures=tiny_networks(), ghn=ghn, config=RECIPE, steps=1)

@@ -81,14 +81,24 @@ class Confidence:
             clues: As `prediction/clues.py` gives them, with or without those of a batch.
             task: Whose head is predicted.
             level: Share of networks that each interval is to hold.
+
+        Raises:
+            CheckpointError: It was made with other clues.
         """
         told = {**clues, "distance": self.known.distance(clues)}
         found = {}
         for name, measure in self.measures.items():
-            if measure.task in (None, task):
-                seen = measure.seen is not None and set(measure.seen.names) <= told.keys()
-                regression = measure.seen if seen and measure.seen is not None else measure.regression
-                found[name] = regression.expect(told, measure.told, level)
+            if measure.task not in (None, task):
+                continue
+            sharper = measure.seen is not None and set(measure.seen.names) <= told.keys()
+            regression = measure.seen if sharper and measure.seen is not None else measure.regression
+            unknown = set(regression.names) - told.keys()
+            if unknown:
+                raise CheckpointError(
+                    f"the checkpoint's {FILE} asks for {min(unknown)!r}, which this version does not know; update ghn_init, or "
+                    f"remove the file."
+                )
+            found[name] = regression.expect(told, measure.told, level)
         return found
 
     def write(self, folder: Path) -> None:
