@@ -90,8 +90,9 @@ class Confidence:
         for name, measure in self.measures.items():
             if measure.task not in (None, task):
                 continue
-            sharper = measure.seen is not None and set(measure.seen.names) <= told.keys()
-            regression = measure.seen if sharper and measure.seen is not None else measure.regression
+            regression, seen = measure.regression, measure.seen
+            if seen is not None and set(seen.names) <= told.keys():
+                regression = seen
             unknown = set(regression.names) - told.keys()
             if unknown:
                 raise CheckpointError(
