@@ -84,7 +84,7 @@ def test_values_that_mean_something_are_overwritten_on_request(own: Path) -> Non
     (own / "own_models.py").write_text(
         OWN + "def frozen():\n    model = small()\n    model[0].requires_grad_(False)\n    return model\n"
     )
-    frozen = ["own_models:frozen", "--head", "yes"]
+    frozen = ["own_models:frozen", "--head", "cifar10"]
     assert "2 of 4 parameters predicted" in run("inspect", *frozen)
     assert "4 of 4 parameters predicted" in run("inspect", *frozen, "--overwrite", "0.weight", "--overwrite", "0.bias")
     assert "4 of 4 parameters predicted" in run("init", *frozen, "-o", "f.safetensors", "--overwrite", "*")
@@ -275,7 +275,9 @@ def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
 
 def test_own_modules_and_tied_parameters(own: Path) -> None:
     assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", "--head", "cifar10")
-    assert "as many as cifar10 has (--head cifar10 predicts it)" in run("inspect", "own_models:small")
+    assert "as many as cifar10 and imagenette and food10 have (--head cifar10 predicts it)" in run(
+        "inspect", "own_models:small"
+    )
     three = run("inspect", "own_models:small", "--num-classes", "3")
     assert "2 of 4" in three
     assert "(--head yes predicts it)" in three
@@ -442,7 +444,7 @@ def test_evaluate_shows_published_figures_of_the_same_data(own: Path) -> None:
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=names)})
     for split in ("train", "test"):
         datasets.Dataset.from_dict(columns, features).to_parquet(own / "data" / f"{split}.parquet")
-    text = run("evaluate", "data", "--networks", "1")
+    text = run("evaluate", "data", "--networks", "1", "--task", "cifar10")
     assert next(line for line in text.splitlines() if line.startswith("test")).split()[-3:] == ["51.4", "66.9", "69.2"]
 
 

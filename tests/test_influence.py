@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import ghn_init
+from ghn_init import GHNConfig
 from ghn_init.prediction.selection import select
 from ghn_init.tracing.flow import DEAD_END, UNREACHED, UNUSED
 from ghn_init.tracing.holders import tensors_in
@@ -48,7 +49,8 @@ def influence(model: nn.Module, inputs: Any, training: bool) -> dict[str, bool]:
 def faults(model: nn.Module, inputs: Any) -> Iterator[str]:
     """Parameters of which the report says what is not true."""
     graph = ghn_init.trace(model, inputs)
-    kept = select(model, graph, ghn_init.load().config, head=True, overwrite="*").kept
+    config = GHNConfig({"images": 1}, hid=8, max_shape=(8, 8, 3, 3))  # no task fits: heads are decoded like other layers
+    kept = select(model, graph, config, head=True, overwrite="*").kept
     shaken(model).requires_grad_(True)
     found = [influence(model, inputs, training) for training in (True, False)]
     for name, _ in model.named_parameters():

@@ -151,6 +151,7 @@ def test_there_is_one_way_by_which_anything_is_downloaded(server: Hub, monkeypat
         ("SamsungSAILMontreal/ghn3", "ghn3sm8.pt", hub.revision, access),
         ("someone/tiny", "config.json", "v2", access),
         ("someone/tiny", "model.safetensors", "v2", access),
+        ("someone/tiny", "confidence.json", "v2", access),  # which it hasn't
     ]
     files = {path.partition("?")[0].rpartition("/")[2] for verb, path in server.requests if verb == "GET"}
     assert files == {"ghn2_imagenet.pt", "ghn3sm8.pt", "config.json", "model.safetensors"}

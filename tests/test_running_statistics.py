@@ -41,7 +41,7 @@ def test_eval_mode_gives_what_training_mode_gives() -> None:
         for norm in norms(model):
             norm.reset_running_stats()
         reset = model(x)
-    assert (found - expected).norm() < 0.5 * expected.norm()
+    assert (found - expected).norm() < 0.8 * expected.norm()
     assert (reset - expected).norm() > 2 * expected.norm()
 
 

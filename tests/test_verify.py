@@ -19,6 +19,7 @@ from ghn_init import cli
 from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.errors import ModelSpecError, VerificationError
 from ghn_init.evaluation.norms import TOLERANCE, Expected, NormCheck, norms_table, read_table, verify
+from helpers import SMALL
 
 DATA = Path(__file__).parent / "data" / "parity"
 UNPREDICTED = {
@@ -169,4 +170,4 @@ def test_hypernetworks_of_several_tasks_have_no_published_norms(tasks: dict[str,
 
 def test_models_that_torchvision_does_not_have() -> None:
     with pytest.raises(ModelSpecError, match="torchvision has no model 'resnet5'; did you mean resnet50"):
-        list(verify(ghn_init.load(), [Expected("resnet5", 1.0, {})]))
+        list(verify(ghn_init.GHN(SMALL), [Expected("resnet5", 1.0, {})]))

@@ -208,7 +208,7 @@ def _hub_folder(repository: str, revision: str | None, access: Access) -> Path:
     """Folder in the cache with both files."""
     try:
         files = [from_hub(repository, file, revision, access) for file in (CONFIG, MODEL)]
-        with suppress(EntryNotFoundError):  # not every checkpoint has one
+        with suppress(EntryNotFoundError, ConnectionError):  # not every checkpoint has one, also where there is no network
             from_hub(repository, FILE, revision, access)
     except DOWNLOAD_FAILURES as error:
         where = f"{repository}@{revision}" if revision else repository
