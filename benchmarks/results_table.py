@@ -1,6 +1,6 @@
 """The tables and the picture of the bundled checkpoint's card, from the files of `ghn-init evaluate`.
 
-python benchmarks/results_table.py docs/results/ghn2-small*.json [--plot docs/results/ghn2-small.png]
+python benchmarks/results_table.py docs/results/ghn2-small{,-500,-shifted}.json [--plot docs/results/ghn2-small.png]
 
 """
 
