@@ -49,26 +49,18 @@ TRAINING_GRAPHS = 200
 LEVEL = 0.9
 
 MODELS = (
-    "resnet18",
-    "resnetv2_50",
     "regnetx_002",
     "regnety_002",
     "mobilenetv2_050",
     "mobilenetv3_small_050",
-    "efficientnet_b0",
-    "densenet121",
     "convnext_atto",
     "ghostnet_050",
     "edgenext_xx_small",
     "hardcorenas_a",
-    "repvgg_a0",
     "tinynet_e",
     "lcnet_050",
     "vit_tiny_patch16_224",
     "deit_tiny_patch16_224",
-    "mobileone_s0",
-    "fasternet_t0",
-    "dla46_c",
 )
 """Of timm, as wide and deep as they are; their stems fitted to small images."""
 TOLD = {
