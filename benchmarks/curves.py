@@ -3,15 +3,16 @@
     python benchmarks/curves.py PHOTOGRAPHS -o docs/results/curves.csv [--networks deepnets-0 efficientnet …]
     python benchmarks/curves.py --draw docs/results/curves.csv docs/results/curves.svg
 
-Networks, images and training are those of `benchmarks/transfer.py`, 200 steps of 32; the rate of each init is the better one of
-two, chosen on a fifth of the training images with a seed that doesn't count. Accuracy on 500 test images, batch norms
-recalibrated before each look. Rows that the file has are not made again.
+Networks, images and training are those of `benchmarks/transfer.py`, 200 steps of 32; the rate of each init is chosen as
+there, on a fifth of the training images with a seed that doesn't count. Accuracy on 500 test images, batch norms recalibrated
+before each look. Rows that the file has are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import itertools
 from collections import defaultdict
 from pathlib import Path
@@ -34,7 +35,6 @@ TITLES = {
 }
 INITS = ("default", "predicted")
 LOOKS = (0, 25, 50, 100, 150, 200)
-RATES = (0.015, 0.05)
 SEEDS = 3
 TEST_IMAGES = 500
 COLUMNS = ("network", "init", "rate", "seed", "step", "accuracy")
@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> None:
         if (name, init) in there:
             continue
         tuning = (train, order[fifth:]), (train, order[:fifth])
-        rate = max(RATES, key=lambda rate: curve(name, init, rate, transfer.TUNING_SEED, *tuning)[-1])
+        measured = functools.cache(lambda rate: curve(name, init, rate, transfer.TUNING_SEED, *tuning)[-1])  # noqa: B023
+        rate = transfer.highest(transfer.RATES, measured)
         new = not options.out.exists()
         made = [(seed, curve(name, init, rate, seed, (train, order), judge)) for seed in range(SEEDS)]
         with options.out.open("a", newline="") as file:
