@@ -154,6 +154,8 @@ def measure(options: argparse.Namespace) -> None:
     for case in cases()[int(part) :: int(parts)]:
         path = options.out / f"{case.name}.json"
         if path.exists():
+            if json.loads(path.read_text())["weights"] != ghn.fingerprint:
+                raise SystemExit(f"{path} is of other weights than {options.ghn}; pass another folder.")
             continue
         try:
             found = measured(case, ghn, test, photographs)
@@ -161,7 +163,7 @@ def measure(options: argparse.Namespace) -> None:
             print(f"{case.name}: {error}", flush=True)
             continue
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        temporary.write_text(json.dumps({"weights": ghn.fingerprint, **found}, indent=1) + "\n")
         os.replace(temporary, path)
         print(case.name, {name: round(value, 1) for name, value in found["measures"].items()}, flush=True)
 
