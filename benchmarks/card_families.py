@@ -1,4 +1,4 @@
-"""Accuracy of predicted parameters on members of families that meta-training never saw, without training, for the card.
+"""Accuracy of predicted parameters, without training, on members of families, none of which meta-training saw, for the card.
 
     python benchmarks/card_families.py CIFAR10 -o docs/results/ghn2-small-families.json [--ghn CHECKPOINT]
 

@@ -1,7 +1,7 @@
 """How well it can be told beforehand what predicted parameters are worth: measured on networks that meta-training never saw.
 
     python benchmarks/confidence.py measure CIFAR10 PHOTOGRAPHS -o OUT [--ghn CHECKPOINT] [--part 0/2]
-    python benchmarks/confidence.py fit OUT [--ghn CHECKPOINT] [--table docs/confidence.md] [--picture PNG] [--write FOLDER]
+    python benchmarks/confidence.py fit OUT [--ghn CHECKPOINT] [--picture PNG] [--write FOLDER]
 
 Networks: of DeepNets-1M `val`, members of the families' `val` and of held-out families, models of timm as they are. Each is
 measured twice: accuracy on 1,000 test images of CIFAR-10 without training, the head predicted; and how far it is ahead of its
@@ -106,9 +106,7 @@ def measured(case: Case, ghn: ghn_init.GHN, test: Images, photographs: Images) -
     """A network's clues and measures."""
     torch.manual_seed(SEED)
     model = case.make(test.num_classes)
-    task = "cifar10"
-    with torch.no_grad():
-        right = accuracy(ghn, model, test, task, bf16=True)
+    right = accuracy(ghn, model, test, "cifar10", bf16=True)
     order = torch.randperm(len(photographs.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
     judge, train = order[: len(order) // 5], order[len(order) // 5 :]
     found = {
@@ -189,15 +187,12 @@ def report(options: argparse.Namespace) -> None:
     lines, points, measures = [], {}, {}
     for name in TOLD:
         values = [row["measures"][name] for row in rows]
-        for clues_, what in ((alone, TOLD[name]), (told, f"{TOLD[name]}, one batch seen")):
-            expected = without_families(clues_, values, groups)
-            lines.append(row_of(what, values, expected))
-            points.setdefault(
-                name, [(e.value, v, e.high - e.value, g) for e, v, g in zip(expected, values, groups, strict=True)]
-            )
+        expected = without_families(alone, values, groups)
+        lines.append(row_of(TOLD[name], values, expected))
+        lines.append(row_of(f"{TOLD[name]}, one batch seen", values, without_families(told, values, groups)))
+        points[name] = [(e.value, v, e.high - e.value, g) for e, v, g in zip(expected, values, groups, strict=True)]
         measures[name] = Measure(TOLD[name], TASKS[name], fit(alone, values, groups), fit(told, values, groups))
-    text = "\n".join([HEADER, *lines])
-    print(text)
+    print("\n".join([HEADER, *lines]))
     print(f"{len(rows)} networks of {len(set(groups))} families; {platform.machine()}, torch {torch.__version__.split('+')[0]}")
     print(gains(rows))
     if options.write:

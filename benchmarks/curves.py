@@ -1,7 +1,7 @@
 """README's picture: accuracy while fine-tuning on photographs that no hypernetwork saw, from default and predicted parameters.
 
     python benchmarks/curves.py PHOTOGRAPHS -o docs/results/curves.csv [--networks deepnets-0 efficientnet …]
-    python benchmarks/curves.py --draw docs/results/curves.csv docs/results/curves.svg
+    python benchmarks/curves.py --draw docs/results/curves.csv docs/results/curves.png
 
 Networks, images and training are those of `benchmarks/transfer.py`, 200 steps of 32; the rate of each init is chosen as
 there, on a fifth of the training images with a seed that doesn't count. Accuracy on 500 test images, batch norms recalibrated
@@ -65,7 +65,7 @@ def curve(
 def run(options: argparse.Namespace) -> None:
     """Appends what the file lacks."""
     torch.set_num_threads(1)
-    train, test = transfer._read(options.data)
+    train, test = transfer.read(options.data)
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
     fifth = len(order) // 5
     judge = test, torch.arange(TEST_IMAGES)
@@ -91,12 +91,18 @@ def run(options: argparse.Namespace) -> None:
         print(name, init, rate, [round(values[-1], 1) for _, values in made], flush=True)
 
 
-def draw(source: Path, path: Path) -> None:
-    """A panel per network: means over the seeds, and their standard errors."""
+def read(source: Path) -> dict[tuple[str, str, int], list[float]]:
+    """Network, init and step → accuracies in percent, one for each seed."""
     values = defaultdict(list)
     with source.open() as file:
         for row in csv.DictReader(file):
             values[row["network"], row["init"], int(row["step"])].append(float(row["accuracy"]))
+    return values
+
+
+def draw(source: Path, path: Path) -> None:
+    """A panel per network: means over the seeds, and their standard errors."""
+    values = read(source)
     names = [name for name in NETWORKS if (name, INITS[0], 0) in values]
     made, panels = figure(2.6 * len(names), 2.8, panels=len(names), sharey=True)
     for axes, name in zip(panels, names, strict=True):
@@ -111,8 +117,28 @@ def draw(source: Path, path: Path) -> None:
     finish(made, panels, path)
 
 
+def table(source: Path) -> str:
+    """README's: accuracies at the end from both inits, and how far predicted ones are ahead there and at a quarter."""
+    values = read(source)
+    lines = [f"| network | default, % | predicted, % | gain | after {LOOKS[2]} steps |", "| --- " * 5 + "|"]
+    for name in NETWORKS:
+        if (name, INITS[0], 0) in values:
+            ends = [told(values[name, init, LOOKS[-1]]) for init in INITS]
+            gaps = [
+                [b - a for a, b in zip(*(values[name, init, step] for init in INITS), strict=True)]
+                for step in (LOOKS[-1], LOOKS[2])
+            ]
+            lines.append("| " + " | ".join([TITLES[name], *ends, *(told(gap, "+") for gap in gaps)]) + " |")
+    return "\n".join(lines)
+
+
+def told(values: list[float], sign: str = "") -> str:
+    """Mean and standard error."""
+    return f"{fmean(values):{sign}.1f} ± {stdev(values) / len(values) ** 0.5:.1f}"
+
+
 def main() -> None:
-    """Runs, or draws."""
+    """Runs, or draws and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
     parser.add_argument("-o", "--out", type=Path)
@@ -121,6 +147,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.draw:
         draw(*options.draw)
+        print(table(options.draw[0]))
     elif options.data and options.out:
         run(options)
     else:

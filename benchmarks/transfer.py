@@ -175,7 +175,7 @@ def run(job: Job) -> Path:
     """Does what is left of a job."""
     torch.set_num_threads(1)
     done = json.loads(job.file.read_text()) if job.file.exists() else {"init": job.init, "tuning": {}, "test": {}}
-    train_images, test_images = _read(job.data)
+    train_images, test_images = read(job.data)
     order = torch.randperm(len(train_images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
     test_rows = torch.arange(min(TEST_IMAGES, len(test_images.labels)))
     fifth = len(order) // 5
@@ -196,7 +196,8 @@ def run(job: Job) -> Path:
     return job.file
 
 
-def _read(data: str) -> tuple[Images, Images]:
+def read(data: str) -> tuple[Images, Images]:
+    """Training and test images, both normalised by the former's statistics."""
     images = load_images(data, "train")
     return images, load_images(data, "test", like=images)
 

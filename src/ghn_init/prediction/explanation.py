@@ -195,6 +195,8 @@ def _neighbours(graph: Graph, node: int, ghn: GraphHyperNetwork) -> tuple[Neighb
 
 
 def _nearest(graph: Graph, node: int, ghn: GraphHyperNetwork, among: Mapping[str, Graph], count: int) -> tuple[Near, ...]:
+    if not among:
+        return ()
     (own,) = ghn.embed_nodes([graph])
     found = []
     for name, other in among.items():
