@@ -13,7 +13,7 @@ NEWEST = "3.14"  # of the Pythons that PyTorch has wheels for
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT, max_version=NEWEST)
 EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["project"]["optional-dependencies"].items()}
-FOR_USERS = sorted(EXTRAS.keys() - {"dev", "docs", "packages"})
+FOR_USERS = sorted(EXTRAS.keys() - {"browser", "dev", "docs", "packages"})
 
 nox.options.sessions = ["lint", "docs"]
 nox.options.error_on_missing_interpreters = True

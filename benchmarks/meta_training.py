@@ -3,14 +3,16 @@
     torchrun --nproc-per-node 2 benchmarks/meta_training.py OUT --data cifar10=DIR tiny-imagenet=DIR … --share cifar10=5
         [--initial FOLDER] [--teacher resnet56.safetensors] [--families 0.5] [--steps 5000] [--lr 5e-4] …
 
-Half of the networks are DeepNets-1M's, half members of `ghn_init.families`. With a teacher, half of CIFAR-10's targets are its
-softened answers: a CIFAR ResNet-56 (He et al., CVPR 2016, arXiv 1512.03385, section 4.2; shortcuts without parameters).
+Half of the networks are DeepNets-1M's, half members of `ghn_init.families`; with `--without-norms` some are DeepNets-1M's whose
+norms were taken out. With a teacher, half of CIFAR-10's targets are its softened answers: a CIFAR ResNet-56 (He et al., CVPR
+2016, arXiv 1512.03385, section 4.2; shortcuts without parameters).
 Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ghn_init
-from ghn_init import Images, ImageTask, families
+from ghn_init import Images, ImageTask, deepnets, families
+from ghn_init.families.sequences import Networks
 from ghn_init.hypernetwork.widening import widen_
 from ghn_init.tasks import DistilledImageTask, answers_of, load_images
 from ghn_init.training.curve import Progress
@@ -80,6 +83,25 @@ def distilled(images: Images, path: Path, share: float, cache: Path, shift: int 
     return DistilledImageTask(images, "cifar10", answers=load_file(cache)["answers"], share=share, shift=shift)
 
 
+def networks(count: int, members: float, without_norms: float, num_classes: int, size: int, seed: int) -> Networks:
+    """Families' members and DeepNets-1M's networks, and among them such of DeepNets-1M as have lost their norms.
+
+    DeepNets-1M leaves norms out of 2 % of its networks, shallow ones alone.
+    """
+    others = families.mixed(count, 1 - members, "train", num_classes, size, seed)
+
+    def build(k: int) -> nn.Module:
+        before, after = math.floor(k * without_norms), math.floor((k + 1) * without_norms)
+        if after == before:
+            return others[k - before]
+        drawn = deepnets.arguments("train", count + before, seed)  # none of those that `others` holds
+        with torch.device("meta"):
+            return deepnets.DeepNet(replace(drawn, norm=False), num_classes, size)
+
+    described = f"; {without_norms:.6g} of them DeepNets-1M's without norms" if without_norms else ""
+    return Networks(build, count, others.described + described)
+
+
 def main() -> None:
     """Trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +114,7 @@ def main() -> None:
     parser.add_argument("--teacher-share", type=float, default=0.5)
     parser.add_argument("--answers", type=Path, help="file that keeps the teacher's answers; by default beside OUT")
     parser.add_argument("--families", type=float, default=0.5, help="their share of the networks")
+    parser.add_argument("--without-norms", type=float, default=0.0, help="share of networks whose norms were taken out")
     parser.add_argument("--networks-seed", type=int, default=0, help="another gives other networks")
     parser.add_argument(
         "--pool", type=int, default=800, help="networks of the task with the largest share; the others have as many per share"
@@ -121,9 +144,8 @@ def main() -> None:
             cache = options.answers or options.out.with_suffix(".answers")
             tasks[name] = distilled(images, options.teacher, options.teacher_share, cache, options.shift)
         own = max(round(options.pool * shares[name] / max(shares.values())), options.meta_batch)  # equally often seen
-        architectures[name] = families.mixed(
-            own, 1 - options.families, "train", images.num_classes, options.size, options.networks_seed
-        )
+        diet = (options.families, options.without_norms, images.num_classes, options.size, options.networks_seed)
+        architectures[name] = networks(own, *diet)
     start = ghn_init.load(options.initial)
     if options.hid is not None:
         wide = ghn_init.GHN(replace(start.config, hid=options.hid))

@@ -6,7 +6,7 @@
   const units = data.units.map(([parent, y, height, kind]) => ({parent, y, height, kind, inner: []}));
   units.forEach((unit, k) => unit.parent >= 0 && units[unit.parent].inner.push(k));
   units.forEach((unit) => { unit.depth = unit.parent < 0 ? 0 : units[unit.parent].depth + 1; });
-  const open = units.map((unit) => unit.kind !== FOLD);
+  const open = []; // by unit; `folded` says which are at first
 
   // For each unit -1 where it is shown, else the unit at whose border its wires end: a closed module, or a folded block.
   function hiders() {
@@ -194,11 +194,8 @@
 
   // Modules and folds
   function toggle(k) {
-    const before = place(units[k].y);
     open[k] = !open[k];
     update();
-    top += (before - place(units[k].y)) * scale; // its title stays where it is
-    show();
   }
   units.forEach((unit, k) => {
     if (unit.kind === ROW) return;
