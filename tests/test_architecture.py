@@ -117,7 +117,7 @@ RULES = {
     "models": {"errors", "graph", "viz", "tracing"},
     "tasks": {"errors"},
     "checkpoints": {"errors", "confidence", "graph", "viz", "hypernetwork"},
-    "prediction": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork"},
+    "prediction": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models"},
     "heads": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "prediction"},
     "trials": {
         "errors",

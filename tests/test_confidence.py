@@ -196,6 +196,13 @@ def test_harm_is_warned_of_once_with_a_way_out(caplog: pytest.LogCaptureFixture)
     assert "behind the model's own init: race them on your data (choose=True)" in caplog.text
     report = ghn_init.predict(classifier(10), ghn, images()).report
     assert report.warnings.count(report.harm) == 1
+    caplog.clear()
+    ghn_init.initialize(classifier(10), ghn, data=[images()])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    caplog.clear()
+    batch = torch.randn(20, 3, 16, 16), torch.arange(20) % 10
+    ghn_init.initialize(classifier(10), ghn, data=[batch] * 4, choose=True)  # it has been measured
+    assert not caplog.records
 
 
 def test_a_batch_tells_more() -> None:

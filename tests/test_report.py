@@ -62,7 +62,7 @@ def test_groups_are_as_fine_as_a_screen_allows(ghn: ghn_init.GHN, depth: int, wi
 def test_a_groups_most_frequent_reasons_come_first(ghn: ghn_init.GHN) -> None:
     scales = {f"s{k}": param(1) for k in range(3)}
     model = Fn(lambda m, x: m.a(x) * m.s0 * m.s1 * m.s2, a=conv(), dead=param(3), **scales)
-    (kept,) = (group for group in ghn_init.predict(model, ghn, images()).report.groups if not group.predicted)
+    (kept,) = (group for group in ghn_init.predict(model, ghn, images()).report.groups if group.state == "kept")
     assert list(kept.reasons.values()) == [3, 1]
     assert kept.cells[-1] == "; ".join(f"{reason} ({count})" for reason, count in kept.reasons.items())
 

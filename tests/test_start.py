@@ -13,6 +13,8 @@ from torch import nn
 import ghn_init
 from ghn_init import GHN, Report
 from ghn_init.errors import HeadError, RecalibrationError, ShapeMismatchError, StrictError, TraceError
+from ghn_init.models.batches import Batches
+from ghn_init.trials.starts import Start
 from helpers import Tiny
 from test_heads import changed, copied, loader, state
 
@@ -50,7 +52,11 @@ def test_it_is_predicting_recalibrating_and_fitting(ghn: GHN) -> None:
     assert report.fit is not None
     assert (report.fit.heads, report.fit.accuracy, report.fit.images) == (HEAD, fit.accuracy, 48)
     assert str(report).splitlines()[1:3] == ["batch norms recalibrated on the data, head fitted", str(report.fit)]
-    assert {row.note for row in report.rows if row.name in HEAD} == {"fitted to the data in closed form"}
+    assert {row.name: (row.state, row.note) for row in report.rows if row.name in HEAD} == dict.fromkeys(
+        HEAD, ("fitted", "in closed form")
+    )
+    assert (report.kept, report.warnings, report.summary.rpartition("; ")[2]) == ((), (), "0 kept, 2 fitted")
+    assert [group.state for group in report.groups if "head" in group.module] == ["fitted"]
     images, labels = (torch.cat(parts) for parts in zip(*loader(), strict=True))
     assert (model(images).argmax(1) == labels).double().mean() > report.fit.majority / 100
 
@@ -112,6 +118,57 @@ def test_a_frozen_head_is_fitted(ghn: GHN) -> None:
     started(expected, ghn, loader())
     assert torch.equal(model.head.weight, expected.head.weight)
     assert not model.head.weight.requires_grad
+
+
+def statistics(norm: nn.BatchNorm2d) -> list[torch.Tensor]:
+    return [buffer.clone() for buffer in norm.buffers()]
+
+
+class Adapted(nn.Module):
+    """A frozen backbone with a norm that has parameters and one that has none, and a trainable part behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8, affine=False))
+        self.neck = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8, affine=False))
+        self.head = nn.Linear(8, 3)
+        self.backbone.requires_grad_(False)
+        self.own = [norm for norm in self.modules() if isinstance(norm, nn.BatchNorm2d)]
+        for norm in self.own:
+            norm.running_mean.fill_(0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.neck(self.backbone(x)).mean((2, 3)))
+
+
+STARTS: dict[str, Any] = {
+    "predicted and fitted": lambda model, ghn: started(model, ghn, loader()),
+    "predicted": lambda model, ghn: started(model, ghn, UNLABELLED),
+    "without data": lambda model, ghn: ghn_init.initialize(model, ghn, torch.zeros(2, 3, 6, 6)),
+    "fitted": lambda model, ghn: ghn_init.fit_head_(model, loader()),
+    "orthogonal and fitted": lambda model, ghn: Start("orthogonal", True).write_(
+        ghn_init.predict(model, ghn, torch.zeros(2, 3, 6, 6)), model, Batches(loader(), model, 100), pytest.fail
+    ),
+}
+
+
+@pytest.mark.parametrize("how", STARTS)
+def test_frozen_norms_keep_their_statistics_and_others_do_not(ghn: GHN, how: str) -> None:
+    model = Adapted()
+    before = [statistics(norm) for norm in model.own]
+    STARTS[how](model, ghn)
+    same = [all(map(torch.equal, old, norm.buffers())) for old, norm in zip(before, model.own, strict=True)]
+    assert same == [True, True, False, False]
+    frozen_as_a_whole = Adapted().requires_grad_(False)
+    STARTS[how](frozen_as_a_whole, ghn)
+    assert not any(norm.running_mean.eq(0.3).any() for norm in frozen_as_a_whole.own)
+
+
+def test_frozen_norms_that_are_overwritten_get_new_statistics(ghn: GHN) -> None:
+    model = Adapted()
+    started(model, ghn, loader(), overwrite="backbone.*")
+    assert not any(norm.running_mean.eq(0.3).any() for norm in model.own)
 
 
 def test_backbones_may_come_with_labels(ghn: GHN) -> None:

@@ -130,8 +130,6 @@ def initialize(
         prediction = predict(model, ghn, example_inputs, head=head, **options)
         prediction.apply_()
         report = prediction.report
-        if report.harm:
-            log.warning("%s: %s", type(model).__name__, report.harm)
     else:
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
@@ -141,6 +139,8 @@ def initialize(
             prediction = predict(model, ghn, inputs, head=head if why_not else False, **options)
             report = start_(prediction, batches, why_not)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
+    if report.harm and not choose:  # a choice has measured it
+        log.warning("%s: %s", type(model).__name__, report.harm)
     if on_report is not None:
         on_report(report)
     return model

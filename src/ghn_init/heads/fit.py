@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghn_init.errors import HeadError, RecalibrationError, UnsupportedModelError
 from ghn_init.heads.features import class_numbers, collect
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
-from ghn_init.models.batch_norm import recalibrate_batchnorm
+from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure, running_statistics
 from ghn_init.tracing.untouched import untouched
@@ -44,8 +45,8 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
             model will be trained on them; labels are whole numbers from 0 to K − 1, each of which occurs. Read twice, or
             held in memory where it is an iterator.
         max_images: The first so many are used.
-        recalibrate: First recompute the running statistics of batch norms on these images, as `recalibrate_batchnorm` does.
-            False keeps those that the model was trained with.
+        recalibrate: First recompute the running statistics of batch norms on these images, as `recalibrate_batchnorm` does, but
+            for those that are frozen beside trainable parameters. False keeps those that the model was trained with.
 
     Returns:
         Leave-one-out accuracy, strength, temperature and more; `print` it.
@@ -71,18 +72,19 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
     try:
         with untouched(inner):
-            return fit_on(Batches(loader, inner, max_images), prefix, recalibrate=recalibrate)
+            norms = unfrozen_norms(inner) if recalibrate else []
+            return fit_on(Batches(loader, inner, max_images), prefix, norms)
     except RecalibrationError as error:
         raise HeadError(str(error)) from error
 
 
-def fit_on(batches: Batches, prefix: str = "", *, recalibrate: bool = True, keep: Collection[str] = ()) -> HeadFit:
+def fit_on(batches: Batches, prefix: str, norms: Sequence[_BatchNorm], keep: Collection[str] = ()) -> HeadFit:
     """As `fit_head_`, on batches of a model without wrappers; heads of which a parameter is in `keep` are left out.
 
     Args:
         batches: Which know the model.
         prefix: That wrappers put before its parameters' names.
-        recalibrate: As for `fit_head_`.
+        norms: Whose statistics are to be recomputed first.
         keep: Dotted names, with the prefix.
     """
     started = time.perf_counter()
@@ -95,8 +97,7 @@ def fit_on(batches: Batches, prefix: str = "", *, recalibrate: bool = True, keep
     parameters = dict(model.named_parameters())
     names = [name for place in places for head in place.heads for name in head.parameters]
     with restored_on_failure([*running_statistics(model), *(parameters[name] for name in names)]):
-        if recalibrate:
-            recalibrate_batchnorm(model, batches.contents, max_batches=None)
+        recalibrate_(model, norms, batches.contents)
         model.eval()
         weights = {head.weight: parameters[head.weight] for place in places for head in place.heads}
         features = collect(batches, weights, places[0])

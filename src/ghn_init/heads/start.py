@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.fit import fit_on
-from ghn_init.models.batch_norm import recalibrate_batchnorm
+from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure, running_statistics
 from ghn_init.prediction.prediction import Prediction
@@ -29,6 +29,8 @@ def why_not_fitted(batches: Batches, head: Head) -> str:
 def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
     """Writes a prediction, recalibrates batch norms, fits the head unless there is a reason not to; all of it or nothing.
 
+    Frozen norms that were not predicted keep their statistics.
+
     Args:
         prediction: For the model, without its head where that is to be fitted.
         batches: Of the same model, inside of its wrappers.
@@ -50,13 +52,14 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
         why_not = "the model has none that was found"
     if not why_not:
         why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
+    norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in prediction.slots})
     with restored_on_failure([*model.parameters(), *running_statistics(model)]):
         prediction.apply_(statistics=False)
         if not why_not:
             try:
-                fit = fit_on(batches, prefix, keep=left_out)
+                fit = fit_on(batches, prefix, norms, left_out)
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
             return prediction.report.with_data("batch norms recalibrated on the data, head fitted", fit)
-        recalibrate_batchnorm(batches.model, batches.contents, max_batches=None)
+        recalibrate_(batches.model, norms, batches.contents)
     return prediction.report.with_data(f"batch norms recalibrated on the data; no head fitted: {why_not}")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -45,9 +45,51 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     """
     if max_batches is not None and max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}; expected at least 1, or None for all.")
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    recalibrate_(model, tracking_norms(model), loader, max_batches)
+    return model
+
+
+def tracking_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Batch norms that track statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+def unfrozen_norms(model: nn.Module, written: Collection[str] = ()) -> list[_BatchNorm]:
+    """Those that track statistics but for frozen ones: part of what is frozen beside trainable parameters, and not written.
+
+    Args:
+        model: It.
+        written: Dotted names of parameters that have new values, frozen or not.
+    """
+    parameters = dict(model.named_parameters())
+    fixed = {name for name, p in parameters.items() if not p.requires_grad and name not in written}
+    if len(fixed) == len(parameters):  # a model that is frozen as a whole is one in which nothing is singled out
+        return tracking_norms(model)
+    return [norm for norm, names in parameters_around(model).items() if not names <= fixed]
+
+
+def parameters_around(model: nn.Module) -> dict[_BatchNorm, set[str]]:
+    """Batch norms that track statistics → dotted names of their parameters.
+
+    Of one that has none those of the smallest module around it with any: its convolution's, mostly.
+    """
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    places = {module: name for name, module in model.named_modules()}
+    found = {}
+    for norm in tracking_norms(model):
+        around, names = places[norm], {by_id[id(parameter)] for parameter in norm.parameters()}
+        while not names and around:
+            around = around.rpartition(".")[0]
+            names = {name for path, name in every.items() if path.startswith(around + "." if around else "")}
+        found[norm] = names
+    return found
+
+
+def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable[Any], max_batches: int | None = None) -> None:
+    """Recomputes the statistics of some of a model's batch norms, as `recalibrate_batchnorm` does of all."""
     if not norms:
-        return model
+        return
     modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
     statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
@@ -66,7 +108,6 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         if not done:
             for buffer, before in statistics:
                 buffer.copy_(before)
-    return model
 
 
 class _Counted:
@@ -88,20 +129,22 @@ class _Batch:
 
 
 class _WithTrainingNorms(nn.Module):
-    """The model as `update_bn` should see it: takes batches of any kind, and has only norms to put into training mode."""
+    """The model as `update_bn` should see it: takes batches of any kind, and has no modules but the norms."""
 
-    def __init__(self, model: nn.Module, norms: list[_BatchNorm]) -> None:
+    def __init__(self, model: nn.Module, norms: Sequence[_BatchNorm]) -> None:
         super().__init__()
-        self.model, self.norms = model, norms
+        self.norms = nn.ModuleList(norms)
+        self.hidden = (model,)  # no submodule, so that its other norms are left alone
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.device = next(tensor.device for tensor in tensors)
 
     def train(self, mode: bool = True) -> _WithTrainingNorms:
-        self.model.eval()
+        self.hidden[0].eval()
         for norm in self.norms:
             norm.training = mode
         return self
 
     def forward(self, batch: _Batch) -> None:
-        inputs = inputs_of(self.model, batch.content, self.device)
-        self.model(*inputs.args, **inputs.kwargs)
+        (model,) = self.hidden
+        inputs = inputs_of(model, batch.content, self.device)
+        model(*inputs.args, **inputs.kwargs)

@@ -19,15 +19,16 @@ SHOWN = 2
 GROUP_COLUMNS = ("module", "parameters", "elements", "what", "why")
 
 TILED = "predicted, tiled"
+STATES = ("predicted", "fitted", "kept")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters below one module that are all predicted, or all kept.
+    """Parameters below one module that are all predicted, all kept, or all fitted to data.
 
     Attributes:
         module: Dotted name; empty for the whole model.
-        predicted: Whether they are.
+        state: `predicted`, `kept` or `fitted`.
         tiled: How many of them are larger than what is decoded, which is repeated.
         reasons: Why they are kept, or what is approximated or done besides → of how many, the most frequent ones first.
         names: Dotted names, in the model's order.
@@ -35,7 +36,7 @@ class Group:
     """
 
     module: str
-    predicted: bool
+    state: str
     tiled: int
     reasons: Mapping[str, int]
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class Group:
     @property
     def cells(self) -> tuple[str, int, int, str, str]:
         """Module, parameters, elements, what happens to them, and why, as a table shows them."""
-        state = f"predicted{f', {self.tiled} tiled' if self.tiled else ''}" if self.predicted else "kept"
+        state = f"{self.state}, {self.tiled} tiled" if self.tiled else self.state
         first = list(self.reasons.items())[:SHOWN]
         shown = [f"{reason}{f' ({count})' if count < len(self.names) else ''}" for reason, count in first]
         more = [f"{len(self.reasons) - SHOWN} more reasons"] if len(self.reasons) > SHOWN else []
@@ -75,13 +76,13 @@ def _at(rows: Sequence[Row], depth: int) -> tuple[Group, ...]:
         modules.setdefault(".".join(row.name.split(".")[:-1][:depth]), []).append(row)
     found = []
     for module, members in modules.items():
-        for predicted in (True, False):
-            if own := [row for row in members if (row.core is not None) == predicted]:
-                found.append(_group(module, predicted, own))
+        for state in STATES:
+            if own := [row for row in members if row.state.startswith(state)]:
+                found.append(_group(module, state, own))
     return tuple(found)
 
 
-def _group(module: str, predicted: bool, rows: Sequence[Row]) -> Group:
+def _group(module: str, state: str, rows: Sequence[Row]) -> Group:
     reasons = dict(Counter(row.said for row in rows if row.said).most_common())
     names, numel = tuple(row.name for row in rows), sum(row.numel for row in rows)
-    return Group(module, predicted, sum(row.state == TILED for row in rows), reasons, names, numel)
+    return Group(module, state, sum(row.state == TILED for row in rows), reasons, names, numel)

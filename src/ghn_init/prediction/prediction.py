@@ -18,6 +18,7 @@ from ghn_init.confidence.confidence import Expecting
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill_
+from ghn_init.models.batch_norm import parameters_around
 from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.fates import fates
 from ghn_init.prediction.parametrized import inverse, refresh_derived_
@@ -236,12 +237,13 @@ class Prediction:
 
 
 def predicted_norms(model: nn.Module, predicted: Collection[str]) -> list[_BatchNorm]:
-    """Batch norms that track statistics and of which a parameter is predicted."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    """Batch norms that track statistics and of which a parameter is predicted.
+
+    One without parameters is of the smallest module around it, and counts where nothing is frozen there.
+    """
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad and name not in predicted}
     return [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm)
-        and module.running_mean is not None
-        and any(names[id(parameter)] in predicted for parameter in module.parameters())
+        norm
+        for norm, names in parameters_around(model).items()
+        if not names.isdisjoint(predicted) and (any(True for _ in norm.parameters()) or names.isdisjoint(frozen))
     ]

@@ -26,6 +26,7 @@ HARM = (
     "predicted parameters are expected to be behind the model's own init: race them on your data (choose=True), or leave the "
     "model as it is"
 )
+_KEPT = "parameters that keep their values"
 _NOISE = "batch norms whose running statistics are not predicted but those of noise"
 
 
@@ -34,6 +35,7 @@ class Row:
     """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason.
 
     `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded, or else to know of it.
+    `fitted` ones are not predicted, but written to suit the user's data.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Row:
     core: tuple[int, ...] | None
     note: str = ""
     conditioning: str = ""
+    fitted: bool = False
 
     @property
     def numel(self) -> int:
@@ -50,9 +53,9 @@ class Row:
 
     @property
     def state(self) -> str:
-        """`predicted`, `predicted, tiled` or `kept`."""
+        """`predicted`, `predicted, tiled`, `fitted` or `kept`."""
         if self.core is None:
-            return "kept"
+            return "fitted" if self.fitted else "kept"
         return TILED if prod(self.core) < self.numel else "predicted"
 
     @property
@@ -128,11 +131,9 @@ class Report:
                 same = "" if slot.name == name else f"the same as '{slot.name}', of which it is a frozen copy"
                 core = ghn.core_shape(slot, task)
                 rows.append(Row(name, shape, node.primitive, core, approximations(node, slot, ghn), same))
-        counts = {
-            "parameters that keep their values": sum(row.primitive is None for row in rows),
-            "parameters that are approximated": sum(row.primitive is not None and bool(row.note) for row in rows),
-        }
-        return cls(tuple(rows), tuple(f"{what}: {count}" for what, count in counts.items() if count))
+        approximated = sum(row.primitive is not None and bool(row.note) for row in rows)
+        warnings = [f"parameters that are approximated: {approximated}"] if approximated else []
+        return cls(tuple(rows), (*_warned(rows), *warnings))
 
     def refuse(self, chosen: Container[str]) -> None:
         """What `strict` asks for.
@@ -175,9 +176,11 @@ class Report:
     def with_data(self, data: str, fit: HeadFit | None = None) -> Report:
         """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
         heads = () if fit is None else fit.heads
-        rows = tuple(replace(row, note="fitted to the data in closed form") if row.name in heads else row for row in self.rows)
-        warnings = tuple(warning for warning in self.warnings if not warning.startswith(_NOISE))
-        return replace(self, rows=rows, warnings=warnings, fit=fit, data=data)
+        rows = tuple(replace(row, note="in closed form", fitted=True) if row.name in heads else row for row in self.rows)
+        warnings = [warning for warning in self.warnings if not warning.startswith(_NOISE)]
+        if warnings and warnings[0].startswith(_KEPT):
+            warnings[:1] = _warned(rows)
+        return replace(self, rows=rows, warnings=tuple(warnings), fit=fit, data=data)
 
     def with_nothing_predicted(self, reason: str) -> Report:
         """The same report, in which no row is predicted; those that would be say why."""
@@ -208,7 +211,7 @@ class Report:
     @property
     def kept(self) -> tuple[Row, ...]:
         """Rows of the parameters that keep their values."""
-        return tuple(row for row in self.rows if row.primitive is None)
+        return tuple(row for row in self.rows if row.state == "kept")
 
     @property
     def summary(self) -> str:
@@ -217,7 +220,7 @@ class Report:
         share = 100 * numel / total if total else 0.0
         return (
             f"{len(self.predicted)} of {len(self.rows)} parameters predicted, {numel:,} of {total:,} elements ({share:.2f} %); "
-            f"{len(self.kept)} kept"
+            f"{len(self.kept)} kept{f', {fitted} fitted' if (fitted := sum(row.fitted for row in self.rows)) else ''}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,7 +250,7 @@ class Report:
         """A line for every parameter."""
         header = ("parameter", "shape", "primitive", "decoded", "note")
         cells = [
-            (row.name, "×".join(map(str, row.shape)) or "scalar", row.primitive or "kept", row.tiling, row.said)
+            (row.name, "×".join(map(str, row.shape)) or "scalar", row.primitive or row.state, row.tiling, row.said)
             for row in self.rows
         ]
         return "\n".join(aligned([header, *cells]))
@@ -282,6 +285,12 @@ def approximations(node: Node, slot: Slot, ghn: GraphHyperNetwork) -> str:
     if widest > largest:
         notes.append(f"width {widest} read as {largest}")
     return "; ".join(notes)
+
+
+def _warned(rows: Iterable[Row]) -> list[str]:
+    """A warning of those that keep their values, if any do."""
+    kept = sum(row.state == "kept" for row in rows)
+    return [f"{_KEPT}: {kept}"] if kept else []
 
 
 def _joined(*notes: str) -> str:

@@ -15,6 +15,7 @@ from ghn_init.api import predict
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.models.batch_norm import tracking_norms
 from ghn_init.models.batches import Batches
 from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
@@ -126,5 +127,5 @@ def started(make: Make, train: Pool, settings: Settings) -> nn.Module:
     predict(model, settings.ghn, train.inputs.few(), head=False, seed=settings.seed).apply_(statistics=False)
     if settings.start == "predicted+fitted":
         few = train.rows(torch.arange(min(len(train), FITTED_IMAGES)))
-        fit_on(Batches(few.contents(), model, len(few)))
+        fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))
     return model

@@ -11,7 +11,7 @@ from torch import nn
 
 from ghn_init.heads.fit import fit_on
 from ghn_init.heads.start import start_
-from ghn_init.models.batch_norm import recalibrate_batchnorm
+from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches
 from ghn_init.models.restored import restored_on_failure, running_statistics
 from ghn_init.prediction.conditioning import Conditioning, chosen
@@ -66,16 +66,18 @@ class Start:
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
         model, fit = plain.model, None
+        _, prefix = unwrap(model)
+        norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in plain.slots})
         done: list[str] = []
         with restored_on_failure([*model.parameters(), *running_statistics(model)]):
             if self.weights == "orthogonal":
                 orthogonal_(plain)
-                recalibrate_batchnorm(batches.model, batches.contents, max_batches=None)
+                recalibrate_(batches.model, norms, batches.contents)
             if self.weights == "orthogonal" or self.fitted:
                 done.append("batch norms recalibrated on the data")
             if self.fitted:
                 done.append("head fitted")
-                fit = fit_on(batches, unwrap(model)[1], keep=left_out(plain))
+                fit = fit_on(batches, prefix, norms, left_out(plain))
         return plain.report.with_nothing_predicted(f"the choice took {self.name}").with_data(", ".join(done), fit)
 
 
