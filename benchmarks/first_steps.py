@@ -1,6 +1,6 @@
 """Whether predicted weights can be fine-tuned at the rates that people use: losses of the first step, and of a few epochs.
 
-    python benchmarks/first_steps.py [DATA] [-o docs/first_steps.md] [--every] [--train]
+    python benchmarks/first_steps.py [DATA] [-o docs/first_steps.md] [--every] [--train] [--only NAME …]
 
 The head is random. Loss of the first step (batch statistics), divided by ln(classes), for families as they are and narrow, at
 several image sizes, from each init; `eval` is the same in eval mode, with running statistics as `initialize` leaves them
@@ -17,7 +17,7 @@ import argparse
 import functools
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,11 @@ def reset_(model: nn.Module) -> nn.Module:
     return model
 
 
-def family_rows(batch: Images, ghn: ghn_init.GHN) -> Iterator[list[str]]:
+def family_rows(batch: Images, ghn: ghn_init.GHN, only: Collection[str] | None) -> Iterator[list[str]]:
     """The table over families, widths and sizes."""
     for name, narrow in FAMILIES.items():
+        if only is not None and name not in only:
+            continue
         for width, of in (("as it is", (name, {})), ("narrow", narrow)):
             for size in SIZES if of is not None else ():
                 own = (resized(batch[0], size), batch[1])
@@ -117,9 +119,11 @@ def family_rows(batch: Images, ghn: ghn_init.GHN) -> Iterator[list[str]]:
                 yield [name, width, str(size), *cells]
 
 
-def every_row(batch: Images, ghn: ghn_init.GHN) -> Iterator[list[str]]:
+def every_row(batch: Images, ghn: ghn_init.GHN, only: Collection[str] | None) -> Iterator[list[str]]:
     """The table over all modules; models that can't be run are rows too."""
     for name, build in builders(False, num_classes=CLASSES):
+        if only is not None and name.partition(":")[2] not in only:
+            continue
         with torch.device("meta"):
             shape = getattr(build(), "pretrained_cfg", {}).get("input_size", (3, 299 if "inception" in name else 224, 0))
         own = (resized(batch[0][:8], shape[1], shape[0]), batch[1][:8])
@@ -170,14 +174,17 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--every", action="store_true")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--only", nargs="+", help="names of the models in the first two tables")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ghn = ghn_init.load()
     batch = images(options.data, 280)
     few = (batch[0][:32], batch[1][:32])
-    tables = [(["model", "width", "px", *INITS, "balanced, eval", "balanced, eval, reset"], family_rows(few, ghn))]
+    tables = [
+        (["model", "width", "px", *INITS, "balanced, eval", "balanced, eval, reset"], family_rows(few, ghn, options.only))
+    ]
     if options.every:
-        tables.append((["model", "px", *INITS], every_row(few, ghn)))
+        tables.append((["model", "px", *INITS], every_row(few, ghn, options.only)))
     if options.train:
         epochs = [f"epoch {epoch}, {what}" for epoch in (1, 3) for what in ("training", "validation", "right, %")]
         tables.append((["optimiser", "init", *epochs], training_rows(batch, ghn)))

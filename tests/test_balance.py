@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.balance import FEATURES
+from ghn_init.prediction.balance import ADDS_UP, FEATURES
 from zoo import Fn, conv, images
 
 
@@ -64,6 +64,52 @@ def test_tiled_weights_between_the_last_norm_and_the_head_are_divided_by_the_roo
         "2.weight",
         "4.weight",
     }  # the head and what lies before the norm have none
+
+
+class Standardised(nn.Conv2d):
+    """As in NFNets: whatever the weight's scale is, filters have mean zero and the norm that the gain says."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.gain = nn.Parameter(torch.ones(outputs, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, self.gain * centred / centred.square().sum((1, 2, 3), keepdim=True).sqrt(), self.bias)
+
+
+def kept(model: nn.Module, ghn: GHN | None, **options: Any) -> set[str]:
+    """What is kept because its copies would add up."""
+    return {name for name, reason in ghn_init.predict(model, ghn, images(), **options).kept.items() if reason == ADDS_UP}
+
+
+def test_copies_in_standardised_weights_are_kept_where_no_norm_follows(ghn: GHN) -> None:
+    model = ending(Standardised(40, 12), nn.ReLU(), Standardised(12, 40))  # the second reads no copies
+    assert kept(model, ghn) == {"1.weight", "1.bias"}
+    assert kept(ending(Standardised(40, 40), nn.BatchNorm2d(40)), ghn) == set()
+    assert kept(ending(nn.Conv2d(40, 40, 3)), ghn) == set()
+    assert kept(model, ghn, condition="none") == kept(model, ghn, head=True) == set()
+    report = ghn_init.predict(model, ghn, images()).report
+    assert [row.note for row in report.kept if row.name == "1.weight"] == [ADDS_UP]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ghn_init.initialize(model, ghn, images())
+    same = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+    assert same == {"1.weight", "1.bias", "1.gain", "3.gain", "6.weight", "6.bias"}
+
+
+def test_wide_standardised_layers_do_not_explode() -> None:
+    x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def features(condition: Any) -> float:
+        torch.manual_seed(0)
+        layers = [layer for _ in range(6) for layer in (Standardised(256, 256), nn.ReLU())]
+        model = nn.Sequential(Standardised(3, 256), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+        ghn_init.initialize(model, example_inputs=x, condition=condition, head=False)
+        with torch.no_grad():
+            return float(model[:-1](x).square().mean())
+
+    assert features("none") > 100 * features("auto")
+    assert features("auto") < 5
 
 
 def test_small_features_and_models_without_a_head_stay(ghn: GHN) -> None:

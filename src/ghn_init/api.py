@@ -23,7 +23,7 @@ from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches
-from ghn_init.prediction.balance import balanced
+from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.clues import clues, side
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
@@ -182,8 +182,13 @@ def predict(
     own = [replace(slot, padding=None) if slot.name in selection.overwritten else slot for slot in own]
     slots = {slot.name: slot for slot in own}
     slots |= {name: slots[original] for name, original in selection.copies.items()}
+    calms = condition == "balanced" or (condition == "auto" and selection.task is None and head is not True)
+    adds_up = adding_up(graph, slots, hypernetwork) if calms else {}
+    kept = {**selection.kept, **adds_up}
+    own = [slot for slot in own if slot.name not in adds_up]
+    slots = {name: slot for name, slot in slots.items() if name not in adds_up}
     conditioned = chosen(conditioning, graph, parameters, slots)
-    report = Report.of(graph, parameters, slots, selection.kept, hypernetwork, selection.task)
+    report = Report.of(graph, parameters, slots, kept, hypernetwork, selection.task)
     if conditioning is not None:
         report = report.with_conditioning(conditioned, conditioning.note)
     inverses, through = _inverses(model, slots)
@@ -193,7 +198,7 @@ def predict(
     if strict:
         report.refuse(selection.chosen)
     cores, embeddings = _decode(hypernetwork, graph, own, selection.task)
-    if condition == "balanced" or (condition == "auto" and selection.task is None and head is not True):
+    if calms:
         scales = balanced(graph, slots, cores)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
@@ -207,7 +212,7 @@ def predict(
     log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
-    return Prediction(model, graph, selection.kept, report, slots, cores, found.inputs, *wish, *meaning, expecting)
+    return Prediction(model, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting)
 
 
 def _chosen(

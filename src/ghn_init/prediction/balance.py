@@ -13,11 +13,39 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot
+from ghn_init.tracing.rules.reasons import REPARAMETRISES
 
 FEATURES: Mapping[str, float] = {"bn": 0.25, "ln": 1.0}
 """Largest second moment of what the norms before a head add up to. Default init gives a layer norm one; a batch norm's feature
 after ReLU and a mean over space has about (1/√(2π))² + 0.3² = 0.25. A bias that the head reads counts as a batch norm's."""
+
+ADDS_UP = "tiled copies would add up, no norm follows, and the model rescales the weight (weight standardisation)"
+
+
+def adding_up(graph: Graph, slots: Mapping[str, Slot], ghn: GraphHyperNetwork) -> dict[str, str]:
+    """Weights that are better kept, and their biases, by dotted name → why.
+
+    Those of `balanced` that would be divided by √k, but whose scale the model sets itself: in an NFNet features would grow by
+    √k with each layer, 1,000 times in all.
+
+    Args:
+        graph: The model's.
+        slots: Of what would be predicted.
+        ghn: What would predict it.
+    """
+    reasons = set(graph.kept.values())
+    found: dict[str, str] = {}
+    for index in _before_head(graph, NORM_PRIMITIVES):
+        slot = slots.get(graph.nodes[index].weight or "")
+        if slot is None or slot.kind != "weight" or REPARAMETRISES.format(slot.name) not in reasons:
+            continue
+        if slot.sizes[1] > ghn.core_shape(slot, None)[1]:
+            biases = (graph.nodes[end] for start, end in graph.edges if start == index)
+            names = [slot.name, *(node.weight for node in biases if node.primitive == "bias")]
+            found |= {name: ADDS_UP for name, own in slots.items() if own.name in names}
+    return found
 
 
 def balanced(graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor]) -> dict[str, float]:
