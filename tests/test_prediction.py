@@ -43,17 +43,19 @@ def test_head_takes_nothing_else(ghn: GHN) -> None:
 
 
 def test_running_statistics_are_those_of_noise_where_weights_were_predicted(ghn: GHN) -> None:
-    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8, affine=False))
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8, affine=False), nn.BatchNorm2d(8))
     for _ in range(3):
         model(torch.randn(4, 3, 8, 8) + 5)
-    untouched = model[3].running_mean.clone()
-    ghn_init.initialize(model, ghn, images())
+    untouched, reset = model[4].running_mean.clone(), nn.BatchNorm2d(8).running_mean
+    ghn_init.initialize(model, ghn, images(), exclude="4.*")
     out = model[0](torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(model[1].running_mean, out.mean((0, 2, 3)), atol=0.1, rtol=0.1)
     torch.testing.assert_close(model[1].running_var, out.var((0, 2, 3)), atol=0.1, rtol=0.1)
-    assert model[1].num_batches_tracked == 0
-    assert torch.equal(model[3].running_mean, untouched)
-    assert untouched.abs().max() > 0
+    hidden = F.relu(F.batch_norm(out, None, None, model[1].weight, model[1].bias, training=True))
+    torch.testing.assert_close(model[3].running_mean, hidden.mean((0, 2, 3)), atol=0.1, rtol=0.1)  # without parameters
+    assert model[1].num_batches_tracked == model[3].num_batches_tracked == 0
+    assert torch.equal(model[4].running_mean, untouched)  # its own are kept
+    assert not torch.equal(untouched, reset)
 
 
 def test_statistics_of_instance_norms_stay(ghn: GHN) -> None:
