@@ -79,6 +79,43 @@ def test_a_model_that_fails_on_values_gets_new_statistics_and_says_so(
     assert "running statistics of 1 batch norms could not be taken from noise and were reset" in caplog.text
 
 
+@pytest.mark.parametrize("picky", ["float32", "channels first", "neither"])
+def test_bfloat16_is_tried_where_it_pays_and_gives_the_same(monkeypatch: pytest.MonkeyPatch, picky: str) -> None:
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    class Picky(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self[0](x)
+            seen.append((y.dtype, x.is_contiguous()))
+            if (picky == "float32" and y.dtype != torch.float32) or (picky == "channels first" and not x.is_contiguous()):
+                raise ValueError(picky)
+            return nn.Sequential.forward(self, x)
+
+    def statistics(pays: bool) -> list[Tensor]:
+        monkeypatch.setattr("ghn_init.prediction.running_statistics.bfloat16_pays", lambda: pays)
+        torch.manual_seed(0)
+        model = Picky(*deep(2)).train()
+        seen.clear()
+        assert from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16)))
+        assert all(module.training for module in model.modules())
+        assert [int(norm.num_batches_tracked) for norm in norms(model)] == [0, 0]
+        return [buffer for norm in norms(model) for buffer in (norm.running_mean, norm.running_var)]
+
+    plain = statistics(pays=False)
+    assert seen == [(torch.float32, True)]
+    found = statistics(pays=True)
+    assert seen == [(torch.bfloat16, False)] + [(torch.float32, True)] * (picky != "neither")
+    for own, other in zip(found, plain, strict=True):
+        assert torch.equal(own, other) == (picky != "neither")
+        torch.testing.assert_close(own, other, rtol=0.03, atol=0.01)
+
+
+def test_models_of_other_precisions_are_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ghn_init.prediction.running_statistics.bfloat16_pays", lambda: pytest.fail("asked"))
+    model = deep(1).double()
+    assert from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16, dtype=torch.float64)))
+
+
 def test_norms_that_talk_to_other_processes_are_not_run() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(deep(1))
     found = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]

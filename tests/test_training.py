@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import itertools
+import json
 import math
 import os
 import signal
@@ -252,6 +253,25 @@ def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytes
     assert len(set(sizes)) > 1
     assert max(one.batches[0][0][0].max() for one in jobs) < colours().normalise(torch.full((1, 3, 1, 1), 16).byte()).max()
     assert all(not torch.equal(own[0].batches[0][0][0][:16], own[1].batches[0][0][0][:16]) for own, _ in steps)
+
+
+@pytest.mark.parametrize(("pays", "asked"), [(True, True), (False, True), (True, False)])
+def test_networks_run_in_bfloat16_where_it_pays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pays: bool, asked: bool
+) -> None:
+    recipes = []
+
+    def judged(model: GHN, jobs: list[Job], objective: Any, recipe: TrainConfig) -> dict[str, Sums]:
+        recipes.append(recipe)
+        return meta_step(model, jobs, objective, recipe)
+
+    monkeypatch.setattr(loop, "meta_step", judged)
+    monkeypatch.setattr(loop, "bfloat16_pays", lambda: pays)
+    with caplog.at_level("INFO"):
+        train(tmp_path, bf16=asked, steps=1)
+    assert [recipe.bf16 for recipe in recipes] == [pays and asked]
+    assert ("bfloat16 is slower than float32 on this processor" in caplog.text) == (asked and not pays)
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["bf16"] == asked  # another machine may go on in it
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:

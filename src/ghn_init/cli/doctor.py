@@ -13,9 +13,10 @@ from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from ghn_init.checkpoints.published.cache import folder_of, is_kept
 from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.cli.console import app, out
+from ghn_init.prediction.precision import bfloat16_pays
 
 _REQUIREMENT = re.compile(r"^([\w.-]+).*extra == ['\"]([\w-]+)['\"]")
-_FOR_DEVELOPMENT = ("dev", "docs")
+_FOR_DEVELOPMENT = ("browser", "dev", "docs", "packages")
 
 
 @app.command()
@@ -34,12 +35,12 @@ def _versions() -> list[tuple[str, str]]:
 def _machine() -> list[tuple[str, str]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     capability = torch.backends.cpu.get_cpu_capability()
-    bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    bf16 = "faster" if bfloat16_pays() else "slower"
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     gpus += ["MPS"] if torch.backends.mps.is_available() else []
     return [
         ("threads", f"{torch.get_num_threads()} of PyTorch's, on {cores} cores"),
-        ("processor", f"{capability}, {'has' if bf16 else 'has no'} bfloat16 instructions"),
+        ("processor", f"{capability}; bfloat16 is {bf16} than float32"),
         ("GPU", ", ".join(gpus) or "none"),
     ]
 

@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
-from ghn_init.prediction.precision import mixed_precision
+from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.progress import counting
 from ghn_init.tasks.images import Data, tasks_of
 from ghn_init.tasks.task import Batch, described
@@ -122,6 +122,9 @@ def train(
         log.info("resuming %s at step %d", folder, step)
     if workers.leads:
         write(folder / FILE, made_of)
+    if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
+        log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
+        recipe = replace(recipe, bf16=False)
     _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
     if workers.leads:
         save_state(state, max(step, recipe.steps), model, average, optimizers)
