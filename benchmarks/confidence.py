@@ -1,6 +1,6 @@
 """How well it can be told beforehand what predicted parameters are worth: measured on networks that meta-training never saw.
 
-    python benchmarks/confidence.py measure CIFAR10 PHOTOGRAPHS -o OUT [--ghn CHECKPOINT] [--part 0/2]
+    python benchmarks/confidence.py measure CIFAR10 PHOTOGRAPHS -o OUT [--ghn CHECKPOINT] [--part 0/2] [--own OTHER]
     python benchmarks/confidence.py fit OUT [--ghn CHECKPOINT] [--picture PNG] [--write FOLDER]
 
 Networks: of DeepNets-1M `val`, members of the families' `val` and of held-out families, models of timm as they are. Each is
@@ -8,8 +8,9 @@ measured twice: accuracy on 1,000 test images of CIFAR-10 without training, the 
 own init after 100 steps of 32 on at most 2,000 photographs, the head random, with the better of two rates for each init, chosen
 on a fifth of the images (the same for both; what is chosen there is judged there, for both alike).
 
-OUT holds a file per network: interrupted, the same command goes on. `fit` leaves out one family after the other: what the
-fit without it expects of it, and how often its intervals hold.
+OUT holds a file per network: interrupted, the same command goes on. Where OTHER holds measurements of other weights, runs from
+the networks' own init are taken from there. `fit` leaves out one family after the other: what the fit without it expects of it,
+and how often its intervals hold.
 """
 
 from __future__ import annotations
@@ -102,17 +103,18 @@ def _timm(name: str, classes: int) -> nn.Module:
     return model if sized else ghn_init.adapt_stem_(model)
 
 
-def measured(case: Case, ghn: ghn_init.GHN, test: Images, photographs: Images) -> dict[str, object]:
-    """A network's clues and measures."""
+def measured(
+    case: Case, ghn: ghn_init.GHN, test: Images, photographs: Images, own: dict[str, float] | None
+) -> dict[str, object]:
+    """A network's clues and measures; `own` is what its own init reached at each rate, where that is known."""
     torch.manual_seed(SEED)
     model = case.make(test.num_classes)
     right = accuracy(ghn, model, test, "cifar10", bf16=True)
     order = torch.randperm(len(photographs.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
     judge, train = order[: len(order) // 5], order[len(order) // 5 :]
-    found = {
-        init: {str(rate): tuned(case, ghn if init == "predicted" else None, rate, photographs, train, judge) for rate in RATES}
-        for init in ("default", "predicted")
-    }
+    runs: dict[str, dict[str, float]] = {"default": own or {}, "predicted": {}}
+    for init, start in (("default", None), ("predicted", ghn)):
+        runs[init] = runs[init] or {str(rate): tuned(case, start, rate, photographs, train, judge) for rate in RATES}
     torch.manual_seed(SEED)
     model = case.make(photographs.num_classes)
     prediction = ghn_init.predict(model, ghn, torch.empty(2, 3, SIDE, SIDE, device="meta"), head=False)
@@ -121,11 +123,11 @@ def measured(case: Case, ghn: ghn_init.GHN, test: Images, photographs: Images) -
     elements = sum(parameter.numel() for parameter in model.parameters())
     told = clues(prediction.graph, prediction.slots, prediction.cores, elements, embeddings, SIDE)
     pixels = photographs.normalise(photographs.pixels[order[:SEEN]])
-    own = spread(model, prediction.graph, pixels)
-    told |= seen_clues(own, spread(model, prediction.graph, pixels, dict(prediction.tensors)))
-    best = {init: max(values.values()) for init, values in found.items()}
+    before = spread(model, prediction.graph, pixels)
+    told |= seen_clues(before, spread(model, prediction.graph, pixels, dict(prediction.tensors)))
+    best = {init: max(values.values()) for init, values in runs.items()}
     measures = {"accuracy": right, "gain": best["predicted"] - best["default"]}
-    return {"name": case.name, "family": case.family, "clues": told, "measures": measures, "runs": found}
+    return {"name": case.name, "family": case.family, "clues": told, "measures": measures, "runs": runs}
 
 
 def tuned(case: Case, ghn: ghn_init.GHN | None, rate: float, images: Images, train: Tensor, judge: Tensor) -> float:
@@ -156,7 +158,9 @@ def measure(options: argparse.Namespace) -> None:
                 raise SystemExit(f"{path} is of other weights than {options.ghn}; pass another folder.")
             continue
         try:
-            found = measured(case, ghn, test, photographs)
+            other = options.own / path.name if options.own else path
+            own = json.loads(other.read_text())["runs"]["default"] if other.exists() else None
+            found = measured(case, ghn, test, photographs, own)
         except GHNInitError as error:
             print(f"{case.name}: {error}", flush=True)
             continue
@@ -283,6 +287,7 @@ def main() -> None:
     one.add_argument("cifar10")
     one.add_argument("photographs")
     one.add_argument("-o", "--out", type=Path, required=True)
+    one.add_argument("--own", type=Path, help="of other weights; runs from the networks' own init are read there")
     one.add_argument("--part", default="0/1", help="of several processes, this one of so many: 0/2")
     one.set_defaults(run=measure)
     two = commands.add_parser("fit")
