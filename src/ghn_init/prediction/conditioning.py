@@ -33,8 +33,8 @@ class Conditioning:
     arbitrary directions that rounding decides (the same on the same machine, not on another one); depthwise kernels become
     small, of norm √(9 / channels) for 3×3. `noise` is small (1e-5), but enough for copies to learn apart.
     `orthogonal+noise` adds it first, as published: then the seed decides those directions. QR costs what
-    `torch.nn.init.orthogonal_` does, far more than prediction. Of predicted features `orthogonal` leaves little: a head fitted to
-    them in closed form is about as accurate as on orthogonal weights, in some networks half-way (`docs/recipes.md`).
+    `torch.nn.init.orthogonal_` does, far more than prediction. Of predicted features `orthogonal` leaves little: a head
+    fitted to them in closed form is about as accurate as on orthogonal weights, in some networks half-way (`docs/recipes.md`).
 
     The published settings are β = 3e-5 from layer 37 on for ResNet-50 on CIFAR-10, and from layer 94 on for ConvNeXt-Base.
     Published code adds noise to earlier layers (but ConvNeXt's) and to norms as well; this follows the paper's description.
