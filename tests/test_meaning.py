@@ -206,6 +206,19 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
 
 
+def style_mapping(m: Any, x: Tensor) -> Tensor:
+    for w, b in ((m.w1, m.b1), (m.w2, m.b2)):
+        x = F.leaky_relu(F.linear(x, w * (m.rate / 8), b * m.rate), 0.2) * 2**0.5
+    return m.head(x)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.01])
+def test_a_weight_whose_own_constant_is_divided_out_is_predicted_whatever_scales_its_result(ghn: GHN, rate: float) -> None:
+    weights = {name: nn.Parameter(torch.randn(64, 64) / rate) for name in ("w1", "w2")}
+    model = Fn(style_mapping, rate=rate, **weights, b1=param(64), b2=param(64), head=nn.Linear(64, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
 STACKS = {
     "experts, in, out": ("bd,edh->beh", (4, 6, 8), lambda w: w.transpose(1, 2)),
     "experts, out, in": ("bd,ehd->beh", (4, 8, 6), lambda w: w),
