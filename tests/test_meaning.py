@@ -244,6 +244,18 @@ def test_each_slice_of_a_stack_is_predicted_as_the_linear_map_that_it_is(ghn: GH
     assert [row.note for row in found.report.rows] == ["one map repeated for 4 slices", "", ""]
 
 
+@pytest.mark.parametrize(("spec", "turned"), [("bi,eoi->beo", False), ("bi,eio->beo", True)])
+def test_separate_layers_in_a_stack_are_predicted_as_the_linear_maps_that_they_are(ghn: GHN, spec: str, turned: bool) -> None:
+    layers = {name: param(6, 16) if turned else param(16, 6) for name in "ab"}
+    model = Fn(lambda m, x: m.head(torch.einsum(spec, x, torch.stack([m.a, m.b]))), **layers, head=nn.Linear(16, 10))
+    found = ghn_init.predict(model, ghn, vectors(2, 6), head=True, condition="none").tensors
+    plain = ghn_init.predict(
+        nn.Sequential(nn.Linear(6, 16, bias=False), nn.Linear(16, 10)), ghn, vectors(2, 6), head=True, condition="none"
+    )
+    spread = float((found["a"].T if turned else found["a"]).std())
+    assert spread == pytest.approx(float(plain.tensors["0.weight"].std()), rel=0.5)
+
+
 def test_reasons_are_true_of_all_of_the_zoo(case: Case, ghn: GHN) -> None:
     model = case.build()
     parameters = dict(model.named_parameters())

@@ -214,6 +214,11 @@ def chosen_experts(m: Any, x: Tensor) -> Tensor:
     return torch.bmm(x[:, None], m.w[ids])[:, 0] + m.b[ids]
 
 
+def experts_in_layers(m: Any, x: Tensor) -> Tensor:
+    weights, biases = torch.stack([layer.weight for layer in m.e]), torch.stack([layer.bias for layer in m.e])
+    return torch.einsum("bi,eoi->beo", x, weights) + biases
+
+
 def grouped_experts(m: Any, x: Tensor) -> Tensor:
     return torch.nn.functional.grouped_mm(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32, device=x.device))
 
@@ -753,6 +758,32 @@ ZOO: dict[str, Case] = {
         lambda: Fn(grouped_experts, w=nn.Parameter(torch.randn(2, 8, 16, dtype=torch.bfloat16))),
         {"conv": 1},
         inputs=torch.zeros(2, 8, dtype=torch.bfloat16),
+    ),
+    "experts in separate layers": Case(
+        lambda: Fn(experts_in_layers, e=nn.ModuleList([nn.Linear(8, 6) for _ in range(3)])),
+        {"conv": 3, "bias": 3},
+        inputs=vectors(2, 8),
+    ),
+    "experts in separate weights": Case(
+        lambda: Fn(
+            lambda m, x: torch.baddbmm(torch.stack([m.c, m.d])[:, None], x[None].expand(2, -1, -1), torch.stack([m.a, m.b])),
+            a=param(8, 6),
+            b=param(8, 6),
+            c=param(6),
+            d=param(6),
+        ),
+        {"conv": 2, "bias": 2},
+        inputs=vectors(2, 8),
+    ),
+    "experts in separate layers that the data choose": Case(
+        lambda: Fn(
+            lambda m, x: torch.einsum("bi,boi->bo", x, torch.stack([m.a, m.b])[m.route(x).argmax(-1)]),
+            route=nn.Linear(8, 2),
+            a=param(6, 8),
+            b=param(6, 8),
+        ),
+        {"conv": 3, "bias": 1},
+        inputs=vectors(2, 8),
     ),
     "heads of a weight of three axes": Case(
         lambda: Fn(

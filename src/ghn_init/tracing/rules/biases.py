@@ -8,7 +8,7 @@ from math import prod
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import Flow, GraphBuilder
 from ghn_init.tracing.record import Value
-from ghn_init.tracing.rules.layers import apply_bias
+from ghn_init.tracing.rules.layers import apply_bias, held_parts
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
 from ghn_init.tracing.rules.reasons import POSITION_TABLE, QUERY, SHIFT
 
@@ -31,6 +31,8 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
 
 def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow | None:
     """The stream with the bias of the norm or the layer before, if a parameter of this shape can be that."""
+    if _is_stack_of_biases(b, x, value):
+        return apply_bias(b, replace(x, product=False), value)
     sizes = [size for size in value.shape if size > 1]
     channels = prod(sizes)
     last = len(sizes) == 1 and value.shape[-1] == channels
@@ -55,6 +57,20 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
     slices = 1 if node.stack is None else node.stack.slices
     stacked = slices > 1 and b_numel(b, name) == slices * outputs and value.shape[-1] == outputs
     return apply_bias(b, replace(x, product=False), value) if sizes and (channels == outputs or stacked) else None
+
+
+def _is_stack_of_biases(b: GraphBuilder, x: Flow, value: Value) -> bool:
+    """Whether separate vectors were stacked or concatenated that are as wide as the layers whose results the stream is."""
+    widths = {(b.nodes[i].shape or (0,))[0] if b.nodes[i].primitive in WEIGHT_PRIMITIVES else 0 for i in x.nodes}
+    flows = [b.flow(part) for part in held_parts(b, b.flow(value))]
+    numbers = {b_numel(b, name) for flow in flows for name in flow.params}
+    vectors = all(is_vector(b, name) for flow in flows for name in flow.params)
+    return bool(flows) and vectors and not x.softmax and widths == numbers and len(numbers) == 1
+
+
+def is_vector(b: GraphBuilder, name: str) -> bool:
+    """Whether a parameter has one axis of more than one element."""
+    return sum(size > 1 for size in b.shapes[name]) == 1
 
 
 def owner_of(b: GraphBuilder, x: Flow, channels: int | None = None) -> int | None:
