@@ -904,6 +904,26 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         inputs=(vectors(5, 8), vectors(5, 5)),
     ),
+    "graph convolution of several hops": Case(
+        lambda: Fn(
+            lambda m, x, a: m.l0(x) + m.l1(a @ x) + a @ m.l2(x) + m.b,
+            **{name: nn.Linear(8, 6, bias=False) for name in ("l0", "l1", "l2")},
+            b=param(6),
+        ),
+        {"conv": 3, "sum": 2, "bias": 1},
+        inputs=(vectors(5, 8), vectors(5, 5)),
+    ),
+    "bias after a sum of convolutions": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.c(x) + m.b, a=conv(bias=False), c=conv(bias=False), b=param(1, 8, 1, 1)),
+        {"conv": 2, "sum": 1, "bias": 1},
+        inputs=images(),
+    ),
+    "shift after a residual": Case(
+        lambda: Fn(lambda m, x: x + m.a(x) + m.b, a=nn.Linear(8, 8, bias=False), b=param(8)),
+        {"conv": 1, "sum": 1},
+        {"b": "shifts a stream"},
+        inputs=vectors(2, 8),
+    ),
     "weights of edges": Case(
         lambda: Fn(
             lambda m, x, a: x.new_zeros(5, 6).index_add(0, torch.tensor([1, 2, 0]), m.a(x)[:3] * a[:, None]) + m.b,

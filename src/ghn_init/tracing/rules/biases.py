@@ -50,6 +50,8 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
         return x
     if node.primitive == "msa" and last and attended(b, owner, channels):
         return apply_bias(b, x, value)
+    if node.primitive == "sum" and len(sizes) == 1 and adds_layers(b, owner, channels, x.product):
+        return apply_bias(b, replace(x, product=False), value)
     if node.primitive not in WEIGHT_PRIMITIVES:
         return None
     outputs = (node.shape or (0,))[0]
@@ -71,6 +73,25 @@ def _is_stack_of_biases(b: GraphBuilder, x: Flow, value: Value) -> bool:
 def is_vector(b: GraphBuilder, name: str) -> bool:
     """Whether a parameter has one axis of more than one element."""
     return sum(size > 1 for size in b.shapes[name]) == 1
+
+
+def adds_layers(b: GraphBuilder, index: int, channels: int, aggregated: bool) -> bool:
+    """Whether a sum is one of layers of so many channels, without biases, as of a graph convolution's neighbourhoods.
+
+    Args:
+        b: The graph that grows.
+        index: The sum's node.
+        channels: Of each layer's results.
+        aggregated: Other inputs may have aggregated them, `adjacency @ (x @ w)`.
+    """
+
+    def adds(i: int) -> bool:
+        node = b.nodes[i]
+        if node.primitive == "sum":
+            return adds_layers(b, i, channels, aggregated)
+        return node.primitive in WEIGHT_PRIMITIVES and (node.shape or (0,))[0] == channels
+
+    return all(adds(i) for i in b.preds[index] - ({0} if aggregated else set()))
 
 
 def owner_of(b: GraphBuilder, x: Flow, channels: int | None = None) -> int | None:
