@@ -219,6 +219,22 @@ def experts_in_layers(m: Any, x: Tensor) -> Tensor:
     return torch.einsum("bi,eoi->beo", x, weights) + biases
 
 
+def experts_of_the_top(m: Any, x: Tensor) -> Tensor:
+    ids = m.route(x).topk(2, -1).indices
+    x = torch.einsum("td,tkdh->tkh", x, m.up[ids]).relu()
+    return torch.einsum("tkh,tkhd->tkd", x, m.down[ids])
+
+
+def modulated(m: Any, x: Tensor) -> Tensor:
+    w = 0.25 * m.w * m.style(x.mean((2, 3)))[:, None, :, None, None]
+    w = w * torch.rsqrt(w.pow(2).sum((2, 3, 4)) + 1e-8)[:, :, None, None, None]
+    return F.conv2d(x.view(1, -1, 8, 8), w.view(-1, 3, 3, 3), groups=2).view(2, -1, 6, 6)
+
+
+def gains_of_heads(m: Any, x: Tensor) -> Tensor:
+    return F.layer_norm(m.fc(x).view(2, 5, 2, 4), (4,)) * m.scale + m.shift
+
+
 def grouped_experts(m: Any, x: Tensor) -> Tensor:
     return torch.nn.functional.grouped_mm(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32, device=x.device))
 
@@ -758,6 +774,11 @@ ZOO: dict[str, Case] = {
         lambda: Fn(grouped_experts, w=nn.Parameter(torch.randn(2, 8, 16, dtype=torch.bfloat16))),
         {"conv": 1},
         inputs=torch.zeros(2, 8, dtype=torch.bfloat16),
+    ),
+    "experts of the top two": Case(
+        lambda: Fn(experts_of_the_top, route=nn.Linear(8, 4), up=param(4, 8, 16), down=param(4, 16, 8)),
+        {"conv": 3, "bias": 1},
+        inputs=vectors(3, 8),
     ),
     "experts in separate layers": Case(
         lambda: Fn(experts_in_layers, e=nn.ModuleList([nn.Linear(8, 6) for _ in range(3)])),
