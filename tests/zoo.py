@@ -888,6 +888,32 @@ ZOO: dict[str, Case] = {
         {"u": "the product is kept whole", "v": "the product is kept whole"},
         inputs=SEQUENCE,
     ),
+    "weight as a Kronecker product": Case(
+        lambda: Fn(lambda m, x: F.linear(m.a(x), torch.kron(m.u, m.v)), a=nn.Linear(8, 8), u=param(4, 2), v=param(4, 4)),
+        {"conv": 1, "bias": 1},
+        {"u": "the product is kept whole", "v": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "weight as an outer product": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(m.a(x), m.u[:, None].expand(8, 8) * m.v[None]), a=nn.Linear(8, 8), u=param(8), v=param(8)
+        ),
+        {"conv": 1, "bias": 1},
+        {"u": "the product is kept whole", "v": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "Kronecker product before a weight": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(x, torch.kron(m.u, m.v) + m.g[:, None] * m.w),
+            u=param(4, 2),
+            v=param(2, 4),
+            g=param(8),
+            w=param(8, 8),
+        ),
+        {"conv": 1},
+        {"u": "reparametrises 'w'", "v": "reparametrises 'w'", "g": "reparametrises 'w'"},
+        inputs=SEQUENCE,
+    ),
     "weight as a product with constants": Case(
         lambda: Fn(
             lambda m, x: F.linear(m.a(x), torch.eye(8, device=m.l.device) @ (m.l.tril(-1) + m.p) @ m.u.triu()),
