@@ -646,6 +646,12 @@ ZOO: dict[str, Case] = {
         {"kernels": "mix kernels from it"},
         inputs=images(),
     ),
+    "modulated convolution": Case(
+        lambda: Fn(modulated, style=nn.Linear(3, 3, bias=False), w=param(1, 8, 3, 3, 3)),
+        {"conv": 1, "glob_avg": 1},
+        {"w": "mix kernels from it"},
+        inputs=images(),
+    ),
     "bias of queries and values": Case(
         lambda: Fn(qkv_bias, w=param(24, 8), q=param(8), v=param(8)), {"conv": 1, "bias": 2}, inputs=SEQUENCE
     ),

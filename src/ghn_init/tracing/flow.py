@@ -55,6 +55,7 @@ class Flow:
         rescaled: A stream that was multiplied with a constant.
         parts: What it was concatenated from.
         whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
+        mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
         stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
 
@@ -79,6 +80,7 @@ class Flow:
     rescaled: bool = False
     parts: tuple[Value, ...] = ()
     whole: tuple[int, ...] = ()
+    mixed: tuple[str, ...] = ()
     stream: Callable[[], Flow] | None = None
 
     def rank(self, name: str) -> int:
@@ -141,6 +143,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         rescaled=False,
         parts=(),
         whole=(),
+        mixed=tuple(dict.fromkeys(name for flow in flows for name in flow.mixed)),
         lost=leading.lost or bool(leading.whole),
         stream=next((flow.stream for flow in flows if flow.stream is not None), None),
         softmax=any(flow.softmax for flow in flows),

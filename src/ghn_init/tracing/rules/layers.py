@@ -83,8 +83,9 @@ def _keep_weight(b: GraphBuilder, x: Flow, w: Flow, shape: tuple[int, ...]) -> F
     """A layer whose weight is no parameter: what the weight was made from keeps its values."""
     b.keep((param for param in w.params if w.rank(param) >= FACTOR), PRODUCT)
     b.keep(w.params, UNKNOWN.format("convolution" if len(shape) > 2 else "linear"))
+    b.kept |= dict.fromkeys(w.mixed, MIXED_KERNEL)  # it looked like a scale of the stream that scales it
     # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
-    for index in w.nodes if len(shape) > 2 else ():
+    for index in w.nodes if len(shape) > 2 and not w.mixed else ():
         if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
             mixed = b.nodes[index].weight
             b.contracted.add(index)
@@ -145,6 +146,7 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
         b.keep(x.params + y.params, POSITION_TABLE)
         return union([x, y])
     if x.data and y.data:
+        b.kept |= dict.fromkeys(x.mixed + y.mixed, MIXED_KERNEL)
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
         return replace(union([x, y]), product=True)

@@ -31,7 +31,10 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         x = streams[0]
         parameter = values[0] if flows[1].data else values[1]
         if b.flow(parameter).params:
-            return b.assign(call.outputs, scale_by_parameter(b, x, parameter))
+            result = scale_by_parameter(b, x, parameter)
+            stream = values[1] if parameter is values[0] else values[0]
+            mixed = b.flow(parameter).params if prod(call.outputs[0].shape) > prod(stream.shape) else ()
+            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed))
     b.contract(call)
     if len(streams) == 1:
         constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
