@@ -479,6 +479,17 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "ln": 3, "bn": 1},
         inputs=images(),
     ),
+    "gains of heads after a norm": Case(
+        lambda: Fn(gains_of_heads, fc=nn.Linear(8, 8), scale=param(2, 4), shift=param(2, 4)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "bilinear": Case(
+        lambda: Fn(lambda m, x: m.b(m.a(x), x), a=nn.Linear(8, 8), b=nn.Bilinear(8, 8, 6)),
+        {"conv": 1, "bias": 2},
+        {"b.weight": "no primitive covers the operation 'bilinear'"},
+        inputs=SEQUENCE,
+    ),
     "RMS norm by hand": Case(
         lambda: Fn(hand_rms, scale=param(8), fc=nn.Linear(8, 8)), {"ln": 1, "conv": 1, "bias": 1}, inputs=SEQUENCE
     ),

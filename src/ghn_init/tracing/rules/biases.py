@@ -44,7 +44,8 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
     node = b.nodes[owner]
     # A norm written out by hand has its bias last, too late for the node that its weight made.
     is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and prod(node.shape or ()) == channels
-    if is_norm and len(sizes) == 1 and name not in b.node_of:
+    alike = len(sizes) == 1 or sizes == [size for size in node.shape or () if size > 1]
+    if is_norm and alike and name not in b.node_of:
         b.nodes[owner] = replace(node, bias=name)
         b.node_of[name] = owner
         return x

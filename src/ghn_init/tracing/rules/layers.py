@@ -129,6 +129,14 @@ def _linear(b: GraphBuilder, call: Call) -> None:
     b.assign(call.outputs, apply_weight(b, x, call.args[1], argument(call, 2, "bias"), "conv"))
 
 
+@rule("bilinear")
+def _bilinear(b: GraphBuilder, call: Call) -> None:
+    left, right, weight, bias = call.args[0], call.args[1], call.args[2], argument(call, 3, "bias")
+    b.keep(b.flow(weight).params, UNKNOWN.format(call.op))
+    x = union([as_stream(b.flow(left)), as_stream(b.flow(right))])
+    b.assign(call.outputs, x if bias is None else apply_bias(b, x, bias))
+
+
 @rule("mm", "bmm", "matmul", "dot", "mv")
 def _matmul(b: GraphBuilder, call: Call) -> None:
     b.assign(call.outputs, product(b, call, call.args[0], call.args[1]))

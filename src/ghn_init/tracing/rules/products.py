@@ -140,6 +140,12 @@ def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
     return scale_by_parameter(b, x, gains[0]) if gains else x
 
 
+def _is_gain_of_heads(b: GraphBuilder, name: str, value: Value) -> bool:
+    """Whether a norm's weight has an axis of heads before that of the channels."""
+    sizes = [size for size in value.shape if size > 1]
+    return len(sizes) == 2 and value.shape[-1] > 1 and prod(sizes) == prod(b.shapes[name])
+
+
 def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
     flow = b.flow(value)
@@ -147,7 +153,7 @@ def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     vector = name is not None and sum(size > 1 for size in value.shape) == 1
     if x.normalised and flow.offset:
         b.keep(flow.params, OFFSET)
-    elif x.normalised and name is not None and vector:
+    elif x.normalised and name is not None and (vector or _is_gain_of_heads(b, name, value)):
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         return b.add(Node("bn" if x.batch else "ln", tuple(b.shapes[name]), name), x.nodes)
     b.keep(flow.params, SCALE)
