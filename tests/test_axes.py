@@ -40,6 +40,16 @@ def test_a_slice_that_was_selected_belongs_to_a_stack_of_all(out: int, inner: in
     assert (stack.slices, stack.shape) == (shape[3 - out - inner], (shape[out], shape[inner]))
 
 
+def test_what_was_looked_up_beside_the_outputs_is_a_batch() -> None:
+    shape = (4, 6, 5)
+    batch, tops, inner, outer = looked_up(stored(shape), 0, (7, 2))
+    folded = (batch, inner, (*tops, *outer))
+    stack = stack_of(shape, folded, -1, -2)
+    assert stack is not None
+    assert (stack.slices, stack.shape) == (4, (5, 6))
+    assert stack_of(shape, (batch, (*tops, *inner), outer), -1, -2) is None
+
+
 def test_a_table_that_is_looked_up_is_no_stack() -> None:
     assert stack_of((9, 8), looked_up(stored((9, 8)), 0, (5,)), -1, -2) is None
 

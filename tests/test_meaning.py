@@ -206,6 +206,19 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
 
 
+def style_mapping(m: Any, x: Tensor) -> Tensor:
+    for w, b in ((m.w1, m.b1), (m.w2, m.b2)):
+        x = F.leaky_relu(F.linear(x, w * (m.rate / 8), b * m.rate), 0.2) * 2**0.5
+    return m.head(x)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.01])
+def test_a_weight_whose_own_constant_is_divided_out_is_predicted_whatever_scales_its_result(ghn: GHN, rate: float) -> None:
+    weights = {name: nn.Parameter(torch.randn(64, 64) / rate) for name in ("w1", "w2")}
+    model = Fn(style_mapping, rate=rate, **weights, b1=param(64), b2=param(64), head=nn.Linear(64, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
 STACKS = {
     "experts, in, out": ("bd,edh->beh", (4, 6, 8), lambda w: w.transpose(1, 2)),
     "experts, out, in": ("bd,ehd->beh", (4, 8, 6), lambda w: w),
@@ -229,6 +242,18 @@ def test_each_slice_of_a_stack_is_predicted_as_the_linear_map_that_it_is(ghn: GH
         else:
             torch.testing.assert_close(one.T @ one, torch.eye(6), atol=1e-5, rtol=0)
     assert [row.note for row in found.report.rows] == ["one map repeated for 4 slices", "", ""]
+
+
+@pytest.mark.parametrize(("spec", "turned"), [("bi,eoi->beo", False), ("bi,eio->beo", True)])
+def test_separate_layers_in_a_stack_are_predicted_as_the_linear_maps_that_they_are(ghn: GHN, spec: str, turned: bool) -> None:
+    layers = {name: param(6, 16) if turned else param(16, 6) for name in "ab"}
+    model = Fn(lambda m, x: m.head(torch.einsum(spec, x, torch.stack([m.a, m.b]))), **layers, head=nn.Linear(16, 10))
+    found = ghn_init.predict(model, ghn, vectors(2, 6), head=True, condition="none").tensors
+    plain = ghn_init.predict(
+        nn.Sequential(nn.Linear(6, 16, bias=False), nn.Linear(16, 10)), ghn, vectors(2, 6), head=True, condition="none"
+    )
+    spread = float((found["a"].T if turned else found["a"]).std())
+    assert spread == pytest.approx(float(plain.tensors["0.weight"].std()), rel=0.5)
 
 
 def test_reasons_are_true_of_all_of_the_zoo(case: Case, ghn: GHN) -> None:

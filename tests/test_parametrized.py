@@ -61,6 +61,11 @@ class Halved(nn.Module):
         return 2 * x
 
 
+class Scaled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.125 * x
+
+
 class Positive(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.exp()
@@ -69,6 +74,16 @@ class Positive(nn.Module):
 def test_the_weight_is_the_prediction_where_its_parametrization_allows_it(ghn: GHN) -> None:
     model = nn.Linear(8, 8)
     parametrize.register_parametrization(model, "weight", Halved())
+    plain = ghn_init.predict(nn.Linear(8, 8), ghn, vectors(2, 8), head=True).tensors["weight"]
+    ghn_init.initialize(model, ghn, vectors(2, 8), head=True)
+    torch.testing.assert_close(model.weight, plain)
+
+
+@pytest.mark.parametrize("parts", [[Scaled], [Scaled, Halved], [Halved, Scaled]])
+def test_a_constant_of_a_parametrization_without_an_inverse_is_divided_out(ghn: GHN, parts: list[Any]) -> None:
+    model = nn.Linear(8, 8)
+    for part in parts:
+        parametrize.register_parametrization(model, "weight", part())
     plain = ghn_init.predict(nn.Linear(8, 8), ghn, vectors(2, 8), head=True).tensors["weight"]
     ghn_init.initialize(model, ghn, vectors(2, 8), head=True)
     torch.testing.assert_close(model.weight, plain)

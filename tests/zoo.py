@@ -214,6 +214,27 @@ def chosen_experts(m: Any, x: Tensor) -> Tensor:
     return torch.bmm(x[:, None], m.w[ids])[:, 0] + m.b[ids]
 
 
+def experts_in_layers(m: Any, x: Tensor) -> Tensor:
+    weights, biases = torch.stack([layer.weight for layer in m.e]), torch.stack([layer.bias for layer in m.e])
+    return torch.einsum("bi,eoi->beo", x, weights) + biases
+
+
+def experts_of_the_top(m: Any, x: Tensor) -> Tensor:
+    ids = m.route(x).topk(2, -1).indices
+    x = torch.einsum("td,tkdh->tkh", x, m.up[ids]).relu()
+    return torch.einsum("tkh,tkhd->tkd", x, m.down[ids])
+
+
+def modulated(m: Any, x: Tensor) -> Tensor:
+    w = 0.25 * m.w * m.style(x.mean((2, 3)))[:, None, :, None, None]
+    w = w * torch.rsqrt(w.pow(2).sum((2, 3, 4)) + 1e-8)[:, :, None, None, None]
+    return F.conv2d(x.view(1, -1, 8, 8), w.view(-1, 3, 3, 3), groups=2).view(2, -1, 6, 6)
+
+
+def gains_of_heads(m: Any, x: Tensor) -> Tensor:
+    return F.layer_norm(m.fc(x).view(2, 5, 2, 4), (4,)) * m.scale + m.shift
+
+
 def grouped_experts(m: Any, x: Tensor) -> Tensor:
     return torch.nn.functional.grouped_mm(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32, device=x.device))
 
@@ -458,6 +479,17 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "ln": 3, "bn": 1},
         inputs=images(),
     ),
+    "gains of heads after a norm": Case(
+        lambda: Fn(gains_of_heads, fc=nn.Linear(8, 8), scale=param(2, 4), shift=param(2, 4)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        inputs=SEQUENCE,
+    ),
+    "bilinear": Case(
+        lambda: Fn(lambda m, x: m.b(m.a(x), x), a=nn.Linear(8, 8), b=nn.Bilinear(8, 8, 6)),
+        {"conv": 1, "bias": 2},
+        {"b.weight": "no primitive covers the operation 'bilinear'"},
+        inputs=SEQUENCE,
+    ),
     "RMS norm by hand": Case(
         lambda: Fn(hand_rms, scale=param(8), fc=nn.Linear(8, 8)), {"ln": 1, "conv": 1, "bias": 1}, inputs=SEQUENCE
     ),
@@ -625,6 +657,12 @@ ZOO: dict[str, Case] = {
         {"kernels": "mix kernels from it"},
         inputs=images(),
     ),
+    "modulated convolution": Case(
+        lambda: Fn(modulated, style=nn.Linear(3, 3, bias=False), w=param(1, 8, 3, 3, 3)),
+        {"conv": 1, "glob_avg": 1},
+        {"w": "mix kernels from it"},
+        inputs=images(),
+    ),
     "bias of queries and values": Case(
         lambda: Fn(qkv_bias, w=param(24, 8), q=param(8), v=param(8)), {"conv": 1, "bias": 2}, inputs=SEQUENCE
     ),
@@ -754,6 +792,37 @@ ZOO: dict[str, Case] = {
         {"conv": 1},
         inputs=torch.zeros(2, 8, dtype=torch.bfloat16),
     ),
+    "experts of the top two": Case(
+        lambda: Fn(experts_of_the_top, route=nn.Linear(8, 4), up=param(4, 8, 16), down=param(4, 16, 8)),
+        {"conv": 3, "bias": 1},
+        inputs=vectors(3, 8),
+    ),
+    "experts in separate layers": Case(
+        lambda: Fn(experts_in_layers, e=nn.ModuleList([nn.Linear(8, 6) for _ in range(3)])),
+        {"conv": 3, "bias": 3},
+        inputs=vectors(2, 8),
+    ),
+    "experts in separate weights": Case(
+        lambda: Fn(
+            lambda m, x: torch.baddbmm(torch.stack([m.c, m.d])[:, None], x[None].expand(2, -1, -1), torch.stack([m.a, m.b])),
+            a=param(8, 6),
+            b=param(8, 6),
+            c=param(6),
+            d=param(6),
+        ),
+        {"conv": 2, "bias": 2},
+        inputs=vectors(2, 8),
+    ),
+    "experts in separate layers that the data choose": Case(
+        lambda: Fn(
+            lambda m, x: torch.einsum("bi,boi->bo", x, torch.stack([m.a, m.b])[m.route(x).argmax(-1)]),
+            route=nn.Linear(8, 2),
+            a=param(6, 8),
+            b=param(6, 8),
+        ),
+        {"conv": 3, "bias": 1},
+        inputs=vectors(2, 8),
+    ),
     "heads of a weight of three axes": Case(
         lambda: Fn(
             lambda m, x: torch.einsum("bnhk,hkd->bnd", m.a(x).view(2, 5, 2, 4), m.w), a=nn.Linear(8, 8), w=param(2, 4, 6)
@@ -836,6 +905,32 @@ ZOO: dict[str, Case] = {
         {"u": "the product is kept whole", "v": "the product is kept whole"},
         inputs=SEQUENCE,
     ),
+    "weight as a Kronecker product": Case(
+        lambda: Fn(lambda m, x: F.linear(m.a(x), torch.kron(m.u, m.v)), a=nn.Linear(8, 8), u=param(4, 2), v=param(4, 4)),
+        {"conv": 1, "bias": 1},
+        {"u": "the product is kept whole", "v": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "weight as an outer product": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(m.a(x), m.u[:, None].expand(8, 8) * m.v[None]), a=nn.Linear(8, 8), u=param(8), v=param(8)
+        ),
+        {"conv": 1, "bias": 1},
+        {"u": "the product is kept whole", "v": "the product is kept whole"},
+        inputs=SEQUENCE,
+    ),
+    "Kronecker product before a weight": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(x, torch.kron(m.u, m.v) + m.g[:, None] * m.w),
+            u=param(4, 2),
+            v=param(2, 4),
+            g=param(8),
+            w=param(8, 8),
+        ),
+        {"conv": 1},
+        {"u": "reparametrises 'w'", "v": "reparametrises 'w'", "g": "reparametrises 'w'"},
+        inputs=SEQUENCE,
+    ),
     "weight as a product with constants": Case(
         lambda: Fn(
             lambda m, x: F.linear(m.a(x), torch.eye(8, device=m.l.device) @ (m.l.tril(-1) + m.p) @ m.u.triu()),
@@ -872,6 +967,26 @@ ZOO: dict[str, Case] = {
         lambda: Fn(lambda m, x, a: (a @ (x @ m.w) + m.b).relu(), w=param(8, 6), b=param(6)),
         {"conv": 1, "bias": 1},
         inputs=(vectors(5, 8), vectors(5, 5)),
+    ),
+    "graph convolution of several hops": Case(
+        lambda: Fn(
+            lambda m, x, a: m.l0(x) + m.l1(a @ x) + a @ m.l2(x) + m.b,
+            **{name: nn.Linear(8, 6, bias=False) for name in ("l0", "l1", "l2")},
+            b=param(6),
+        ),
+        {"conv": 3, "sum": 2, "bias": 1},
+        inputs=(vectors(5, 8), vectors(5, 5)),
+    ),
+    "bias after a sum of convolutions": Case(
+        lambda: Fn(lambda m, x: m.a(x) + m.c(x) + m.b, a=conv(bias=False), c=conv(bias=False), b=param(1, 8, 1, 1)),
+        {"conv": 2, "sum": 1, "bias": 1},
+        inputs=images(),
+    ),
+    "shift after a residual": Case(
+        lambda: Fn(lambda m, x: x + m.a(x) + m.b, a=nn.Linear(8, 8, bias=False), b=param(8)),
+        {"conv": 1, "sum": 1},
+        {"b": "shifts a stream"},
+        inputs=vectors(2, 8),
     ),
     "weights of edges": Case(
         lambda: Fn(

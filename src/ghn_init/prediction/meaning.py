@@ -27,13 +27,13 @@ def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     """Weights of layers whose input or result the model scales, and that are far larger than a layer's own init would be.
 
     Constants beside a layer are common (attention's 1/√d); that they belong to its weight shows in the weight: one that is
-    drawn from N(0, 1) is larger by the root of its fan-in.
+    drawn from N(0, 1) is larger by the root of its fan-in. What multiplies the weight itself is the prediction's affair.
     """
     found = set()
     for node in graph.nodes:
         if node.rescaled and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
             fan_in = prod(node.shape[1:])
-            if float(parameters[node.weight].detach().float().square().mean()) * fan_in > LARGE**2:
+            if float(parameters[node.weight].detach().float().square().mean()) * node.scale**2 * fan_in > LARGE**2:
                 found.add(node.weight)
     return found
 

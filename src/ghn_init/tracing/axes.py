@@ -74,7 +74,8 @@ def stack_of(shape: Sequence[int], axes: Axes, out: int, inner: int, kernel: Seq
         kernel: Its axes in space.
     """
     parts = [[atom for atom in axes[k] if atom[0]] for k in (out, inner, *kernel)]
-    if any(stride == 0 for k in (out, inner, *kernel) for stride, _ in axes[k]) or not parts[0] or not parts[1]:
+    # What was looked up beside the output channels is a batch: `einsum` folds all axes of a result into one.
+    if any(stride == 0 for k in (inner, *kernel) for stride, _ in axes[k]) or not parts[0] or not parts[1]:
         return None
     named = [atom for part in parts for atom in part]
     atoms = _covering(prod(shape), {*named, *(atom for part in axes for atom in part if atom[0])})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Flow:
         scale: The constant that it was multiplied with; None: one that is not known.
         rescaled: A stream that was multiplied with a constant.
         parts: What it was concatenated from.
+        whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
+        mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
         stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
 
@@ -76,6 +79,8 @@ class Flow:
     scale: float | None = 1.0
     rescaled: bool = False
     parts: tuple[Value, ...] = ()
+    whole: tuple[int, ...] = ()
+    mixed: tuple[str, ...] = ()
     stream: Callable[[], Flow] | None = None
 
     def rank(self, name: str) -> int:
@@ -101,6 +106,11 @@ layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_
 """
 SAME = frozenset(_SAME.split())
 """Operations on parameters that leave what they are: views, casts, sums and products with others."""
+
+
+def _is_elementwise(call: Call) -> bool:
+    """Whether a function may be one of each element: then it is one of each part of a concatenation."""
+    return bool(call.inputs) and bool(call.outputs) and prod(call.inputs[0].shape) == prod(call.outputs[0].shape)
 
 
 def as_stream(flow: Flow) -> Flow:
@@ -132,6 +142,9 @@ def union(flows: Iterable[Flow]) -> Flow:
         scale=1.0,
         rescaled=False,
         parts=(),
+        whole=(),
+        mixed=tuple(dict.fromkeys(name for flow in flows for name in flow.mixed)),
+        lost=leading.lost or bool(leading.whole),
         stream=next((flow.stream for flow in flows if flow.stream is not None), None),
         softmax=any(flow.softmax for flow in flows),
         product=any(flow.product for flow in flows),
@@ -196,7 +209,7 @@ class GraphBuilder:
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
         elif result.params and call.op.rstrip("_") not in SAME:
-            result = replace(result, lost=True).ranked(FUNCTION)
+            result = replace(result, lost=True, parts=result.parts if _is_elementwise(call) else ()).ranked(FUNCTION)
         elif result.params and result.of and call.outputs and not result.lost:
             axes = self.axes_of(result)
             result = result if fits(axes, call.outputs[0].shape) else replace(result, lost=True)
@@ -204,7 +217,7 @@ class GraphBuilder:
 
     def axes_of(self, flow: Flow) -> Axes:
         """The axes of a value that was made from a parameter by views."""
-        return flow.axes if flow.axes is not None else stored(self.shapes[flow.of])
+        return flow.axes if flow.axes is not None else stored(flow.whole or self.shapes[flow.of])
 
     def add(self, node: Node, preds: Iterable[int]) -> Flow:
         """Adds a node, or wires a parameter's second use into its node where that closes no cycle."""

@@ -65,7 +65,9 @@ def _concat(b: GraphBuilder, call: Call) -> None:
         b.contract(call)
         whole = b.flow(call.outputs[0])
         parts = tuple(call.inputs) if len(whole.params) > 1 else ()
-        return b.assign(call.outputs, replace(whole, parts=parts, lost=True, flipped=False))
+        shape = call.outputs[0].shape if parts and call.op == "stack" else ()
+        whole = replace(whole, parts=parts, whole=shape, axes=None, lost=not shape, flipped=False)
+        return b.assign(call.outputs, whole)
     # With a class token alone a stream stays what it was: published graphs have no node for the token, and no `concat`.
     b.keep((name for flow in flows for name in flow.params), TOKEN)
     b.assign(call.outputs, b.merge("concat", streams))

@@ -8,7 +8,7 @@ from math import prod
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import Flow, GraphBuilder
 from ghn_init.tracing.record import Value
-from ghn_init.tracing.rules.layers import apply_bias
+from ghn_init.tracing.rules.layers import apply_bias, held_parts
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
 from ghn_init.tracing.rules.reasons import POSITION_TABLE, QUERY, SHIFT
 
@@ -31,6 +31,8 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
 
 def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow | None:
     """The stream with the bias of the norm or the layer before, if a parameter of this shape can be that."""
+    if _is_stack_of_biases(b, x, value):
+        return apply_bias(b, replace(x, product=False), value)
     sizes = [size for size in value.shape if size > 1]
     channels = prod(sizes)
     last = len(sizes) == 1 and value.shape[-1] == channels
@@ -42,12 +44,15 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
     node = b.nodes[owner]
     # A norm written out by hand has its bias last, too late for the node that its weight made.
     is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and prod(node.shape or ()) == channels
-    if is_norm and len(sizes) == 1 and name not in b.node_of:
+    alike = len(sizes) == 1 or sizes == [size for size in node.shape or () if size > 1]
+    if is_norm and alike and name not in b.node_of:
         b.nodes[owner] = replace(node, bias=name)
         b.node_of[name] = owner
         return x
     if node.primitive == "msa" and last and attended(b, owner, channels):
         return apply_bias(b, x, value)
+    if node.primitive == "sum" and len(sizes) == 1 and adds_layers(b, owner, channels, x.product):
+        return apply_bias(b, replace(x, product=False), value)
     if node.primitive not in WEIGHT_PRIMITIVES:
         return None
     outputs = (node.shape or (0,))[0]
@@ -55,6 +60,39 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
     slices = 1 if node.stack is None else node.stack.slices
     stacked = slices > 1 and b_numel(b, name) == slices * outputs and value.shape[-1] == outputs
     return apply_bias(b, replace(x, product=False), value) if sizes and (channels == outputs or stacked) else None
+
+
+def _is_stack_of_biases(b: GraphBuilder, x: Flow, value: Value) -> bool:
+    """Whether separate vectors were stacked or concatenated that are as wide as the layers whose results the stream is."""
+    widths = {(b.nodes[i].shape or (0,))[0] if b.nodes[i].primitive in WEIGHT_PRIMITIVES else 0 for i in x.nodes}
+    flows = [b.flow(part) for part in held_parts(b, b.flow(value))]
+    numbers = {b_numel(b, name) for flow in flows for name in flow.params}
+    vectors = all(is_vector(b, name) for flow in flows for name in flow.params)
+    return bool(flows) and vectors and not x.softmax and widths == numbers and len(numbers) == 1
+
+
+def is_vector(b: GraphBuilder, name: str) -> bool:
+    """Whether a parameter has one axis of more than one element."""
+    return sum(size > 1 for size in b.shapes[name]) == 1
+
+
+def adds_layers(b: GraphBuilder, index: int, channels: int, aggregated: bool) -> bool:
+    """Whether a sum is one of layers of so many channels, without biases, as of a graph convolution's neighbourhoods.
+
+    Args:
+        b: The graph that grows.
+        index: The sum's node.
+        channels: Of each layer's results.
+        aggregated: Other inputs may have aggregated them, `adjacency @ (x @ w)`.
+    """
+
+    def adds(i: int) -> bool:
+        node = b.nodes[i]
+        if node.primitive == "sum":
+            return adds_layers(b, i, channels, aggregated)
+        return node.primitive in WEIGHT_PRIMITIVES and (node.shape or (0,))[0] == channels
+
+    return all(adds(i) for i in b.preds[index] - ({0} if aggregated else set()))
 
 
 def owner_of(b: GraphBuilder, x: Flow, channels: int | None = None) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import FACTOR, UNKNOWN, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import b_numel, layout, main_parameter, stack_in
+from ghn_init.tracing.rules.parameters import b_numel, inputs_first, layout, main_parameter, stack_in
 from ghn_init.tracing.rules.reasons import (
     MIXED_KERNEL,
     POSITION_TABLE,
@@ -56,26 +56,20 @@ def apply_weight(
     flipped = w.flipped != stored_flipped
     stack = stack_in(b, w, weight.shape, stored_flipped, batched or len(weight.shape) == 2)
     name = w.of if stack is not None else main_parameter(b, w, weight.shape)
-    if name is None and w.parts:
-        ends = [apply_weight(b, x, part, None, primitive, stored_flipped=flipped, batched=batched) for part in _held(b, w)]
-        result = union(ends)
-    elif name is not None and w.scale is None:
+    if w.parts:
+        first, before = flipped if stack is None else inputs_first(stack), replace(x, nodes=x.nodes | w.nodes)
+        parts = held_parts(b, w)
+        result = union(
+            [apply_weight(b, before, part, None, primitive, stored_flipped=first, batched=batched) for part in parts]
+        )
+    elif name is None:
+        result = _keep_weight(b, x, w, weight.shape)
+    elif w.scale is None:
         b.keep(w.params, UNKNOWN_SCALE)
         result = replace(union([x, w]), data=True, params=())
-    elif name is None:
-        factors = [param for param in w.params if w.rank(param) >= FACTOR]
-        b.keep(factors, PRODUCT)
-        b.keep(w.params, UNKNOWN.format("convolution" if len(weight.shape) > 2 else "linear"))
-        # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
-        for index in w.nodes if len(weight.shape) > 2 else ():
-            if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
-                mixed = b.nodes[index].weight
-                b.contracted.add(index)
-                b.keep([mixed] if mixed else [], MIXED_KERNEL)
-        result = union([replace(x, params=(), data=True), replace(w, params=(), data=True)])
     else:
         b.keep((other for other in w.params if other != name), REPARAMETRISES.format(name))
-        scale = w.scale if w.scale is not None and len(w.params) == 1 else 1.0
+        scale = w.scale if len(w.params) == 1 else 1.0
         if stack is not None:
             node = Node(primitive, stack.shape, name, stack=stack, scale=scale, rescaled=x.rescaled)
         else:
@@ -85,7 +79,21 @@ def apply_weight(
     return result if bias is None else apply_bias(b, result, bias)
 
 
-def _held(b: GraphBuilder, w: Flow) -> list[Value]:
+def _keep_weight(b: GraphBuilder, x: Flow, w: Flow, shape: tuple[int, ...]) -> Flow:
+    """A layer whose weight is no parameter: what the weight was made from keeps its values."""
+    b.keep((param for param in w.params if w.rank(param) >= FACTOR), PRODUCT)
+    b.keep(w.params, UNKNOWN.format("convolution" if len(shape) > 2 else "linear"))
+    b.kept |= dict.fromkeys(w.mixed, MIXED_KERNEL)  # it looked like a scale of the stream that scales it
+    # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
+    for index in w.nodes if len(shape) > 2 and not w.mixed else ():
+        if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
+            mixed = b.nodes[index].weight
+            b.contracted.add(index)
+            b.keep([mixed] if mixed else [], MIXED_KERNEL)
+    return union([replace(x, params=(), data=True), replace(w, params=(), data=True)])
+
+
+def held_parts(b: GraphBuilder, w: Flow) -> list[Value]:
     """Parts of a concatenation that come from parameters."""
     return [part for part in w.parts if b.flow(part).params]
 
@@ -102,13 +110,14 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
         What the layer's result holds.
     """
     flow = b.flow(bias)
+    if flow.parts and not flow.data:  # as where queries and values have a bias and keys have none
+        return union([apply_bias(b, x, part) for part in held_parts(b, flow)])
     name = main_parameter(b, flow, bias.shape)
     if name is not None:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         scale = flow.scale if flow.scale is not None and len(flow.params) == 1 else 1.0
         return b.add(Node("bias", (b_numel(b, name),), name, scale=scale), x.nodes)
-    if flow.params and not flow.data and all(len(b.shapes[p]) == 1 for p in flow.params):
-        # Concatenated from several, as where queries and values have a bias and keys have none.
+    if flow.params and not flow.data and all(len(b.shapes[p]) == 1 for p in flow.params):  # lengthened, or several joined
         return union([b.add(Node("bias", tuple(b.shapes[p]), p), x.nodes) for p in flow.params])
     b.keep(flow.params, SHIFT)
     return union([x, replace(flow, params=())])
@@ -118,6 +127,14 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
 def _linear(b: GraphBuilder, call: Call) -> None:
     x = b.flow(call.args[0])
     b.assign(call.outputs, apply_weight(b, x, call.args[1], argument(call, 2, "bias"), "conv"))
+
+
+@rule("bilinear")
+def _bilinear(b: GraphBuilder, call: Call) -> None:
+    left, right, weight, bias = call.args[0], call.args[1], call.args[2], argument(call, 3, "bias")
+    b.keep(b.flow(weight).params, UNKNOWN.format(call.op))
+    x = union([as_stream(b.flow(left)), as_stream(b.flow(right))])
+    b.assign(call.outputs, x if bias is None else apply_bias(b, x, bias))
 
 
 @rule("mm", "bmm", "matmul", "dot", "mv")
@@ -137,6 +154,7 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
         b.keep(x.params + y.params, POSITION_TABLE)
         return union([x, y])
     if x.data and y.data:
+        b.kept |= dict.fromkeys(x.mixed + y.mixed, MIXED_KERNEL)
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
         return replace(union([x, y]), product=True)

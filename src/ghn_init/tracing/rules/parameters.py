@@ -56,12 +56,15 @@ def stack_in(b: GraphBuilder, flow: Flow, shape: tuple[int, ...], flipped: bool,
 
     Args:
         b: The graph that grows.
-        flow: Of the weight.
+        flow: Of the weight; where it was stacked from separate ones, the stack is of these.
         shape: Of the weight, as it is used.
         flipped: It is used input channels first.
         batched: It is a matrix, with axes of a batch before it; else a kernel, with axes of space behind.
     """
-    if flow.data or flow.lost or not flow.of or len(b.shapes[flow.of]) < 3 or flow.rank(flow.of) >= FACTOR:
+    if flow.data or flow.lost or not flow.of:
+        return None
+    whole = flow.whole or b.shapes[flow.of]
+    if len(whole) < 3 or (flow.rank(flow.of) >= FACTOR and not flow.whole):
         return None
     if not batched and flow.axes is None:
         return None  # an ordinary kernel
@@ -71,8 +74,13 @@ def stack_in(b: GraphBuilder, flow: Flow, shape: tuple[int, ...], flipped: bool,
         return None
     kernel = () if batched else range(2, len(shape))
     out, inner = (inner, out) if flipped else (out, inner)
-    stack = stack_of(b.shapes[flow.of], axes, out, inner, kernel)
+    stack = stack_of(whole, axes, out, inner, kernel)
     return None if stack is None or stack.plain or (stack.slices == 1 and len(shape) == 2 and _turned(stack)) else stack
+
+
+def inputs_first(stack: Stack) -> bool:
+    """Whether each map of a stack is stored (in, out)."""
+    return stack.order[stack.stacked] > stack.order[-1]
 
 
 def _turned(stack: Stack) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import MASKED, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import FACTOR, MASKED, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import main_parameter
 from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
@@ -22,7 +22,7 @@ def _mul(b: GraphBuilder, call: Call) -> None:
     if not any(flow.data for flow in flows):
         b.contract(call)
         constants = [value for value in (argument(call, 0), argument(call, 1, "other")) if not _has_parameters(b, value)]
-        return b.assign(call.outputs, times(b, b.flow(call.outputs[0]), flows, values, constants))
+        return b.assign(call.outputs, times(b, call, flows, values, constants))
     flows = [as_stream(flow) for flow in flows]
     streams = [flow for flow in flows if flow.data]
     if len(streams) == 2:
@@ -31,7 +31,10 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         x = streams[0]
         parameter = values[0] if flows[1].data else values[1]
         if b.flow(parameter).params:
-            return b.assign(call.outputs, scale_by_parameter(b, x, parameter))
+            result = scale_by_parameter(b, x, parameter)
+            stream = values[1] if parameter is values[0] else values[0]
+            mixed = b.flow(parameter).params if prod(call.outputs[0].shape) > prod(stream.shape) else ()
+            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed))
     b.contract(call)
     if len(streams) == 1:
         constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
@@ -54,8 +57,9 @@ def _has_parameters(b: GraphBuilder, value: object) -> bool:
     return isinstance(value, Value) and bool(b.flow(value).params)
 
 
-def times(b: GraphBuilder, result: Flow, flows: list[Flow], values: list[Value], constants: list[object]) -> Flow:
-    """A product of parameters and constants: the scale of a weight, its mask, or the end of a norm of learned queries."""
+def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], constants: list[object]) -> Flow:
+    """A product of parameters and constants: a weight with a scale or a mask, an outer product, a norm of learned queries."""
+    result = b.flow(call.outputs[0])
     if not result.params:
         return result
     if constants:
@@ -67,7 +71,16 @@ def times(b: GraphBuilder, result: Flow, flows: list[Flow], values: list[Value],
     shared = set(flows[0].params) & set(flows[-1].params)
     if shared and any(flow.deviation for flow in flows):
         return replace(result, deviation=False, normalised=True)
+    if not any(_sets(b, value, prod(call.outputs[0].shape)) for value in values):
+        return replace(result, lost=True).ranked(FACTOR)
     return result
+
+
+def _sets(b: GraphBuilder, value: Value, size: int) -> bool:
+    """Whether a factor is the weight that the other one scales: of the product's size, and no vector that was repeated."""
+    shapes = [b.shapes[name] for name in b.flow(value).params]
+    matrix = any(sum(axis > 1 for axis in shape) > 1 for shape in shapes)
+    return prod(value.shape) == size and (matrix or sum(map(prod, shapes)) >= size)
 
 
 def is_vector(b: GraphBuilder, value: Value) -> bool:
@@ -127,6 +140,12 @@ def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
     return scale_by_parameter(b, x, gains[0]) if gains else x
 
 
+def _is_gain_of_heads(b: GraphBuilder, name: str, value: Value) -> bool:
+    """Whether a norm's weight has an axis of heads before that of the channels."""
+    sizes = [size for size in value.shape if size > 1]
+    return len(sizes) == 2 and value.shape[-1] > 1 and prod(sizes) == prod(b.shapes[name])
+
+
 def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
     flow = b.flow(value)
@@ -134,7 +153,7 @@ def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     vector = name is not None and sum(size > 1 for size in value.shape) == 1
     if x.normalised and flow.offset:
         b.keep(flow.params, OFFSET)
-    elif x.normalised and name is not None and vector:
+    elif x.normalised and name is not None and (vector or _is_gain_of_heads(b, name, value)):
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         return b.add(Node("bn" if x.batch else "ln", tuple(b.shapes[name]), name), x.nodes)
     b.keep(flow.params, SCALE)

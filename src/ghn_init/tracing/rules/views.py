@@ -36,7 +36,7 @@ def _transpose(b: GraphBuilder, call: Call) -> None:
 
 def _followed(b: GraphBuilder, flow: Flow) -> bool:
     """Whether the axes of a parameter's value are worth following: those of matrices need no more than `flipped`."""
-    return not flow.data and bool(flow.of) and not flow.lost and len(b.shapes[flow.of]) > 2
+    return not flow.data and bool(flow.of) and not flow.lost and len(flow.whole or b.shapes[flow.of]) > 2
 
 
 def _order(call: Call, rank: int) -> list[int]:
@@ -97,7 +97,7 @@ def _index_of(call: Call) -> tuple[int, Value | None]:
 
 def _look_up(b: GraphBuilder, call: Call, table: Flow, dim: int, index: Value) -> None:
     """The model's data choose rows of a table, which are embeddings, or some of a stack of weights (experts)."""
-    name = main_parameter(b, table, call.args[0].shape)
+    name = None if table.parts else main_parameter(b, table, call.args[0].shape)
     if name is not None and len(b.shapes[name]) == 2 and dim == 0 and table.rank(name) == 0:
         return b.assign(call.outputs, b.add(Node("pos_enc", tuple(b.shapes[name]), name), b.flow(index).nodes))
     if not _followed(b, table):
