@@ -102,6 +102,24 @@ def test_a_frozen_copy_stays_a_copy(ghn: GHN) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
 
 
+COPIES = {
+    "not in the forward": lambda m, x: m.p(m.s(x)),
+    "which sees another input": lambda m, x: m.p(m.s(x) - m.t(3 * x + 1)),
+}
+
+
+@pytest.mark.parametrize("labelled", [None, False, True])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_has_the_statistics_of_its_original(ghn: GHN, name: str, affine: bool, labelled: bool | None) -> None:
+    student = nn.Sequential(conv(), nn.BatchNorm2d(8, affine=affine), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    model = Fn(COPIES[name], s=student, t=copy.deepcopy(student).requires_grad_(False), p=nn.Linear(4, 4))
+    x, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
+    ghn_init.initialize(model, ghn, images(), data=None if labelled is None else [(x, labels) if labelled else x])
+    assert model.s[1].running_mean.any()
+    assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
+
+
 def test_a_copy_of_what_is_kept_is_kept(ghn: GHN) -> None:
     prediction = ghn_init.predict(student_and_teacher(), ghn, images(), exclude="s.0.weight")
     assert prediction.kept["t.0.weight"] == FROZEN

@@ -97,7 +97,7 @@ def frozen_copies(parameters: Mapping[str, Tensor]) -> dict[str, str]:
             continue
         equal = [other for other in trainable.get((value.shape, value.dtype), ()) if torch.equal(value, parameters[other])]
         if equal:
-            copy, original = _modules(name, max(equal, key=lambda other: len(_common(name, other))))
+            copy, original = modules_of(name, max(equal, key=lambda other: len(_common(name, other))))
             modules.setdefault(copy, original)
     return dict(_members(modules, fixed, parameters))
 
@@ -126,7 +126,7 @@ def _common(name: str, other: str) -> list[str]:
     return shared
 
 
-def _modules(name: str, other: str) -> tuple[str, str]:
-    """`t.0.weight`, `s.0.weight` → `t`, `s`."""
+def modules_of(name: str, other: str) -> tuple[str, str]:
+    """Of a parameter and its copy the largest modules that correspond: `t.0.weight`, `s.0.weight` → `t`, `s`."""
     end = len(".".join(_common(name, other)))
     return name[: len(name) - end].rstrip("."), other[: len(other) - end].rstrip(".")
