@@ -153,6 +153,20 @@ def test_rows_of_padding_keep_their_values(ghn: GHN, table: Any, row: int) -> No
     assert (model[0].weight[row] != 0).all()
 
 
+TABLES = {
+    "by a function": lambda m, i: m.o(F.embedding(i, m.e.weight).mean(1)),
+    "by index": lambda m, i: m.o(m.e.weight[i].mean(1)),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_of_padding_of_a_table_without_its_module_keeps_its_value(ghn: GHN, name: str) -> None:
+    model = Fn(TABLES[name], e=nn.Embedding(50, 16, padding_idx=0), o=nn.Linear(16, 4))
+    ghn_init.initialize(model, ghn, torch.zeros(2, 5).long())
+    assert not model.e.weight[0].any()
+    assert model.e.weight[1:].any(1).all()
+
+
 def test_a_row_of_padding_of_a_model_without_storage_is_zero(ghn: GHN) -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Embedding(50, 8, padding_idx=3), nn.Linear(8, 4))
