@@ -69,6 +69,15 @@ def test_an_adapter_that_starts_at_zero_stays_so_with_its_bias(ghn: GHN) -> None
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="up.*").kept == {}
 
 
+def test_zero_convolutions_may_outnumber_other_weights(ghn: GHN) -> None:
+    zero = [conv(8, 8, 1) for _ in range(4)]
+    for parameter in nn.ModuleList(zero).parameters():
+        nn.init.zeros_(parameter)
+    model = Fn(lambda m, x: [z(m.c(x)) for z in m.z], c=conv(), z=nn.ModuleList(zero))
+    names = {f"z.{k}.{kind}" for k in range(4) for kind in ("weight", "bias")}
+    assert ghn_init.predict(model, ghn, images()).kept == dict.fromkeys(names, ZERO)
+
+
 def test_a_head_that_starts_at_zero_is_a_head_like_others(ghn: GHN) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 10))
     nn.init.zeros_(model[1].weight)

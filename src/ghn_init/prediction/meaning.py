@@ -48,7 +48,7 @@ def frozen(parameters: Mapping[str, Tensor]) -> set[str]:
 def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     """Weights of layers that start at zero on purpose, with those of their biases that do; heads are exempt.
 
-    Where more weights are zero than are not, nobody chose so: the model was never initialised.
+    Where all weights are zero, those of heads too, nobody chose so: the model was never initialised.
     """
     weights = {
         index: node.weight
@@ -58,7 +58,7 @@ def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     values = {index: _is_zero(parameters[name]) for index, name in weights.items()}
     heads = {index for index in values if graph.nodes[index].head or graph.nodes[index].side_head}
     empty = {index for index, zero in values.items() if zero} - heads
-    if len(empty) > sum(not zero for zero in values.values()):
+    if all(values.values()):
         return set()
     found = {weights[index] for index in empty}
     for start, end in graph.edges if empty else ():
