@@ -53,13 +53,14 @@ def test_auxiliary_heads_are_reached_by_larger_images() -> None:
     """Eval mode runs at 224 px, training mode from 299 px on; smaller ones aren't tried before, nor eval mode again."""
     tried: list[tuple[bool, int]] = []
 
-    def forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        tried.append((model.training, x.shape[2]))
-        if model.training and x.shape[2] < 299:
-            raise ValueError("too small")
-        return model.a(x) + model.b(x) if model.training else model.a(x)
+    class Model(nn.ModuleDict):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tried.append((self.training, x.shape[2]))
+            if self.training and x.shape[2] < 299:
+                raise ValueError("too small")
+            return self["a"](x) + self["b"](x) if self.training else self["a"](x)
 
-    graph = ghn_init.trace(Fn(forward, a=conv(), b=conv()))
+    graph = ghn_init.trace(Model({"a": conv(), "b": conv()}))
     assert tried == [(True, 224), (False, 224), (True, 256), (True, 299)]
     assert graph.kept == {}
 
@@ -140,12 +141,13 @@ def test_layers_without_parameters_drop_nothing() -> None:
 def test_real_runs_are_tried_on_the_first_guess_alone() -> None:
     seen: list[tuple[bool, int]] = []
 
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        seen.append((x.is_meta, x.shape[-1]))
-        raise RuntimeError("never")
+    class Failing(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((x.is_meta, x.shape[-1]))
+            raise RuntimeError("never")
 
-    with pytest.raises(TraceError, match=r"Fn failed on .*\(\d+ other guesses failed too\): RuntimeError: never"):
-        ghn_init.trace(Fn(forward, a=conv()))
+    with pytest.raises(TraceError, match=r"Failing failed on .*\(\d+ other guesses failed too\): RuntimeError: never"):
+        ghn_init.trace(Failing(conv()))
     assert [size for on_meta, size in seen if not on_meta] == [224, 224]  # in training and in eval mode
     assert len({size for on_meta, size in seen if on_meta}) > 5
 

@@ -69,6 +69,15 @@ def test_an_adapter_that_starts_at_zero_stays_so_with_its_bias(ghn: GHN) -> None
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="up.*").kept == {}
 
 
+def test_zero_convolutions_may_outnumber_other_weights(ghn: GHN) -> None:
+    zero = [conv(8, 8, 1) for _ in range(4)]
+    for parameter in nn.ModuleList(zero).parameters():
+        nn.init.zeros_(parameter)
+    model = Fn(lambda m, x: [z(m.c(x)) for z in m.z], c=conv(), z=nn.ModuleList(zero))
+    names = {f"z.{k}.{kind}" for k in range(4) for kind in ("weight", "bias")}
+    assert ghn_init.predict(model, ghn, images()).kept == dict.fromkeys(names, ZERO)
+
+
 def test_a_head_that_starts_at_zero_is_a_head_like_others(ghn: GHN) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 10))
     nn.init.zeros_(model[1].weight)
@@ -99,6 +108,24 @@ def test_a_frozen_copy_stays_a_copy(ghn: GHN) -> None:
     before = model.s[0].weight.clone()
     prediction.apply_()
     assert not torch.equal(model.s[0].weight, before)
+    assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
+
+
+COPIES = {
+    "not in the forward": lambda m, x: m.p(m.s(x)),
+    "which sees another input": lambda m, x: m.p(m.s(x) - m.t(3 * x + 1)),
+}
+
+
+@pytest.mark.parametrize("labelled", [None, False, True])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_has_the_statistics_of_its_original(ghn: GHN, name: str, affine: bool, labelled: bool | None) -> None:
+    student = nn.Sequential(conv(), nn.BatchNorm2d(8, affine=affine), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    model = Fn(COPIES[name], s=student, t=copy.deepcopy(student).requires_grad_(False), p=nn.Linear(4, 4))
+    x, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
+    ghn_init.initialize(model, ghn, images(), data=None if labelled is None else [(x, labels) if labelled else x])
+    assert model.s[1].running_mean.any()
     assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
 
 
@@ -133,6 +160,20 @@ def test_rows_of_padding_keep_their_values(ghn: GHN, table: Any, row: int) -> No
     assert (model[0].weight[1:-1] != 0).all()
     ghn_init.initialize(model, ghn, torch.zeros(2, 5).long(), overwrite="0.weight")
     assert (model[0].weight[row] != 0).all()
+
+
+TABLES = {
+    "by a function": lambda m, i: m.o(F.embedding(i, m.e.weight).mean(1)),
+    "by index": lambda m, i: m.o(m.e.weight[i].mean(1)),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_of_padding_of_a_table_without_its_module_keeps_its_value(ghn: GHN, name: str) -> None:
+    model = Fn(TABLES[name], e=nn.Embedding(50, 16, padding_idx=0), o=nn.Linear(16, 4))
+    ghn_init.initialize(model, ghn, torch.zeros(2, 5).long())
+    assert not model.e.weight[0].any()
+    assert model.e.weight[1:].any(1).all()
 
 
 def test_a_row_of_padding_of_a_model_without_storage_is_zero(ghn: GHN) -> None:

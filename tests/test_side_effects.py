@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import itertools
 import random
 from array import array
 from collections import Counter, deque
@@ -241,3 +244,111 @@ def test_helpers_are_as_before() -> None:
     assert model.bits.random_raw() == np.random.PCG64(3).random_raw()
     assert (model.counting.count, hasattr(model.counting, "cache")) == (0, False)
     assert (model.numbers[0], bytes(model.text)) == (1, b"x")
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def up(self, *_: Any) -> None:
+        self.count += 1
+
+
+def counting() -> tuple[Callable[..., None], list[int]]:
+    """A function that counts its calls in a closure, an attribute of its own and a default."""
+    seen, calls = [0], 0
+
+    def up(*_: Any, default: list[int] = seen) -> None:
+        nonlocal calls
+        calls += 1
+        up.calls = calls  # type: ignore[attr-defined]
+        default[0] = calls
+
+    return up, seen
+
+
+class Memo(dict[str, int]):
+    hits = 0
+
+    def up(self) -> None:
+        self.hits += 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_hooks_and_other_callbacks_belong_to_is_as_before(ghn: ghn_init.GHN, verb: str) -> None:
+    hooked, bound, partial, memo, (function, seen), log = Meter(), Meter(), Meter(), Memo(), counting(), []
+    parts = {"cb": bound.up, "part": functools.partial(partial.up), "memo": memo, "count": function, "append": log.append}
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.cb(), m.part(), m.memo.up(), m.count(), m.append(x)
+        return m.a(x)
+
+    model = Fn(forward, a=conv(), **parts)
+    model.a.register_forward_hook(hooked.up)
+    VERBS[verb](model, ghn, images())
+    assert (hooked.count, bound.count, partial.count, vars(memo), seen, vars(function), log) == (0, 0, 0, {}, [0], {}, [])
+    model(images())
+    assert (hooked.count, bound.count, partial.count, memo.hits, seen, vars(function)) == (1, 1, 1, 1, [1], {"calls": 1})
+
+
+def left(iterator: Any) -> list[Any]:
+    return list(itertools.islice(iterator, 4))
+
+
+ITERATORS = {
+    "count": lambda: itertools.count(5),
+    "list": lambda: iter([1, 2, 3]),
+    "range": lambda: iter(range(4)),
+    "cycle": lambda: itertools.cycle([1, 2, 3]),
+    "enumerate": lambda: enumerate([1, 2, 3]),
+    "chain": lambda: itertools.chain([1], [2, 3]),
+    "zip": lambda: zip([1, 2], [3, 4], strict=True),
+}
+
+
+@pytest.mark.parametrize("name", ITERATORS)
+def test_iterators_are_where_they_were(name: str) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        next(m.it), next(m.held["it"]), m.step()
+        return m.a(x)
+
+    it, held, step = (ITERATORS[name]() for _ in range(3))
+    model = Fn(forward, a=conv(), it=it, held={"it": held}, step=step.__next__)
+    for iterator in (it, held, step):
+        next(iterator)
+    expected = ITERATORS[name]()
+    next(expected)
+    ghn_init.trace(model, images())
+    assert model.it is it
+    assert left(it) == left(held) == left(step) == left(expected)
+
+
+def test_an_iterator_that_two_hold_is_one_while_tracing() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        assert (next(m.one), next(m.other)) == (1, 2)
+        return m.a(x)
+
+    it = iter([1, 2, 3])
+    ghn_init.trace(Fn(forward, a=conv(), one=it, other=it), images())
+    assert next(it) == 1
+
+
+def test_generators_do_not_stand_in_the_way() -> None:
+    model = Fn(
+        lambda m, x: m.a(x * next(m.numbers)), a=conv(), numbers=(n for n in range(1, 9)), mapped=map(str, (n for n in "ab"))
+    )
+    assert ghn_init.trace(model, images()).num_nodes == 3
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, io.BytesIO])
+def test_files_in_memory_are_as_before(kind: Any) -> None:
+    text: Any = "abc" if kind is io.StringIO else b"abc"
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.log.read(), m.log.write(text), m.closed.close()
+        return m.a(x)
+
+    log = kind(text)
+    log.seek(1)
+    ghn_init.trace(Fn(forward, a=conv(), log=log, closed=kind(text)), images())
+    assert (log.getvalue(), log.tell()) == (text, 1)

@@ -324,7 +324,7 @@ ZOO: dict[str, Case] = {
     "unused parameter": Case(
         lambda: Fn(lambda m, x: m.a(x), a=conv(), spare=param(3)),
         {"conv": 1, "bias": 1},
-        {"spare": "does not use it"},
+        {"spare": "does not use it with these inputs"},
         inputs=images(),
     ),
     "functional convolution": Case(

@@ -60,6 +60,8 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
                 fit = fit_on(batches, prefix, norms, left_out)
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
+            prediction.copy_statistics_()
             return prediction.report.with_data("batch norms recalibrated on the data, head fitted", fit)
         recalibrate_(batches.model, norms, batches.contents)
+        prediction.copy_statistics_()
     return prediction.report.with_data(f"batch norms recalibrated on the data; no head fitted: {why_not}")

@@ -169,9 +169,10 @@ def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
     on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     dtype = next((tensor.dtype for tensor in model.parameters()), torch.float32)
     image = torch.empty(_BATCH, channels, image_size, image_size, dtype=dtype, device="meta")
-    hooks = [module.register_forward_hook(note) for module in names]
     try:
-        with untouched(model), torch.no_grad():
+        with untouched(model), torch.no_grad():  # which takes the hooks off again
+            for module in names:
+                module.register_forward_hook(note)
             model.eval()
             functional_call(model, on_meta, (image,))
     except Exception as error:  # whatever the model's forward raises
@@ -179,9 +180,6 @@ def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
             f"{_named(model)} does not run on {channels}-channel images of {image_size} px ({type(error).__name__}: {error}); "
             f"pass another image_size, or adapt it by hand."
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     return calls
 
 

@@ -48,7 +48,7 @@ def frozen(parameters: Mapping[str, Tensor]) -> set[str]:
 def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     """Weights of layers that start at zero on purpose, with those of their biases that do; heads are exempt.
 
-    Where more weights are zero than are not, nobody chose so: the model was never initialised.
+    Where all weights are zero, those of heads too, nobody chose so: the model was never initialised.
     """
     weights = {
         index: node.weight
@@ -58,7 +58,7 @@ def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     values = {index: _is_zero(parameters[name]) for index, name in weights.items()}
     heads = {index for index in values if graph.nodes[index].head or graph.nodes[index].side_head}
     empty = {index for index, zero in values.items() if zero} - heads
-    if len(empty) > sum(not zero for zero in values.values()):
+    if all(values.values()):
         return set()
     found = {weights[index] for index in empty}
     for start, end in graph.edges if empty else ():
@@ -97,7 +97,7 @@ def frozen_copies(parameters: Mapping[str, Tensor]) -> dict[str, str]:
             continue
         equal = [other for other in trainable.get((value.shape, value.dtype), ()) if torch.equal(value, parameters[other])]
         if equal:
-            copy, original = _modules(name, max(equal, key=lambda other: len(_common(name, other))))
+            copy, original = modules_of(name, max(equal, key=lambda other: len(_common(name, other))))
             modules.setdefault(copy, original)
     return dict(_members(modules, fixed, parameters))
 
@@ -126,7 +126,7 @@ def _common(name: str, other: str) -> list[str]:
     return shared
 
 
-def _modules(name: str, other: str) -> tuple[str, str]:
-    """`t.0.weight`, `s.0.weight` → `t`, `s`."""
+def modules_of(name: str, other: str) -> tuple[str, str]:
+    """Of a parameter and its copy the largest modules that correspond: `t.0.weight`, `s.0.weight` → `t`, `s`."""
     end = len(".".join(_common(name, other)))
     return name[: len(name) - end].rstrip("."), other[: len(other) - end].rstrip(".")

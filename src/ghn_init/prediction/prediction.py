@@ -23,7 +23,7 @@ from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.fates import fates
 from ghn_init.prediction.parametrized import inverse, refresh_derived_
 from ghn_init.prediction.report import Report
-from ghn_init.prediction.running_statistics import from_noise_
+from ghn_init.prediction.running_statistics import from_noise_, same_statistics_
 from ghn_init.prediction.statistics import Statistics, layer_statistics
 from ghn_init.tracing.inputs import Inputs
 from ghn_init.viz.colouring import Fate
@@ -234,6 +234,11 @@ class Prediction:
                 type(self.model).__name__,
                 len(norms),
             )
+        self.copy_statistics_()
+
+    def copy_statistics_(self) -> None:
+        """Norms of frozen copies get the running statistics of their originals."""
+        same_statistics_(self.model, {name: slot.name for name, slot in self.slots.items() if slot.name != name})
 
 
 def predicted_norms(model: nn.Module, predicted: Collection[str]) -> list[_BatchNorm]:

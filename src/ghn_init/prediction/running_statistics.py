@@ -13,7 +13,7 @@ Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the sp
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ghn_init.prediction.meaning import modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.inputs import Inputs
 from ghn_init.tracing.untouched import untouched
@@ -67,6 +68,32 @@ def from_noise_(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, s
         elif norm.num_batches_tracked is not None:
             norm.num_batches_tracked.zero_()
     return done
+
+
+@torch.no_grad()
+def same_statistics_(model: nn.Module, copies: Mapping[str, str]) -> None:
+    """Gives norms of frozen copies the statistics of their originals: the copy may see other inputs, or none.
+
+    Args:
+        model: Which holds both.
+        copies: Dotted names of parameters → the parameters of which they are copies.
+    """
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    for copy, original in dict.fromkeys(modules_of(*pair) for pair in copies.items()):
+        for name, norm in norms.items():
+            if not f"{name}.".startswith(f"{copy}." if copy else ""):
+                continue
+            place = f"{original}.{name[len(copy) :].lstrip('.')}".strip(".")
+            alike = all(copies.get(f"{name}.{key}") == f"{place}.{key}" for key, _ in norm.named_parameters())
+            if alike and place != name and place in norms:
+                _copy_buffers_(norms[place], norm)
+
+
+def _copy_buffers_(norm: _BatchNorm, other: _BatchNorm) -> None:
+    own, others = dict(norm.named_buffers(recurse=False)), dict(other.named_buffers(recurse=False))
+    if own.keys() == others.keys() and all(own[key].shape == others[key].shape for key in own):
+        for key, buffer in others.items():
+            buffer.copy_(own[key])
 
 
 def _fast(model: nn.Module) -> bool:

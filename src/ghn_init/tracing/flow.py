@@ -18,7 +18,7 @@ from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph
 from ghn_init.tracing.axes import Axes, fits, stored
 from ghn_init.tracing.record import Call, Record, Value
 
-UNUSED = "the forward pass does not use it"
+UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"

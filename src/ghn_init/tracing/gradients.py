@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch.autograd.functional
+from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.overrides import TorchFunctionMode
 
@@ -31,6 +32,19 @@ class Handle:
         """There is nothing to remove."""
 
 
+class _Function:
+    """In the place of a tensor's `grad_fn`: takes hooks; what else is asked of it has no answer."""
+
+    def register_hook(self, hook: Any) -> Handle:
+        """As of tensors."""
+        return Handle()
+
+    register_prehook = register_hook
+
+    def __getattr__(self, name: str) -> Any:
+        raise DifferentiatesError(f"it reads grad_fn.{name}")
+
+
 class WithoutGradients(TorchFunctionMode):
     """Hooks of gradients, which tensors refuse in inference mode, are accepted and forgotten.
 
@@ -38,6 +52,8 @@ class WithoutGradients(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__self__", None) is Tensor.grad_fn and func.__name__ == "__get__":
+            return _Function()
         name = getattr(func, "__name__", "")
         if name in _HOOKS:
             return Handle()
@@ -49,9 +65,13 @@ class WithoutGradients(TorchFunctionMode):
 
 
 def is_about_gradients(error: Exception) -> bool:
-    """Whether a forward pass may have failed because its tensors have no gradients."""
+    """Whether a forward pass may have failed because its tensors have no gradients, or None for `grad_fn`."""
     words = str(error)
-    return isinstance(error, RuntimeError) and any(word in words for word in ("require grad", "requires_grad"))
+    if isinstance(error, RuntimeError):
+        return any(word in words for word in ("require grad", "requires_grad"))
+    if isinstance(error, AssertionError):
+        return not words or "gradient" in words
+    return isinstance(error, AttributeError | TypeError) and "NoneType" in words
 
 
 @contextlib.contextmanager

@@ -163,7 +163,23 @@ def _attempt(
         except Exception as another:
             failures[-1] = (inputs, another)
             return None
-    return Trace(build_graph(record), record, inputs)  # what fails here is a rule, and no other inputs would help
+    return Trace(
+        _with_padding(build_graph(record), model), record, inputs
+    )  # what fails here is a rule, and no other inputs would help
+
+
+def _with_padding(graph: Graph, model: nn.Module) -> Graph:
+    """Tables whose module has a row of padding, also where the forward takes the weight without the module."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = ((names.get(id(getattr(m, "weight", None))), getattr(m, "padding_idx", None)) for m in model.modules())
+    rows = {name: row for name, row in found if name is not None and isinstance(row, int)}
+    nodes = tuple(
+        replace(node, padding=rows[node.weight])
+        if node.primitive == "pos_enc" and node.weight in rows and node.padding is None
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=nodes) if rows else graph
 
 
 def _run(model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, mode: AbstractContextManager[Any]) -> Record:

@@ -8,12 +8,14 @@ recorder's to restore.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import operator
 import random
 from array import array
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, MutableMapping, MutableSet
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.tracing.holders import slots_in
+from ghn_init.tracing.iterators import ADVANCING, Copies
 
-Snapshot = tuple[Callable[[Any, Any], Any], Any, Any]
+_Give = Callable[[Any, Any], Any]
+Snapshot = tuple[_Give, Any, Any]
 """A function, a container, array or generator, and the content that the function gives it back."""
 
 _PLAIN = (
-    nn.Module, Tensor, type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, str, bytes, int, float, complex,
-    torch.device, torch.dtype, torch.Size,
+    nn.Module, Tensor, type, ModuleType, str, bytes, int, float, complex, torch.device, torch.dtype, torch.Size,
 )  # fmt: skip
 """What is not looked into: immutable, restored elsewhere, or not the model's own."""
 
@@ -35,24 +38,31 @@ _PLAIN = (
 _FREQUENT = frozenset({type(None), bool, int, float, str, nn.Parameter, Tensor})
 """The same, for a quick look."""
 
+_BARE = frozenset({dict, OrderedDict})
+"""Most containers of a model: PyTorch's own, without attributes and mostly empty."""
+
+_BOUND = (MethodType, BuiltinFunctionType, MethodWrapperType)
+"""Functions of an object, which they may change."""
+
 _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restores on exit what the modules' attributes hold (training flags, caches, hooks, helper objects), and random states."""
-    seen: set[int] = set()
-    snapshots = [snapshot for module in model.modules() for snapshot in _snapshots(vars(module), seen)]
+    before = Before()
+    for module in model.modules():
+        before.note(vars(module))
     restore_random_states = _random_states()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # Encoder layers in eval mode would hide their parameters in one fused operation.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
+        before.lend_copies()
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-        for restore, value, content in snapshots:
-            restore(value, content)
+        before.restore()
         restore_random_states()
 
 
@@ -87,46 +97,93 @@ def _random_states() -> Callable[[], None]:
     return restore
 
 
-def _snapshots(root: Any, seen: set[int]) -> Iterator[Snapshot]:
-    """What gives `root`, and all that it holds, its present content back."""
-    stack = [root]
-    while stack:
-        value = stack.pop()
-        if type(value) in _FREQUENT or isinstance(value, _PLAIN) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, dict | MutableMapping):
-            content = (tuple(value), tuple(value.values())) if value else _EMPTY
-            yield _set_mapping, value, content
-            stack.extend(content[1])
-        elif isinstance(value, list | deque | MutableSet):
-            members = tuple(value)
-            yield _set_members, value, members
-            stack.extend(members)
-        elif isinstance(value, tuple):
-            stack.extend(value)
-        elif isinstance(value, np.ndarray):
-            if value.flags.writeable:
-                yield np.copyto, value, value.copy()
-        elif isinstance(value, torch.Generator):
-            yield torch.Generator.set_state, value, value.get_state()
-        elif isinstance(value, random.Random):
-            yield random.Random.setstate, value, value.getstate()
-        elif isinstance(value, np.random.RandomState):
-            yield np.random.RandomState.set_state, value, value.get_state()
-        elif isinstance(value, np.random.Generator):
-            yield _set_bits, value.bit_generator, value.bit_generator.state
-        elif isinstance(value, np.random.BitGenerator):
-            yield _set_bits, value, value.state
-        elif isinstance(value, bytearray | array):
-            yield _set_buffer, value, value[:]
-        else:
+class Before:
+    """The content of objects, and of all that they hold, as it was when they were noted."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._snapshots: list[Snapshot] = []
+        self._lent: list[Snapshot] = []
+        self._copies = Copies()
+
+    def lend_copies(self) -> None:
+        """Iterators can't be put back; until `restore` others stand in for them."""
+        for give, value, content in self._lent:
+            give(value, content)
+
+    def restore(self) -> None:
+        """Gives everything its former content back."""
+        for give, value, content in self._snapshots:
+            give(value, content)
+
+    def note(self, root: Any) -> None:
+        """Takes snapshots of `root` and of what it holds."""
+        stack = [root]
+        while stack:
+            value = stack.pop()
+            if type(value) in _FREQUENT or id(value) in self._seen or isinstance(value, _PLAIN):
+                continue
+            self._seen.add(id(value))
+            if type(value) in _BARE and not value:
+                self._snapshots.append((_set_mapping, value, _EMPTY))
+            elif isinstance(value, dict | MutableMapping):
+                self._hold(_set_mapping, value, tuple(value), tuple(value.values()), stack)
+            elif isinstance(value, list | deque | MutableSet):
+                self._hold(_set_members, value, (), tuple(value), stack)
+            elif isinstance(value, tuple):
+                stack.extend(value)
+            elif isinstance(value, CellType):
+                self._hold(_set_cell, value, (), _content(value), stack)
+            elif isinstance(value, FunctionType):
+                stack.extend([value.__dict__, value.__closure__, value.__defaults__, value.__kwdefaults__])
+            elif isinstance(value, _BOUND):
+                stack.extend([value.__self__, getattr(value, "__func__", None)])
+            elif (snapshot := _by_value(value)) is not None:
+                self._snapshots.append(snapshot)
+            else:
+                if isinstance(value, functools.partial):
+                    stack.extend([value.func, value.args, value.keywords])
+                if names := tuple(slots_in(value)):
+                    self._hold(_set_slots, value, names, tuple(getattr(value, name) for name in names), stack)
+                stack.append(getattr(value, "__dict__", None))
+
+    def _hold(self, give: _Give, value: Any, keys: tuple[Any, ...], items: tuple[Any, ...], stack: list[Any]) -> None:
+        """A snapshot of a container, whose items, and attributes if it has any, are looked into next."""
+        self._snapshots.append((give, value, (keys, items) if items else _EMPTY))
+        stack.extend(items)
+        if type(value) not in _BARE:
             stack.append(getattr(value, "__dict__", None))
-            names = slots_in(value)
-            if names:
-                slots = {name: getattr(value, name) for name in names}
-                yield _set_slots, value, slots
-                stack.extend(slots.values())
+        if not ADVANCING.isdisjoint(map(type, items)):
+            self._lent.append((give, value, (keys, self._copies.instead(items))))
+
+
+def _by_value(value: Any) -> Snapshot | None:
+    """Of arrays, buffers and generators, whose content is no other object."""
+    if isinstance(value, np.ndarray):
+        return (np.copyto, value, value.copy()) if value.flags.writeable else None
+    if isinstance(value, torch.Generator):
+        return torch.Generator.set_state, value, value.get_state()
+    if isinstance(value, random.Random):
+        return random.Random.setstate, value, value.getstate()
+    if isinstance(value, np.random.RandomState):
+        return np.random.RandomState.set_state, value, value.get_state()
+    if isinstance(value, np.random.Generator):
+        return _set_bits, value.bit_generator, value.bit_generator.state
+    if isinstance(value, np.random.BitGenerator):
+        return _set_bits, value, value.state
+    if isinstance(value, bytearray | array):
+        return _set_buffer, value, value[:]
+    if isinstance(value, io.StringIO | io.BytesIO) and not value.closed:
+        return _set_stream, value, value.__getstate__()
+    return None
+
+
+def _content(cell: CellType) -> tuple[Any, ...]:
+    """Of a variable that a function shares with the one around it; nothing where it has no value yet."""
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
 
 
 def _set_mapping(mapping: MutableMapping[Any, Any], content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
@@ -139,8 +196,9 @@ def _set_mapping(mapping: MutableMapping[Any, Any], content: tuple[tuple[Any, ..
             mapping[key] = item
 
 
-def _set_members(container: Any, members: tuple[Any, ...]) -> None:
+def _set_members(container: Any, content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
     """Likewise a list, deque or set."""
+    _, members = content
     if not _same(members, container):
         container.clear()
         for member in members:
@@ -156,12 +214,29 @@ def _set_buffer(buffer: Any, content: Any) -> None:
     buffer[:] = content
 
 
-def _set_slots(value: Any, content: dict[str, Any]) -> None:
+def _set_stream(stream: Any, state: Any) -> None:
+    """Likewise a file in memory, with the place in it; one that was closed meanwhile can't be opened again."""
+    if not stream.closed and stream.__getstate__() != state:
+        stream.__setstate__(state)
+
+
+def _set_cell(cell: CellType, content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
+    """Likewise a variable of a closure."""
+    _, items = content
+    if not items:
+        if _content(cell):
+            del cell.cell_contents
+    elif not _same(items, _content(cell)):
+        (cell.cell_contents,) = items
+
+
+def _set_slots(value: Any, content: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
     """Likewise an object's slots, those that had nothing before among them."""
+    names, items = content
     for name in slots_in(value):
-        if name not in content:
+        if name not in names:
             object.__delattr__(value, name)
-    for name, item in content.items():
+    for name, item in zip(names, items, strict=True):
         if getattr(value, name, _ABSENT) is not item:
             object.__setattr__(value, name, item)
 
