@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import queue
 import random
 from array import array
 from collections import Counter, deque
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init.errors import TraceError
+from ghn_init.tracing import untouched
 from zoo import Case, Fn, conv, images, param
 
 Verb = Callable[[nn.Module, ghn_init.GHN, Any], Any]
@@ -352,3 +354,28 @@ def test_files_in_memory_are_as_before(kind: Any) -> None:
     log.seek(1)
     ghn_init.trace(Fn(forward, a=conv(), log=log, closed=kind(text)), images())
     assert (log.getvalue(), log.tell()) == (text, 1)
+
+
+def test_data_and_what_other_threads_change_are_left_alone() -> None:
+    """A trainer that hooks its model holds both."""
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.steps, self.events, self.rows = 0, queue.Queue(), [0] * (untouched._MOST + 1)
+            self.images = np.zeros(untouched._MOST + 1, dtype=np.uint8)
+            self.few = [0]
+
+        def hook(self, *_: Any) -> None:
+            self.steps += 1
+            for changed in (self.rows, self.images, self.few):
+                changed[0] = 1  # type: ignore[index]
+            self.events.get()
+
+    trainer, model = Trainer(), Fn(lambda m, x: m.a(x), a=conv())
+    for item in range(9):
+        trainer.events.put(item)
+    model.a.register_forward_hook(trainer.hook)
+    ghn_init.trace(model, images())
+    assert (trainer.steps, trainer.few[0]) == (0, 0)
+    assert (trainer.rows[0], trainer.images[0]) == (1, 1)
+    assert trainer.events.get() > 0

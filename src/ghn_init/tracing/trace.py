@@ -163,9 +163,8 @@ def _attempt(
         except Exception as another:
             failures[-1] = (inputs, another)
             return None
-    return Trace(
-        _with_padding(build_graph(record), model), record, inputs
-    )  # what fails here is a rule, and no other inputs would help
+    graph = build_graph(record)  # what fails here is a rule, and no other inputs would help
+    return Trace(_with_padding(graph, model), record, inputs)
 
 
 def _with_padding(graph: Graph, model: nn.Module) -> Graph:

@@ -11,7 +11,9 @@ import contextlib
 import functools
 import io
 import operator
+import queue
 import random
+import threading
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, MutableMapping, MutableSet
@@ -43,6 +45,9 @@ _BARE = frozenset({dict, OrderedDict})
 
 _BOUND = (MethodType, BuiltinFunctionType, MethodWrapperType)
 """Functions of an object, which they may change."""
+
+_MOST = 1_000_000
+"""Elements of a container or an array. Larger ones are data, which a forward pass leaves alone; a hook's owner may hold some."""
 
 _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
@@ -124,6 +129,8 @@ class Before:
             if type(value) in _FREQUENT or id(value) in self._seen or isinstance(value, _PLAIN):
                 continue
             self._seen.add(id(value))
+            if _is_large(value) or _is_shared(value):
+                continue
             if type(value) in _BARE and not value:
                 self._snapshots.append((_set_mapping, value, _EMPTY))
             elif isinstance(value, dict | MutableMapping):
@@ -176,6 +183,19 @@ def _by_value(value: Any) -> Snapshot | None:
     if isinstance(value, io.StringIO | io.BytesIO) and not value.closed:
         return _set_stream, value, value.__getstate__()
     return None
+
+
+def _is_large(value: Any) -> bool:
+    """Whether it is data and no state."""
+    if isinstance(value, np.ndarray):
+        return value.size > _MOST
+    return isinstance(value, dict | list | tuple | deque | set | bytearray | array) and len(value) > _MOST
+
+
+def _is_shared(value: Any) -> bool:
+    """Whether other threads or processes may change it meanwhile: a logger's queue must not get its items back."""
+    other = type(value).__module__.partition(".")[0] in ("asyncio", "concurrent", "multiprocessing")
+    return other or isinstance(value, threading.Thread | queue.Queue)
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:
