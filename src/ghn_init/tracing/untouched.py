@@ -47,7 +47,7 @@ _BOUND = (MethodType, BuiltinFunctionType, MethodWrapperType)
 """Functions of an object, which they may change."""
 
 _MOST = 1_000_000
-"""Elements of a container or an array. Larger ones are data, which a forward pass leaves alone; a hook's owner may hold some."""
+"""Elements of a container or an array. Larger ones are data, which a forward pass leaves alone; owners of hooks hold some."""
 
 _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
