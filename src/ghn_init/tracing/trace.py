@@ -170,8 +170,12 @@ def _attempt(
 def _with_padding(graph: Graph, model: nn.Module) -> Graph:
     """Tables whose module has a row of padding, also where the forward takes the weight without the module."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = ((names.get(id(getattr(m, "weight", None))), getattr(m, "padding_idx", None)) for m in model.modules())
-    rows = {name: row for name, row in found if name is not None and isinstance(row, int)}
+    rows = {}
+    for module in model.modules():
+        row = getattr(module, "padding_idx", None)
+        weight = dict(module.named_parameters(recurse=False)).get("weight") if isinstance(row, int) else None
+        if weight is not None:
+            rows[names[id(weight)]] = row
     nodes = tuple(
         replace(node, padding=rows[node.weight])
         if node.primitive == "pos_enc" and node.weight in rows and node.padding is None
