@@ -49,6 +49,7 @@ _BOUND = (MethodType, BuiltinFunctionType, MethodWrapperType)
 _MOST = 1_000_000
 """Elements of a container or an array. Larger ones are data, which a forward pass leaves alone; owners of hooks hold some."""
 
+_CONTAINERS = (dict, list, tuple, deque, set, bytearray, array)
 _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
 
@@ -129,10 +130,10 @@ class Before:
             if type(value) in _FREQUENT or id(value) in self._seen or isinstance(value, _PLAIN):
                 continue
             self._seen.add(id(value))
-            if _is_large(value) or _is_shared(value):
-                continue
             if type(value) in _BARE and not value:
                 self._snapshots.append((_set_mapping, value, _EMPTY))
+            elif isinstance(value, _CONTAINERS) and len(value) > _MOST:
+                continue
             elif isinstance(value, dict | MutableMapping):
                 self._hold(_set_mapping, value, tuple(value), tuple(value.values()), stack)
             elif isinstance(value, list | deque | MutableSet):
@@ -147,7 +148,7 @@ class Before:
                 stack.extend([value.__self__, getattr(value, "__func__", None)])
             elif (snapshot := _by_value(value)) is not None:
                 self._snapshots.append(snapshot)
-            else:
+            elif not _is_shared(value):
                 if isinstance(value, functools.partial):
                     stack.extend([value.func, value.args, value.keywords])
                 if names := tuple(slots_in(value)):
@@ -167,7 +168,7 @@ class Before:
 def _by_value(value: Any) -> Snapshot | None:
     """Of arrays, buffers and generators, whose content is no other object."""
     if isinstance(value, np.ndarray):
-        return (np.copyto, value, value.copy()) if value.flags.writeable else None
+        return (np.copyto, value, value.copy()) if value.flags.writeable and value.size <= _MOST else None
     if isinstance(value, torch.Generator):
         return torch.Generator.set_state, value, value.get_state()
     if isinstance(value, random.Random):
@@ -183,13 +184,6 @@ def _by_value(value: Any) -> Snapshot | None:
     if isinstance(value, io.StringIO | io.BytesIO) and not value.closed:
         return _set_stream, value, value.__getstate__()
     return None
-
-
-def _is_large(value: Any) -> bool:
-    """Whether it is data and no state."""
-    if isinstance(value, np.ndarray):
-        return value.size > _MOST
-    return isinstance(value, dict | list | tuple | deque | set | bytearray | array) and len(value) > _MOST
 
 
 def _is_shared(value: Any) -> bool:
