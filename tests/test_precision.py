@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ghn_init.prediction import cost
-from ghn_init.prediction.precision import mixed_precision
+from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
 
@@ -92,3 +93,12 @@ def test_attention_costs_by_its_scores() -> None:
     assert more - less == pytest.approx(
         cost.COEFFICIENTS["scores"] * 4 * (64**2 - 32**2) + cost.COEFFICIENTS["values"] * 4 * 32 * 8
     )
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bfloat16_pays_where_its_convolutions_are_faster(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    def convolution(x: Tensor, weight: Tensor, padding: int) -> None:
+        time.sleep(0.004 if torch.is_autocast_enabled("cpu") == slow else 0.001)
+
+    monkeypatch.setattr(F, "conv2d", convolution)
+    assert bfloat16_pays.__wrapped__() is not slow
