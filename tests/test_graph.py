@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,6 +117,39 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Any, set[str]]] = {
     "none after one another": (lambda: Fn(residual_end, a=nn.Linear(8, 10), b=nn.Linear(10, 10)), vectors(2, 8), set()),
     "none of maps": (lambda: conv(3, 8), images(), set()),
     "none of sequences as wide as before": (lambda: nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 6)), SEQUENCE, set()),
+    "of one value each": (
+        lambda: Fn(lambda m, x: m.a(x).squeeze(-1), a=nn.Linear(8, 1)),
+        vectors(2, 8),
+        {"a.weight", "a.bias"},
+    ),
+    "reshaped": (lambda: Fn(lambda m, x: m.a(x).view(-1, 3, 4), a=nn.Linear(8, 12)), vectors(2, 8), {"a.weight", "a.bias"}),
+    "reshaped to maps": (
+        lambda: Fn(lambda m, x: m.a(x).view(-1, 3, 2, 2), a=nn.Linear(8, 12)),
+        vectors(2, 8),
+        {"a.weight", "a.bias"},
+    ),
+    "side by side": (
+        lambda: Fn(lambda m, x: torch.cat([m.a(x), m.b(x)], -1), a=nn.Linear(8, 3), b=nn.Linear(8, 7)),
+        vectors(2, 8),
+        {"a.weight", "a.bias", "b.weight", "b.bias"},
+    ),
+    "of a value and advantages": (
+        lambda: Fn(lambda m, x: m.v(x) + m.a(x) - m.a(x).mean(-1, keepdim=True), v=nn.Linear(8, 1), a=nn.Linear(8, 4)),
+        vectors(2, 8),
+        {"v.weight", "v.bias", "a.weight", "a.bias"},
+    ),
+    "none of a sum over outputs": (lambda: Fn(lambda m, x: m.a(x).sum(-1), a=nn.Linear(8, 3)), vectors(2, 8), set()),
+    "none of a part of the outputs": (
+        lambda: Fn(lambda m, x: torch.cat([m.a(x), m.b(x)], -1)[:, :5], a=nn.Linear(8, 3), b=nn.Linear(8, 7)),
+        vectors(2, 8),
+        set(),
+    ),
+    "none of convolutions' features side by side": (
+        lambda: Fn(lambda m, x: torch.cat([m.a(x), m.b(x)], 1).mean((2, 3)), a=conv(3, 3), b=conv(3, 7)),
+        images(),
+        set(),
+    ),
+    "none of a scalar": (lambda: Fn(lambda m, x: m.a(x).mean(), a=nn.Linear(8, 1)), vectors(2, 8), set()),
     "of a tuple's first": (lambda: body_and_head(lambda a, b: (a, b)), vectors(2, 8), FIRST),
     "of a dict's first": (lambda: body_and_head(lambda a, b: {"logits": a, "features": b}), vectors(2, 8), FIRST),
     "of a dataclass's first": (lambda: body_and_head(Output), vectors(2, 8), FIRST),

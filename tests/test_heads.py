@@ -341,6 +341,19 @@ UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=parametrizations.weight_norm(nn.Linear(5, 3))),
         "has 'fc.parametrizations.weight.original1' itself",
     ),
+    "a part for each of two heads": (
+        lambda: Fn(
+            lambda m, x: torch.cat([m.fc(y := pooled(m, x)), m.other(y)], 1),
+            body=body(),
+            fc=nn.Linear(5, 2),
+            other=nn.Linear(5, 1),
+        ),
+        "no linear layer or convolution of 3 outputs",
+    ),
+    "a value beside advantages": (
+        lambda: Fn(lambda m, x: m.fc(y := pooled(m, x)) + m.other(y), body=body(), **linear(), other=nn.Linear(5, 1)),
+        "no linear layer or convolution of 3 outputs",
+    ),
     "a wide kernel": (lambda: Fn(lambda m, x: m.fc(m.body(x)).mean((2, 3)), body=body(), fc=conv(5, 3, 3)), r"kernel \(3, 3\)"),
     "a maximum": (
         lambda: Fn(lambda m, x: m.fc(m.body(x)).amax((2, 3)), body=body(), fc=conv(5, 3, 1)),

@@ -64,7 +64,7 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     places = []
     for number, output in enumerate(record.outputs):
         if output.shape == first:
-            heads = _heads(build_graph(replace(record, outputs=(output,))))
+            heads = _heads(build_graph(replace(record, outputs=(output,))), first[1])
             places += [Place(number, first[1], heads)] if heads else []
     if not places or places[0].output:
         raise HeadError(
@@ -74,10 +74,10 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def _heads(graph: Graph) -> tuple[Head, ...]:
+def _heads(graph: Graph, classes: int) -> tuple[Head, ...]:
+    """Heads that have an output for each class; none where some make only a part of it."""
+    weights = [k for k, node in enumerate(graph.nodes) if node.head and node.primitive in WEIGHT_PRIMITIVES]
+    if any((graph.nodes[k].shape or (0,))[0] != classes for k in weights):
+        return ()
     biases = {i: graph.nodes[j].weight for i, j in graph.edges if graph.nodes[j].head and graph.nodes[j].primitive == "bias"}
-    return tuple(
-        Head(node.weight, biases.get(index))
-        for index, node in enumerate(graph.nodes)
-        if node.head and node.primitive in WEIGHT_PRIMITIVES and node.weight is not None
-    )
+    return tuple(Head(weight, biases.get(k)) for k in weights if (weight := graph.nodes[k].weight) is not None)

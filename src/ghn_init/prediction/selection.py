@@ -192,11 +192,12 @@ def _reasons(heads: Mapping[int, list[str]], config: GHNConfig) -> dict[str, str
     reasons: dict[str, str] = {}
     for width, names in heads.items():
         fitting = config.tasks_with(width)
+        kind = "head of one output" if width == 1 else f"classification head of {width} classes"
         if fitting:
             known = f"{' and '.join(fitting)} {'has' if len(fitting) == 1 else 'have'}"
-            reason = f"classification head of {width} classes, as many as {known} (head='{fitting[0]}' predicts it)"
+            reason = f"{kind}, as many as {known} (head='{fitting[0]}' predicts it)"
         else:
-            reason = f"classification head of {width} classes, the hypernetwork has {_numbers(config)} (head=True predicts it)"
+            reason = f"{kind}, the hypernetwork has {_numbers(config)} (head=True predicts it)"
         reasons |= dict.fromkeys(names, reason)
     return reasons
 

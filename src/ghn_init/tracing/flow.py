@@ -324,7 +324,7 @@ class GraphBuilder:
         return first, set().union(*heads) - first
 
     def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make one output, (B, classes) or (B, L, classes), and their biases."""
+        """The weights that make one output, and their biases."""
         weights: set[int] = set()
         stack, seen = list(end), set(end)
         while stack:
@@ -337,11 +337,7 @@ class GraphBuilder:
             else:
                 stack.extend(self.preds[index] - seen)
                 seen |= self.preds[index]
-        shapes = {self.nodes[index].shape or (0,) for index in weights}
-        if len(shape) not in (2, 3) or {sizes[0] for sizes in shapes} != {shape[-1]}:
-            return set()
-        # Of sequences: a linear map to another width. Convolutions end in (B, C, L), attention in a map to its own width.
-        if len(shape) == 3 and any(len(sizes) != 2 or sizes[0] == sizes[1] for sizes in shapes):
+        if not _make([self.nodes[index].shape or (0,) for index in weights], shape):
             return set()
         if weights & self.ancestors(set().union(*(self.preds[index] for index in weights))):
             return set()  # one after the other, as with a residual
@@ -362,6 +358,26 @@ class GraphBuilder:
         self.preds[pool], self.preds[weight] = self.preds[weight], {pool}
         end.clear()
         end.update(last)
+
+
+def _make(weights: list[tuple[int, ...]], output: tuple[int, ...]) -> bool:
+    """Whether the last weights have the outputs of a head: those of classes, or of several answers put together.
+
+    Args:
+        weights: Their shapes as they are used, outputs first.
+        output: Shape of what the model returns; its first axis is the batch's.
+    """
+    widths = {sizes[0] for sizes in weights}
+    if len(output) == 2 and widths == {output[1]}:
+        return True
+    if not output or any(len(sizes) != 2 for sizes in weights):
+        return False  # convolutions end in maps
+    # Of sequences: a map to another width; attention ends in one to its own.
+    if len(output) == 3 and widths == {output[2]} and all(sizes[0] != sizes[1] for sizes in weights):
+        return True
+    total = prod(output[1:])
+    together = len(output) == 2 and (widths == {1, total} or sum(sizes[0] for sizes in weights) == total)
+    return widths == {total} or together  # reshaped, or a value beside advantages, or side by side
 
 
 def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:
