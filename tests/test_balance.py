@@ -86,6 +86,7 @@ def kept(model: nn.Module, ghn: GHN | None, **options: Any) -> set[str]:
 def test_copies_in_standardised_weights_are_kept_where_no_norm_follows(ghn: GHN) -> None:
     model = ending(Standardised(40, 12), nn.ReLU(), Standardised(12, 40))  # the second reads no copies
     assert kept(model, ghn) == {"1.weight", "1.bias"}
+    assert kept(nn.DataParallel(model), ghn) == {"module.1.weight", "module.1.bias"}
     assert kept(ending(Standardised(40, 40), nn.BatchNorm2d(40)), ghn) == set()
     assert kept(ending(nn.Conv2d(40, 40, 3)), ghn) == set()
     assert kept(model, ghn, condition="none") == kept(model, ghn, head=True) == set()

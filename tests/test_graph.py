@@ -72,9 +72,10 @@ def test_there_are_15_primitives_in_the_published_order() -> None:
 
 def test_a_prefix_is_put_before_every_parameter() -> None:
     nodes = (Node("input"), Node("bn", (8,), "n.weight", "n.bias"))
-    graph = Graph(nodes, np.array([[0], [1]]), {"gamma": "why"}).with_prefix("module.")
+    reasons = {"gamma": "it rescales 'n.weight', not 'n'"}
+    graph = Graph(nodes, np.array([[0], [1]]), reasons).with_prefix("module.")
     assert graph.parameter_names == ("module.n.weight", "module.n.bias")
-    assert graph.kept == {"module.gamma": "why"}
+    assert graph.kept == {"module.gamma": "it rescales 'module.n.weight', not 'n'"}
     assert graph.edges == [(0, 1)]
 
 

@@ -5,6 +5,7 @@ Source: `primitive`s and virtual edges as in GHN-2 (Knyazev et al., NeurIPS 2021
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -121,13 +122,17 @@ class Graph:
     kept: Mapping[str, str] = field(default_factory=dict)
 
     def with_prefix(self, prefix: str) -> Graph:
-        """The same graph with `prefix` before every parameter name."""
+        """The same graph with `prefix` before every parameter name, those in reasons too."""
+        known = {*self.kept, *(name for node in self.nodes for name in node.parameters)}
 
         def renamed(name: str | None) -> str | None:
             return None if name is None else prefix + name
 
+        def quoted(match: re.Match[str]) -> str:
+            return f"'{prefix}{match[1]}'" if match[1] in known else match[0]
+
         nodes = tuple(replace(node, weight=renamed(node.weight), bias=renamed(node.bias)) for node in self.nodes)
-        kept = {prefix + name: reason for name, reason in self.kept.items()}
+        kept = {prefix + name: re.sub("'([^']*)'", quoted, reason) for name, reason in self.kept.items()}
         return Graph(nodes, self.edge_index, kept)
 
     @property
