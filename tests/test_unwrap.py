@@ -121,14 +121,24 @@ NOT_REFUSED = {
     "complex parameters that are frozen": lambda: Fn(
         spectral, a=conv(), w=nn.Parameter(torch.ones(8, dtype=torch.complex64), requires_grad=False)
     ),
+    "bytes beside weights that are trained": lambda: Fn(
+        lambda m, x: m.a(x) * m.w.float(), a=conv(), w=nn.Parameter(torch.ones(8, 1, 1, dtype=torch.int8), requires_grad=False)
+    ),
+    "a frozen part that is scripted": lambda: Fn(
+        lambda m, x: m.a(m.w(x)), a=conv(), w=torch.jit.script(nn.Sequential(conv(3, 3)).requires_grad_(False))
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NOT_REFUSED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_what_nothing_would_be_written_to_is_not_refused(ghn: GHN, name: str) -> None:
-    prediction = ghn_init.predict(NOT_REFUSED[name](), ghn, images())
-    assert {"a.weight", "a.bias"} <= set(prediction.tensors)
+    model = NOT_REFUSED[name]()
+    others = {name: p.detach().clone() for name, p in model.named_parameters() if not name.startswith("a.")}
+    prediction = ghn_init.predict(model, ghn, images())
+    assert set(prediction.tensors) == {"a.weight", "a.bias"}
+    prediction.apply_()
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in others.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])

@@ -121,7 +121,10 @@ def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str]) ->
     """Raises where a model's values are of a kind that has no prediction, and nobody left them out."""
     kinds = {name: f"{type(p).__name__} of {p.dtype}" for name, p in parameters.items() if name not in left_out}
     complex_ = [name for name in kinds if parameters[name].is_complex() and parameters[name].requires_grad]
-    narrow = [name for name in kinds if not (parameters[name].is_complex() or parameters[name].dtype in KNOWN)]
+    unknown = [name for name in kinds if not (parameters[name].is_complex() or parameters[name].dtype in KNOWN)]
+    # Integers beside weights that are trained are a frozen part, as under adapters; without such, the model is quantised.
+    trained = any(p.requires_grad and p.is_floating_point() and p.dim() > 1 for p in parameters.values())
+    narrow = [name for name in unknown if parameters[name].is_floating_point() or not trained]
     names = [*complex_, *narrow]
     if names:
         shown = ", ".join(f"'{name}' is {kinds[name]}" for name in names[:5])

@@ -49,12 +49,14 @@ def _check(model: nn.Module) -> None:
 
 def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Pairs of what is wrong, and the way out."""
+    trainable = any(parameter.requires_grad for parameter in model.parameters())
     for name, module in model.named_modules():
         kind = type(module)
         if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule"):
             yield f"{name or 'the model'} is sharded by {kind.__name__}", "initialise before sharding"
         elif isinstance(module, torch.jit.ScriptModule):
-            if next(module.parameters(), None) is not None:
+            # A part that is frozen beside trainable parameters is kept; of scripted wholes PyTorch swaps no parameters for tracing.
+            if any(parameter.requires_grad or not trainable for parameter in module.parameters()):
                 yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
                 return
         elif _is_quantised(module):
