@@ -55,7 +55,7 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
         if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule"):
             yield f"{name or 'the model'} is sharded by {kind.__name__}", "initialise before sharding"
         elif isinstance(module, torch.jit.ScriptModule):
-            # A part that is frozen beside trainable parameters is kept; of scripted wholes PyTorch swaps no parameters for tracing.
+            # A part that is frozen beside trainable parameters is kept. In scripted wholes PyTorch swaps no parameters.
             if any(parameter.requires_grad or not trainable for parameter in module.parameters()):
                 yield f"{name or 'the model'} is compiled by TorchScript", "initialise before scripting"
                 return
