@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict, deque, namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -49,11 +49,12 @@ HOLDERS = {
     "namespace": lambda image: SimpleNamespace(image=image),
     "named tuple": Pair,
     "nested": lambda image: SimpleNamespace(image=[image]),
+    "queue": lambda image: SimpleNamespace(image=deque([image], maxlen=3)),
 }
 
 
 def first(image: Any) -> Tensor:
-    return image[0] if isinstance(image, list) else image
+    return image[0] if isinstance(image, list | deque) else image
 
 
 @pytest.mark.parametrize("name", HOLDERS)
@@ -74,7 +75,9 @@ def test_what_holds_a_tensor_is_copied_and_stays_as_it_is(name: str) -> None:
     assert torch.equal(first(after.image), torch.full((2,), 2.0))
 
 
-@pytest.mark.parametrize("tree", [OrderedDict(a=1), UserDict(a=1), SimpleNamespace(a=[1]), [1, {"a": None}], nn.Linear(1, 1)])
+@pytest.mark.parametrize(
+    "tree", [OrderedDict(a=1), UserDict(a=1), SimpleNamespace(a=[1]), [1, {"a": None}], deque([1]), nn.Linear(1, 1)]
+)
 def test_what_holds_no_tensor_is_the_same_object(tree: Any) -> None:
     assert mapped(torch.neg, tree) is tree
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -139,6 +140,16 @@ def test_a_copy_that_is_trained_gets_a_warning(ghn: GHN) -> None:
     model = student_and_teacher()
     model.t.requires_grad_(True)
     assert any("'t.0.weight' is a copy of 's.0.weight', but not frozen" in w for w in warnings(model, ghn, images()))
+
+
+@pytest.mark.parametrize("hide", [lambda copy: [copy], lambda copy: {"teacher": copy}, lambda copy: (None, copy)])
+def test_a_copy_that_no_module_registers_gets_a_warning(ghn: GHN, hide: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    model[1].average = hide(copy.deepcopy(model))
+    (warning,) = warnings(model, ghn, vectors(2, 8))
+    assert re.fullmatch(r"'1\.average\[.*\]\.0\.weight', which no module registers, is a copy of '0\.weight': .*", warning)
+    model[1].average = hide(model[0])
+    assert warnings(model, ghn, vectors(2, 8)) == ()
 
 
 def test_repeated_layers_are_no_copies(ghn: GHN) -> None:

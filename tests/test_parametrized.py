@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import ghn_init
 from ghn_init import GHN
 from ghn_init.errors import StrictError
+from ghn_init.prediction.parametrized import COMPUTED
 from zoo import Fn, param, vectors
 
 
@@ -110,6 +111,23 @@ def test_a_cache_that_stands_for_a_weight_is_named(ghn: GHN) -> None:
     with torch.no_grad():
         model(vectors(2, 8))
     assert "'cached', stored beside it, may stand for it" in ghn_init.predict(model, ghn, vectors(2, 8)).kept["w"]
+
+
+def test_a_cache_in_a_dictionary_is_named(ghn: GHN) -> None:
+    w = param(8, 8)
+    model = Fn(lambda m, x: F.linear(x, m.held.get("w", m.w)), w=w, held={"w": 2 * w.detach()})
+    assert "'held['w']', stored beside it, may stand for it" in ghn_init.predict(model, ghn, vectors(2, 8)).kept["w"]
+    model.held = {"folded": 2 * w.detach()}
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).report.warnings == (
+        "'held['folded']' seems to be computed from 'w', and still is what the former values gave",
+    )
+
+
+@pytest.mark.parametrize("function", [lambda w: torch.linalg.qr(w)[0], torch.tanh, torch.tril])
+def test_a_weight_that_the_model_computes_is_said_to_be_none(ghn: GHN, function: Any) -> None:
+    model = Fn(lambda m, x: F.linear(F.linear(x, m.v), function(m.w)), w=param(8, 8), v=param(8, 8))
+    rows = {row.name: row.conditioning for row in ghn_init.predict(model, ghn, vectors(2, 8), head=True).report.rows}
+    assert (COMPUTED in rows["w"], COMPUTED in rows["v"]) == (function is not torch.tril, False)
 
 
 def test_what_was_computed_from_a_weight_that_is_predicted_gets_a_warning(ghn: GHN) -> None:

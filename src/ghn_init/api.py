@@ -27,7 +27,7 @@ from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.clues import clues, side
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
-from ghn_init.prediction.parametrized import INVERTED, NO_INVERSE, invertible, parametrizations
+from ghn_init.prediction.parametrized import COMPUTED, INVERTED, NO_INVERSE, computed_weights, invertible, parametrizations
 from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
@@ -194,6 +194,7 @@ def predict(
     inverses, through = _inverses(model, slots)
     for name in inverses:
         report = report.with_conditioning([name], INVERTED)
+    report = report.with_conditioning((computed_weights(graph) & slots.keys()) - {*inverses, *through}, COMPUTED)
     report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     if strict:
         report.refuse(selection.chosen)

@@ -87,6 +87,7 @@ class Node:
         scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
         padding: Row of an embedding that stands for padding, or None.
         rescaled: The model multiplies the layer's input, or its result before the bias, with a constant.
+        computed: The layer's weight is a function of the parameter, as standardised and orthogonalised ones are.
     """
 
     primitive: str
@@ -100,6 +101,7 @@ class Node:
     scale: float = 1.0
     padding: int | None = None
     rescaled: bool = False
+    computed: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

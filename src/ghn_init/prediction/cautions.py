@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ghn_init.prediction.meaning import are_equal
 from ghn_init.prediction.parametrized import derived_names
 
 LEAST = 16
 """Fewer elements correlate by chance."""
+MOST = 1000
+"""Longer lists hold data."""
+_BOOKS = frozenset(vars(nn.Module()))
+"""In which a module registers parameters, buffers, modules and hooks."""
 
 
 def cautions(model: nn.Module, parameters: Mapping[str, Tensor], predicted: Container[str]) -> Iterator[str]:
@@ -32,6 +38,10 @@ def cautions(model: nn.Module, parameters: Mapping[str, Tensor], predicted: Cont
         if name in predicted or other in predicted:
             yield f"'{name}' is a copy of '{other}', but not frozen: they will differ (freeze it, and they stay the same)"
             break  # one row says it of a whole module
+    for label, name in hidden_copies(model, parameters):
+        if name in predicted:
+            yield f"'{label}', which no module registers, is a copy of '{name}': they will differ (copy it anew)"
+            break
 
 
 def is_merged(module: nn.Module) -> bool:
@@ -44,9 +54,33 @@ def beside(model: nn.Module, name: str) -> dict[str, Tensor]:
     prefix, _, _ = name.rpartition(".")
     owner = model.get_submodule(prefix)
     derived = derived_names(owner)
-    plain = {key: value for key, value in vars(owner).items() if type(value) is Tensor and key not in derived}
+    plain = {key: value for key, value in unregistered(owner) if type(value) is Tensor and key not in derived}
     held = {**{key: value for key, value in owner._buffers.items() if value is not None}, **plain}
     return {f"{prefix}.{key}".removeprefix("."): value for key, value in held.items()}
+
+
+def unregistered(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What a module keeps in attributes of its own, and in the lists and dictionaries among them, by the way to it."""
+    for key, value in vars(module).items():
+        if key not in _BOOKS:
+            yield key, value
+            if isinstance(value, list | tuple | dict) and len(value) <= MOST:
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                yield from ((f"{key}[{k!r}]", item) for k, item in items)
+
+
+def hidden_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Weights of modules that the model holds without registering them, as averages and teachers are, → the equal parameter."""
+    registered = {id(module) for module in model.modules()}
+    for prefix, owner in model.named_modules():
+        for key, module in unregistered(owner):
+            if isinstance(module, nn.Module) and id(module) not in registered:
+                for name, value in module.named_parameters():
+                    if value.dim() < 2 or value.is_meta or bool((value == value[(0,) * value.dim()]).all()):
+                        continue
+                    for other, parameter in parameters.items():
+                        if parameter is not value and are_equal(value, parameter):
+                            yield f"{prefix}.{key}.{name}".removeprefix("."), other
 
 
 def stale(model: nn.Module, name: str, parameter: Tensor) -> list[str]:

@@ -107,11 +107,12 @@ def _members(modules: Mapping[str, str], fixed: set[str], parameters: Mapping[st
         for name in fixed:
             if name == copy or name.startswith(copy + "." if copy else ""):
                 other = (original + name[len(copy) :]).removeprefix("" if original else ".")
-                if other in parameters and other not in fixed and _equal(parameters[name], parameters[other]):
+                if other in parameters and other not in fixed and are_equal(parameters[name], parameters[other]):
                     yield name, other
 
 
-def _equal(value: Tensor, other: Tensor) -> bool:
+def are_equal(value: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are of one kind and have the same values."""
     alike = value.shape == other.shape and value.dtype == other.dtype and value.device == other.device
     return alike and not value.is_meta and torch.equal(value, other)
 

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from ghn_init.graph import Graph
+
 INVERTED = "written through right_inverse, so that the weight is what was predicted, as far as its parametrization allows"
 NO_INVERSE = "its parametrization has no right_inverse: the weight is a function of what is predicted"
+COMPUTED = "the model computes the layer's weight from what is predicted here"
 ITERATIONS = 50
 """Of power iterations, from vectors that belong to other weights: then the largest singular value is known to a percent."""
 
@@ -23,6 +26,11 @@ def parametrizations(model: nn.Module) -> dict[str, ParametrizationList]:
         for prefix, module in model.named_modules()
         if isinstance(module, ParametrizationList) and isinstance(getattr(module, "original", None), nn.Parameter)
     }
+
+
+def computed_weights(graph: Graph) -> set[str]:
+    """Dotted names of the parameters that a layer's weight is a function of."""
+    return {node.weight for node in graph.nodes if node.computed and node.weight is not None}
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ Inputs of a forward pass come in dataclasses, namespaces, batches of libraries (
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -79,6 +80,9 @@ def _copied(function: Callable[[Tensor], Tensor], tree: Any, seen: dict[int, Any
         if all(item is before for item, before in zip(items, tree, strict=True)):
             return tree
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    if isinstance(tree, deque):
+        queue = deque((_mapped(function, item, seen) for item in tree), tree.maxlen)
+        return tree if all(item is before for item, before in zip(queue, tree, strict=True)) else queue
     held = dict(tree) if isinstance(tree, dict) else {}
     attributes = {**getattr(tree, "__dict__", {}), **{name: getattr(tree, name) for name in slots_in(tree)}}
     items_now = {key: _mapped(function, item, seen) for key, item in held.items()}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import FACTOR, UNKNOWN, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import FACTOR, FUNCTION, UNKNOWN, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, inputs_first, layout, main_parameter, stack_in
 from ghn_init.tracing.rules.reasons import (
@@ -69,12 +69,17 @@ def apply_weight(
         result = replace(union([x, w]), data=True, params=())
     else:
         b.keep((other for other in w.params if other != name), REPARAMETRISES.format(name))
-        scale = w.scale if len(w.params) == 1 else 1.0
-        if stack is not None:
-            node = Node(primitive, stack.shape, name, stack=stack, scale=scale, rescaled=x.rescaled)
-        else:
-            shape = layout(b.shapes[name], weight.shape, flipped)
-            node = Node(primitive, shape, name, transposed=flipped, scale=scale, rescaled=x.rescaled)
+        shape = stack.shape if stack is not None else layout(b.shapes[name], weight.shape, flipped)
+        node = Node(
+            primitive,
+            shape,
+            name,
+            transposed=flipped and stack is None,
+            stack=stack,
+            scale=w.scale if len(w.params) == 1 else 1.0,
+            rescaled=x.rescaled,
+            computed=w.rank(name) >= FUNCTION,
+        )
         result = b.add(node, x.nodes | w.nodes)
     return result if bias is None else apply_bias(b, result, bias)
 
