@@ -243,6 +243,24 @@ def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_predicti
     torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
 
 
+SCALED_PARTS = {
+    "a number": lambda w, c: w * 0.25,
+    "a divisor": lambda w, c: w / 4,
+    "a buffer before it": lambda w, c: c * w,
+}
+
+
+@pytest.mark.parametrize("name", SCALED_PARTS)
+@pytest.mark.parametrize("join", [lambda p, q: torch.cat([p, q]), lambda p, q: torch.stack([p, q]).flatten(0, 1)])
+def test_what_scales_a_concatenation_scales_its_parts(ghn: GHN, name: str, join: Any) -> None:
+    parts = {"p": param(8, 6), "q": param(8, 6)}
+    plain = ghn_init.predict(Fn(lambda m, x: F.linear(x, join(m.p, m.q)), **parts), ghn, vectors(2, 6), head=True)
+    model = Fn(lambda m, x: F.linear(x, SCALED_PARTS[name](join(m.p, m.q), m.c)), **parts, c=nn.Buffer(torch.tensor(0.25)))
+    scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
+    for part in parts:
+        torch.testing.assert_close(0.25 * scaled.tensors[part], plain.tensors[part])
+
+
 EQUALISED_LAYERS = {
     "the input": lambda m, x: m.head(F.linear(0.1 * x, m.w)),
     "the result": lambda m, x: m.head(F.linear(x, m.w) * m.c),

@@ -899,6 +899,16 @@ ZOO: dict[str, Case] = {
     "weight of concatenated parts": Case(
         lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.q, m.k])), q=param(4, 8), k=param(6, 8)), {"conv": 2}, inputs=SEQUENCE
     ),
+    "mask over concatenated parts": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(x, torch.cat([m.q, m.k]) * m.mask),
+            q=param(4, 8),
+            k=param(6, 8),
+            mask=nn.Buffer(torch.ones(10, 8).tril()),
+        ),
+        {"conv": 2},
+        inputs=SEQUENCE,
+    ),
     "weight as a product": Case(
         lambda: Fn(lambda m, x: F.linear(m.a(x), m.u @ m.v), a=nn.Linear(8, 8), u=param(8, 8), v=param(8, 8)),
         {"conv": 1, "bias": 1},

@@ -8,7 +8,7 @@ from ghn_init.graph import Node
 from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
-from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, stream_times
+from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, parts_times, stream_times
 from ghn_init.tracing.rules.reasons import QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
 
@@ -134,6 +134,7 @@ def _div(b: GraphBuilder, call: Call) -> None:
     if y.deviation and x.params:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
     if x.params and not x.data and not (y.params or y.data):
-        b.assign(call.outputs, constant_times(flow, x.scale, divisor, inverse=True))
+        result = parts_times(b, call, x, divisor, inverse=True) or constant_times(flow, x.scale, divisor, inverse=True)
+        b.assign(call.outputs, result)
     elif x.data and not (y.params or y.data):
         b.assign(call.outputs, stream_times(b, x, flow, divisor))

@@ -63,8 +63,8 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
     if not result.params:
         return result
     if constants:
-        scale = flows[0].scale if flows[0].params else flows[-1].scale
-        return constant_times(result, scale, constants[0], inverse=False)
+        x = flows[0] if flows[0].params else flows[-1]
+        return parts_times(b, call, x, constants[0]) or constant_times(result, x.scale, constants[0], inverse=False)
     for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
         if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
             return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
@@ -114,6 +114,18 @@ def constant_times(result: Flow, scale: float | None, constant: object, inverse:
     if not (math.isfinite(number) and number):
         return result
     return replace(result, scale=scale / number if inverse else scale * number)
+
+
+def parts_times(b: GraphBuilder, call: Call, x: Flow, constant: object, inverse: bool = False) -> Flow | None:
+    """A concatenation of parameters times a constant, or divided by it: so is each part. None of what is no concatenation."""
+    if sum(prod(part.shape) for part in x.parts) != prod(call.outputs[0].shape):
+        return None
+    parts = []
+    for part in x.parts:
+        flow = b.flow(part)
+        parts.append(Value(part.shape, "call"))
+        b.assign(parts[-1:], constant_times(flow, flow.scale, constant, inverse) if flow.params else flow)
+    return replace(x, parts=tuple(parts))
 
 
 def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
