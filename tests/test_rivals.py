@@ -32,6 +32,17 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 3))
 
 
+class Branch(nn.Module):
+    """A residual branch that ends in a norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.conv(x))
+
+
 def test_dirac_kernels_pass_their_input_on() -> None:
     model = network()
     before = model[3].weight.clone(), model[5].weight.clone()
@@ -101,3 +112,15 @@ def test_inits_of_images_get_those_of_the_race() -> None:
     assert {run.init for run in raced.runs} == {"default", "dirac", "whitened", "lsuv"}
     with pytest.raises(ComparisonError, match="the init 'lsuv' looks at images; pass images="):
         comparison.named("lsuv")
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "dirac", "whitened", "lsuv", "zero-gamma"])
+def test_frozen_parameters_stay(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 40, 3), Branch(40), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 3))
+    model[:2].requires_grad_(False)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    comparison.named(name, images(), images())(model, 0)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items() if not key.startswith("4."))
+    model.requires_grad_(False)  # of a model that is frozen as a whole nothing is
+    comparison.named(name, images(), images())(model, 0)
+    assert not all(torch.equal(value, before[key]) for key, value in model.state_dict().items() if not key.startswith("4."))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast, get_args
 
+import torch
 from torch import Tensor, nn
 
 from ghn_init.api import initialize
@@ -18,6 +19,7 @@ from ghn_init.comparison.rivals import dirac, lsuv, whitened
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.conditioning import Condition, Conditioning, Kind
+from ghn_init.prediction.meaning import frozen
 from ghn_init.prediction.selection import Head
 
 Init = Callable[[nn.Module, int], None]
@@ -31,6 +33,19 @@ def predicted(
 
     def write(model: nn.Module, seed: int) -> None:
         initialize(model, ghn, example_inputs, head=head, seed=seed, condition=condition)
+
+    return write
+
+
+def keeping_frozen(init: Init) -> Init:
+    """The same, but frozen parameters beside trainable ones keep their values, as predictions leave them."""
+
+    def write(model: nn.Module, seed: int) -> None:
+        before = {name: model.get_parameter(name).detach().clone() for name in frozen(dict(model.named_parameters()))}
+        init(model, seed)
+        with torch.no_grad():
+            for name, value in before.items():
+                model.get_parameter(name).copy_(value)
 
     return write
 
@@ -66,11 +81,11 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
     if name in OF_IMAGES:
         if images is None:
             raise ComparisonError(f"the init {name!r} looks at images; pass images=.")
-        return partial(OF_IMAGES[name], images=images)
+        return keeping_frozen(partial(OF_IMAGES[name], images=images))
     if name == "zero-gamma":
-        return partial(zero_gamma, example_inputs=example_inputs)
+        return keeping_frozen(partial(zero_gamma, example_inputs=example_inputs))
     if name in CLASSICAL:
-        return CLASSICAL[name]
+        return keeping_frozen(CLASSICAL[name])
     checkpoint, plus, condition = name.partition("+")
     if not plus:
         return predicted(load(checkpoint), example_inputs=example_inputs)
