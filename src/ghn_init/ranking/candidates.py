@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from ghn_init.errors import ComparisonError
 from ghn_init.models import spec as model_spec
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.trials.predicting import copied
 
 Make = Callable[[], nn.Module]
 Candidate = nn.Module | str | Make
@@ -47,7 +46,7 @@ def _name(candidate: Candidate) -> str:
 
 def _maker(name: str, candidate: Candidate, classes: int) -> Make:
     if isinstance(candidate, nn.Module):
-        return partial(_copied, name, candidate)
+        return partial(copied, candidate, f"the candidate {name!r}", "pass a function that makes it")
     if isinstance(candidate, str):
         return partial(model_spec.build, candidate if ":" in candidate else f"timm:{candidate}", classes)
     if callable(candidate):
@@ -55,16 +54,6 @@ def _maker(name: str, candidate: Candidate, classes: int) -> Make:
     raise ComparisonError(
         f"the candidate {name!r} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module."
     )
-
-
-def _copied(name: str, model: nn.Module) -> nn.Module:
-    inner, _ = unwrap(model)
-    try:
-        return copy.deepcopy(inner)
-    except Exception as error:  # whatever the model holds
-        raise ComparisonError(
-            f"the candidate {name!r} can't be copied ({type(error).__name__}: {error}); pass a function that makes it."
-        ) from error
 
 
 def _made(name: str, make: Make) -> nn.Module:

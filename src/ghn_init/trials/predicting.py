@@ -54,8 +54,17 @@ def _listed(patterns: str | Iterable[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(
+    model: nn.Module,
+    called: str = "",
+    way: str = "each start needs a model of its own; pass a function that makes it to ghn_init.choose",
+) -> nn.Module:
     """A copy without wrappers.
+
+    Args:
+        model: What is copied.
+        called: What the error calls it, by default its class.
+        way: Why a copy is needed, and the way out.
 
     Raises:
         ComparisonError: It can't be copied.
@@ -65,6 +74,5 @@ def copied(model: nn.Module) -> nn.Module:
         return copy.deepcopy(inner)
     except Exception as error:  # whatever the model holds
         raise ComparisonError(
-            f"{type(inner).__name__} can't be copied ({type(error).__name__}: {error}), and each start needs a model of its "
-            f"own; pass a function that makes it to ghn_init.choose."
+            f"{called or type(inner).__name__} can't be copied ({type(error).__name__}: {error}): {way}."
         ) from error
