@@ -75,7 +75,7 @@ def other_data() -> Images:
 OTHERS: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "seed": (lambda: {"seed": 1}, ["recipe.seed is 1, was 0"]),
     "batch size": (lambda: {"batch_size": 16}, ["recipe.batch_size is 16, was 8"]),
-    "budget": (lambda: {"budget": 1.0}, ["recipe.budget is 1.0, was None"]),
+    "clip": (lambda: {"clip": 1.0}, ["recipe.clip is 1.0, was 5.0"]),
     "precision": (lambda: {"bf16": True}, ["recipe.bf16 is True, was False"]),
     "decay": (lambda: {"parameter_decay": 3e-5}, ["recipe.parameter_decay is 3e-05, was 0.0"]),
     "objective": (lambda: {"objective": FineTune()}, [r"objective is 'FineTune\(steps=5, lr=0.05, .*', was 'ZeroShot\(\)'"]),
@@ -128,7 +128,9 @@ def test_a_run_does_not_go_on_as_another_one(begun: Path, what: str) -> None:
     )
     with pytest.raises(TrainingError, match=words) as caught:
         ghn_init.train(out=begun, on_step=seen.append, **options(**{"steps": 8, **changes()}))
-    assert str(caught.value).endswith("another folder; steps, warmup, cooldown, lr, save_minutes may change.")
+    assert str(caught.value).endswith(
+        "another folder; steps, budget, least_examples, warmup, cooldown, lr, save_minutes may change."
+    )
     assert "recipe.steps" not in str(caught.value)
     assert seen == []
     assert {file.name: file.read_bytes() for file in begun.iterdir()} == before
@@ -148,7 +150,7 @@ def test_many_differences_are_counted(begun: Path) -> None:
         ghn_init.train(out=begun, **options(**changes))
 
 
-CHANGES = {"steps": 6, "warmup": 1, "cooldown": 0.5, "lr": 1e-2, "save_minutes": 1.0}
+CHANGES = {"steps": 6, "budget": 9.0, "least_examples": 2, "warmup": 1, "cooldown": 0.5, "lr": 1e-2, "save_minutes": 1.0}
 
 
 def test_some_fields_may_change_and_it_is_noted_when(begun: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ghn_init.version import __version__
 
 FILE = "recipe.json"
 
-MAY_CHANGE = ("steps", "warmup", "cooldown", "lr", "save_minutes")
+MAY_CHANGE = ("steps", "budget", "least_examples", "warmup", "cooldown", "lr", "save_minutes")
 """Fields of `TrainConfig` under which a run may go on with another value; `recipe.json` notes when it did."""
 
 
