@@ -41,8 +41,9 @@ def test_eval_mode_gives_what_training_mode_gives() -> None:
         for norm in norms(model):
             norm.reset_running_stats()
         reset = model(x)
-    assert (found - expected).norm() < 0.8 * expected.norm()
     assert (reset - expected).norm() > 2 * expected.norm()
+    # The images are noise, whose logits differ by little beside what other noise's statistics shift them by.
+    assert (found - expected).norm() < 0.2 * (reset - expected).norm()
 
 
 def test_all_else_is_left_as_it_was(ghn: GHN) -> None:
