@@ -87,7 +87,7 @@ class Node:
         scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
         padding: Row of an embedding that stands for padding, or None.
         rescaled: The model multiplies the layer's input, or its result before the bias, with a constant.
-        computed: The layer's weight is a function of the parameter, as standardised and orthogonalised ones are.
+        computed: The layer's weight is a function of the parameter, orthogonalised, say; not one that is centred or scaled.
     """
 
     primitive: str
