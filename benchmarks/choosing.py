@@ -32,7 +32,7 @@ import ghn_init
 from ghn_init.models.batches import Batches
 from ghn_init.tasks import Images
 from ghn_init.trials.starts import FITTED, Start, starts_for
-from transfer import NETWORKS, RATES, STEPS, TEST_IMAGES, TRAIN_IMAGES, TUNING_SEED, _read, batches, network, tested, train
+from transfer import NETWORKS, RATES, STEPS, TEST_IMAGES, TRAIN_IMAGES, TUNING_SEED, batches, network, read, tested, train
 
 OWN = "default"
 
@@ -49,6 +49,7 @@ class Job:
     steps: int
     race: tuple[int, int]
     all_starts: bool
+    bf16: bool
     out: Path
 
     @property
@@ -81,7 +82,7 @@ def accuracy(job: Job, name: str, rate: float, seed: int, data: tuple[Images, Te
     images, rows = data
     model = begun(job, images, rows, seed, name)
     torch.manual_seed(seed)
-    train(model.to(memory_format=torch.channels_last), images, rows, rate, seed, job.steps)
+    train(model.to(memory_format=torch.channels_last), images, rows, rate, seed, job.bf16, job.steps)
     ghn_init.recalibrate_batchnorm(model, itertools.islice(batches(images, rows, seed), 20))
     return tested(model, *judge)
 
@@ -107,7 +108,7 @@ def picks(job: Job, images: Images, rows: Tensor) -> dict[str, Any]:
 def run(job: Job) -> Path:
     """Does what is left of a job."""
     torch.set_num_threads(1)
-    images, test = _read(job.data)
+    images, test = read(job.data)
     rows = torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
     fifth = len(rows) // 5
     done = (
@@ -189,12 +190,15 @@ def main() -> None:
     parser.add_argument("--race-steps", type=int, default=40)
     parser.add_argument("--rungs", type=int, default=3)
     parser.add_argument("--all", action="store_true", help="fine-tune from every start")
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="fine-tune in bfloat16 where it is faster"
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     race = (options.race_steps, options.rungs)
-    common = (options.ghn, tuple(options.rates), options.steps, race, options.all, options.out)
+    common = (options.ghn, tuple(options.rates), options.steps, race, options.all, options.bf16, options.out)
     jobs = [Job(*which, *common) for which in itertools.product(options.data, options.networks, range(options.seeds))]
     if not options.only_table:
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:

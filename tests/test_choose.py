@@ -385,3 +385,8 @@ def test_a_step_that_diverges_is_none_and_nan_is_no_answer() -> None:
     contestant.train(pool_of(), 2, 16, 0)
     assert changed(state(model), before) <= {"random", *(name for name, _ in model.named_buffers())}
     assert not contestant.judge(pool_of()).any()
+
+
+def test_keywords_that_a_choice_has_no_use_for_are_refused(ghn: GHN) -> None:
+    with pytest.raises(TypeError, match="choose.. has no keyword 'head'; of predict's it takes device, strict, only"):
+        ghn_init.choose(tiny(), images(), ghn, head=True, **QUICK)

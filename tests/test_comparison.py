@@ -21,6 +21,7 @@ from ghn_init.errors import ComparisonError
 from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
+from zoo import Fn
 
 
 def loader(shuffle: bool) -> torch.utils.data.DataLoader[tuple[torch.Tensor, ...]]:
@@ -381,16 +382,46 @@ def test_models_that_cannot_race() -> None:
         race(lambda: same)
     with pytest.raises(ComparisonError, match=r"Conv2d fails on images of shape \(16, 3, 16, 16\) \(RuntimeError: .*channels"):
         race(lambda: nn.Conv2d(5, 3, 3))
-    with pytest.raises(ComparisonError, match="Pair gives a tuple; a race needs one tensor of logits"):
-        race(Pair)
+    with pytest.raises(ComparisonError, match=r"Images gives a tensor of shape \(16, 3, 16, 16\) for 16 images"):
+        race(Images)
+    with pytest.raises(ComparisonError, match="labels go from 0 to 2, and Fn has classes 0 to 1"):
+        race(lambda: Fn(lambda m, x: m.head(x.flatten(1)), head=nn.Linear(768, 2)))
+
+
+class Images(Tiny):
+    """Whose logits are images."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 class Pair(Tiny):
+    """Whose first output is the logits, as of models with auxiliary heads."""
+
     def __init__(self) -> None:
         super().__init__(1, 8)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         return super().forward(x), x
+
+
+def test_a_name_of_no_init_is_said_to_be_none() -> None:
+    with pytest.raises(ComparisonError, match="there is no init 'predicted'; expected one of default, orthogonal, "):
+        comparison.named("predicted")
+
+
+def test_mappings_and_models_of_several_outputs_race_as_others() -> None:
+    pairs = list(loader(False))
+    mappings = [{"pixels": images, "label": labels} for images, labels in pairs]
+    setting: dict[str, Any] = {"inits": ["default", "orthogonal", "lsuv"], "steps": 3, "seeds": 1, "rates": (0.1,)}
+    plain = ghn_init.compare(lambda: Tiny(1, 8), pairs, pairs, **setting)
+    assert ghn_init.compare(lambda: Tiny(1, 8), mappings, mappings, **setting).runs == plain.runs
+    setting["inits"] = ["default", "orthogonal"]
+    several = ghn_init.compare(Pair, pairs, pairs, **setting)
+    assert all(several.of(name) == plain.of(name) for name in setting["inits"])
 
 
 def runs(name: str, *finals: float) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -199,7 +199,9 @@ def test_the_report_in_words() -> None:
     assert str(fit).startswith(f"a classifier of 3 classes in {fit.seconds:.1f} s: leave-one-out accuracy {fit.accuracy:.1f} ±")
     assert f" % on 48 images (the most frequent class: {100 * most / 48:.1f} %); 5 features, strength " in str(fit)
     assert str(fit).endswith("written to fc.weight, fc.bias")
-    assert fit.error == pytest.approx(100 * (fit.accuracy / 100 * (1 - fit.accuracy / 100) / 48) ** 0.5)
+    share = (fit.accuracy / 100 * 48 + 2) / 52
+    assert fit.error == pytest.approx(100 * (share * (1 - share) / 52) ** 0.5)
+    assert replace(fit, accuracy=0.0).error == pytest.approx(100 * (2 / 52 * 50 / 52 / 52) ** 0.5)
 
 
 KINDS: dict[str, Callable[[], Any]] = {
@@ -310,7 +312,10 @@ LABELS: dict[str, tuple[Any, str]] = {
         with_labels(torch.arange(16) % 2),
         "the head 'fc.weight' has 3 outputs, but none of 48 images is of class 2; make the model with an output for each",
     ),
-    "NaN": (poisoned(), "what the head 'fc.weight' sees of 48 of 48 images is not finite"),  # through the batch norm, all
+    "NaN": (
+        poisoned(),
+        "of 48 of 48 images is not finite; images that are not finite themselves: 1",
+    ),  # through the batch norm, all
     "numbers": ([3], "the loader yields int; expected a tensor"),
     "no loader": (3, "the data are a int; expected a loader"),
     "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple; expected a tensor, a tuple or list that"),

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.errors import StrictError
+from ghn_init.errors import ShapeMismatchError, StrictError
 from ghn_init.prediction.parametrized import COMPUTED
 from zoo import Fn, param, vectors
 
@@ -97,6 +97,52 @@ def test_a_parametrization_without_an_inverse_is_noted_and_strict_refuses_it(ghn
     assert notes["parametrizations.weight.original"].startswith("its parametrization has no right_inverse")
     with pytest.raises(StrictError, match="'parametrizations.weight.original': its parametrization has no right_inverse"):
         ghn_init.predict(model, ghn, vectors(2, 8), head=True, strict=True)
+
+
+class Softplus(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softplus(x)
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        return x.expm1().log()  # NaN where x is negative
+
+
+class Strict(Positive):
+    def right_inverse(self, x: Tensor) -> Tensor:
+        if (x <= 0).any():
+            raise ValueError("not positive")
+        return x.log()
+
+
+@pytest.mark.parametrize("part", [Softplus, Strict])
+def test_an_inverse_that_does_not_take_the_prediction_is_left_out(ghn: GHN, part: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    with torch.no_grad():
+        model[2].weight.abs_()
+    parametrize.register_parametrization(model[2], "weight", part())
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    name = "2.parametrizations.weight.original"
+    assert "right_inverse does not take" in {row.name: row.note for row in prediction.report.rows}[name]
+    prediction.apply_()
+    assert torch.equal(model[2].parametrizations.weight.original, prediction.tensors[name])
+    assert model(vectors(2, 8)).isfinite().all()
+    with pytest.raises(StrictError, match="does not take"):
+        ghn_init.predict(model, ghn, vectors(2, 8), head=True, strict=True)
+
+
+def test_an_inverse_that_fails_when_the_model_gets_storage_leaves_all_as_it_was(ghn: GHN) -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+        parametrize.register_parametrization(model[2], "weight", Softplus())
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8), head=True)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.25)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ShapeMismatchError, match=r"'2.parametrizations.weight.original' has no finite inverse"):
+        prediction.apply_()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def cached(m: Any, x: Tensor) -> Tensor:

@@ -49,6 +49,18 @@ def test_statistics_are_plain_means_for_every_kind_of_loader(kind: str) -> None:
     assert model[2].num_batches_tracked == 3
 
 
+def test_the_odd_last_image_of_a_loader_is_left_out() -> None:
+    images = [*batches(), torch.randn(1, 3, 8, 8)]
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))  # of one image a norm over single positions raises
+    ghn_init.recalibrate_batchnorm(pooled, images)
+    means = torch.stack([x.mean((0, 2, 3)) for x in images[:-1]])
+    torch.testing.assert_close(pooled[1].running_mean, means.mean(0))
+    model = network()
+    single = [x[:1] for x in batches()]  # all are of one image: they count
+    ghn_init.recalibrate_batchnorm(model, single)
+    torch.testing.assert_close(model[2].running_mean, plain_mean(model, single))
+
+
 def test_mappings_with_several_arguments_are_keywords() -> None:
     forms = {
         "named": lambda m, image, mask, labels=None: m.norm(m.conv(image) * mask),

@@ -27,7 +27,7 @@ from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.clues import clues, side
 from ghn_init.prediction.conditioning import Condition, Conditioning, chosen
-from ghn_init.prediction.parametrized import COMPUTED, INVERTED, NO_INVERSE, computed_weights, invertible, parametrizations
+from ghn_init.prediction.parametrized import COMPUTED, NO_INVERSE, computed_weights, invertible, parametrizations
 from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
@@ -192,12 +192,8 @@ def predict(
     if conditioning is not None:
         report = report.with_conditioning(conditioned, conditioning.note)
     inverses, through = _inverses(model, slots)
-    for name in inverses:
-        report = report.with_conditioning([name], INVERTED)
     report = report.with_conditioning((computed_weights(graph) & slots.keys()) - {*inverses, *through}, COMPUTED)
     report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
-    if strict:
-        report.refuse(selection.chosen)
     cores, embeddings = _decode(hypernetwork, graph, own, selection.task)
     if calms:
         scales = balanced(graph, slots, cores)
@@ -210,10 +206,13 @@ def predict(
         told = clues(graph, slots, cores, numel, embeddings, pixels)
         expecting = Expecting(hypernetwork.confidence, told, selection.task)
         report = report.with_expected(expecting.without_a_batch())
-    log.info("%s: %s", type(model).__name__, "; ".join([report.summary, *report.warnings]))
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
-    return Prediction(model, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting)
+    prediction = Prediction(model, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting).reached()
+    if strict:
+        prediction.report.refuse(selection.chosen)
+    log.info("%s: %s", type(model).__name__, "; ".join([prediction.report.summary, *prediction.report.warnings]))
+    return prediction
 
 
 def _chosen(

@@ -17,6 +17,9 @@ from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.pool import seeded
 from ghn_init.trials.predicting import copied, predicting
 
+OPTIONS = ("device", "strict", "only", "exclude", "overwrite", "condition")
+"""Keywords of `predict` that a choice leaves to the caller."""
+
 
 def choose(
     model: nn.Module | Callable[[], nn.Module],
@@ -71,6 +74,7 @@ def choose(
             as before, as it is where the loader raises an error of its own.
         HeadError: No labels, or labels that are no class numbers.
         GHNInitError: As `predict`.
+        TypeError: Another keyword, such as `head`: the model's own is raced, and one that is fitted.
 
     Example:
         >>> import ghn_init, torch
@@ -80,6 +84,9 @@ def choose(
         >>> choice.chosen, choice.held_out, choice.model is model  # noise: nothing is better than anything
         ('default', 15, True)
     """
+    strange = sorted(options.keys() - OPTIONS)
+    if strange:
+        raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
     with untouched(nn.Module()):  # random states
         made, copies = _made(model, seed)

@@ -16,7 +16,7 @@ from ghn_init.checkpoints.pretrained import bundled, load
 from ghn_init.comparison.classical import default, mimetic, orthogonal, plain_attention, residual_norms, zero_gamma
 from ghn_init.comparison.impulse import impulse
 from ghn_init.comparison.rivals import dirac, lsuv, whitened
-from ghn_init.errors import ComparisonError
+from ghn_init.errors import CheckpointError, ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.conditioning import Condition, Conditioning, Kind
 from ghn_init.prediction.meaning import frozen
@@ -75,8 +75,7 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
         images: (B, C, H, W), a few hundred, for inits that look at them.
 
     Raises:
-        CheckpointError: Neither.
-        ComparisonError: No such condition, or an init that looks at images without any.
+        ComparisonError: Neither, no such condition, or an init that looks at images without any.
     """
     if name in OF_IMAGES:
         if images is None:
@@ -87,15 +86,19 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
     if name in CLASSICAL:
         return keeping_frozen(CLASSICAL[name])
     checkpoint, plus, condition = name.partition("+")
+    try:
+        ghn = load(checkpoint)
+    except CheckpointError as error:
+        raise ComparisonError(f"there is no init {name!r}; expected one of {', '.join(NAMES)}. As a GHN: {error}") from error
     if not plus:
-        return predicted(load(checkpoint), example_inputs=example_inputs)
+        return predicted(ghn, example_inputs=example_inputs)
     kind = condition.removesuffix(_WEIGHTS)
     if kind not in get_args(Kind):
         raise ComparisonError(
             f"{name!r} has the condition {condition!r}; expected {', '.join(get_args(Kind))}, or one with {_WEIGHTS}."
         )
     conditioning = Conditioning(cast(Kind, kind), vectors=kind == condition)
-    return predicted(load(checkpoint), conditioning, example_inputs=example_inputs)
+    return predicted(ghn, conditioning, example_inputs=example_inputs)
 
 
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:

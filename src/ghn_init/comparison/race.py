@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from ghn_init.comparison.inits import OF_IMAGES, Init, applicable, named
 from ghn_init.comparison.interval import half_width
 from ghn_init.errors import ComparisonError
-from ghn_init.models.batches import Inputs
+from ghn_init.heads.features import class_numbers
+from ghn_init.models.batches import inputs_of, labels_of
 from ghn_init.progress import counting
-from ghn_init.trials.contestant import MakeOptimizer, descend_, one_cycle, outputs_of, sgd
+from ghn_init.trials.contestant import MakeOptimizer, check_labels, descend_, logits_of, one_cycle, sgd
 
 Loader = Iterable[Any]
 
@@ -143,7 +144,8 @@ def compare(
 
     Args:
         make_model: Builds the model, with its own random init; a new one each time.
-        train_loader: Yields (images, labels); shuffled by PyTorch's generator, which is seeded alike for all inits.
+        train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled by PyTorch's generator, which
+            is seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `impulse`, `dirac`, `whitened`, `lsuv`, or a
             hypernetwork and a condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By
@@ -161,8 +163,10 @@ def compare(
         on_run: Called after each run; without it there is a progress bar.
 
     Raises:
-        ComparisonError: Fewer than two inits, settings that no race can have, nothing to train on or to validate with, an init
-            that doesn't suit the model, or a model that is not made anew or gives no logits for the images.
+        ComparisonError: Fewer than two inits, one of no such name, settings that no race can have, nothing to train on or to
+            validate with, an init that doesn't suit the model, labels beyond its classes, or a model that is not made anew or
+            gives no logits for the images.
+        HeadError: No labels, or labels that are no class numbers.
         GHNInitError: As in `ghn_init.initialize`.
 
     Example:
@@ -224,10 +228,13 @@ def compare(
 def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:
     """Inits by name, or all that suit, which see the model's graph on images as it will be trained on."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
-        batches = [images for images, _ in islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1)]
-    images = torch.cat(batches)[:LOOKED_AT] if batches else None
-    few = None if images is None else images[:2]
-    return {name: named(name, few, images) for name in (applicable(make_model(), few) if names is None else names)}
+        contents = list(islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1))
+        model = make_model()
+    batches = [inputs_of(model, content, torch.device("cpu")) for content in contents]
+    few = batches[0].few() if batches else None
+    single = [value for batch in batches for value in (*batch.args, *batch.kwargs.values()) if isinstance(value, Tensor)]
+    images = torch.cat(single)[:LOOKED_AT] if batches and len(single) == len(batches) else None
+    return {name: named(name, few, images) for name in (applicable(model, few) if names is None else names)}
 
 
 def _train(
@@ -246,27 +253,28 @@ def _train(
     batches = _endless(train_loader)
     for step in range(1, steps + 1):
         model.train()
-        images, labels = next(batches)
-        if descend_(optimizer, F.cross_entropy(_logits(model, images.to(device)), labels.to(device))):
+        logits, labels = _told(model, next(batches), device)
+        check_labels(model, logits, labels)
+        if descend_(optimizer, F.cross_entropy(logits, labels)):
             schedule.step()
         if step in marks:
             accuracies.append(_accuracy(model, val_loader, device))
     return tuple(marks), tuple(accuracies)
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    logits = outputs_of(model, Inputs((images,), {}))
-    if not isinstance(logits, Tensor):
-        raise ComparisonError(f"{type(model).__name__} gives a {type(logits).__name__}; a race needs one tensor of logits.")
-    return logits
+def _told(model: nn.Module, content: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(B, K) logits for a batch and its (B,) labels."""
+    inputs = inputs_of(model, content, device)
+    labels = class_numbers(labels_of(content), len(inputs))
+    return logits_of(model, inputs), labels.to(device)
 
 
-def _endless(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(loader: Loader) -> Iterator[Any]:
     while True:
         count = 0
-        for images, labels in loader:
+        for content in loader:
             count += 1
-            yield images, labels
+            yield content
         if not count:
             raise ComparisonError("the training loader has no batches; pass one that can be iterated again and again.")
 
@@ -275,10 +283,10 @@ def _endless(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
 def _accuracy(model: nn.Module, loader: Loader, device: torch.device) -> float:
     model.eval()
     right = total = 0
-    for images, labels in loader:
-        logits = _logits(model, images.to(device))
-        told = ~logits.isnan().any(1)  # argmax would take NaN for the first class
-        right += int((told & (logits.argmax(1) == labels.to(device))).sum())
+    for content in loader:
+        logits, labels = _told(model, content, device)
+        finite = ~logits.isnan().any(1)  # argmax would take NaN for the first class
+        right += int((finite & (logits.argmax(1) == labels)).sum())
         total += len(labels)
     if not total:
         raise ComparisonError("the validation loader has no batches; pass one that can be iterated again and again.")

@@ -35,8 +35,13 @@ class HeadFit:
 
     @property
     def error(self) -> float:
-        """Standard error of the accuracy, in percentage points."""
-        return math.sqrt(self.accuracy * (100 - self.accuracy) / self.images)
+        """Standard error of the accuracy, in percentage points.
+
+        Two right and two wrong images are added (Agresti and Coull 1998); else it would be none at 0 and at 100 %.
+        """
+        N = self.images + 4
+        share = (self.accuracy / 100 * self.images + 2) / N
+        return 100 * math.sqrt(share * (1 - share) / N)
 
     def __str__(self) -> str:
         return (

@@ -19,8 +19,9 @@ from ghn_init.models.batches import inputs_of
 def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: int | None = 100) -> nn.Module:
     """Recomputes the running statistics of all batch norms, in place, by `torch.optim.swa_utils.update_bn`.
 
-    Call it between `initialize` and eval mode. Each batch counts the same. The batch norms alone run in training mode: dropout
-    and stochastic depth stay off, as they will be when the statistics are used.
+    Call it between `initialize` and eval mode. Each batch counts the same; one of a single image, as a loader's last may be, is
+    left out where others have more. The batch norms alone run in training mode: dropout and stochastic depth stay off, as they
+    will be when the statistics are used.
 
     Args:
         model: Any module, on any device. Norms that track no statistics are left alone; without others nothing is run.
@@ -137,6 +138,7 @@ class _WithTrainingNorms(nn.Module):
         self.hidden = (model,)  # no submodule, so that its other norms are left alone
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.device = next(tensor.device for tensor in tensors)
+        self.most = 0
 
     def train(self, mode: bool = True) -> _WithTrainingNorms:
         self.hidden[0].eval()
@@ -147,4 +149,7 @@ class _WithTrainingNorms(nn.Module):
     def forward(self, batch: _Batch) -> None:
         (model,) = self.hidden
         inputs = inputs_of(model, batch.content, self.device)
+        self.most = max(self.most, len(inputs))
+        if len(inputs) == 1 < self.most:  # whose norms over single positions would raise
+            return
         model(*inputs.args, **inputs.kwargs)

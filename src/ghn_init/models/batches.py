@@ -40,6 +40,14 @@ class Inputs:
 
         return tuple(map(cut, self.args)) if self.args else {name: cut(value) for name, value in self.kwargs.items()}
 
+    def not_finite(self) -> int:
+        """How many of the B have values that are not finite; batch norms spread them over all."""
+        finite = torch.ones(len(self), dtype=torch.bool)
+        for value in (*self.args, *self.kwargs.values()):
+            if isinstance(value, Tensor) and value.dim() and len(value) == len(self):
+                finite &= value.isfinite().flatten(1).all(1).cpu() if value.dim() > 1 else value.isfinite().cpu()
+        return int((~finite).sum())
+
 
 def inputs_of(model: nn.Module, content: Any, device: torch.device) -> Inputs:
     """What of a batch the model is given.

@@ -14,6 +14,7 @@ from ghn_init.graph import Graph
 
 INVERTED = "written through right_inverse, so that the weight is what was predicted, as far as its parametrization allows"
 NO_INVERSE = "its parametrization has no right_inverse: the weight is a function of what is predicted"
+UNREACHED = "its right_inverse does not take the predicted weight: the weight is a function of what is predicted"
 COMPUTED = "the model computes the layer's weight from what is predicted here"
 ITERATIONS = 50
 """Of power iterations, from vectors that belong to other weights: then the largest singular value is known to a percent."""
@@ -41,6 +42,14 @@ def invertible(parametrization: ParametrizationList) -> bool:
         weight = trial()
         return inverse(trial, weight).shape == weight.shape
     except Exception:  # whatever the user's parametrization raises; PyTorch's own has NotImplementedError
+        return False
+
+
+def takes(parametrization: ParametrizationList, weight: Tensor) -> bool:
+    """Whether `right_inverse` gives finite values for a weight, as one for positive weights may not; tried on a copy."""
+    try:
+        return bool(inverse(copy.deepcopy(parametrization), weight).isfinite().all())
+    except Exception:  # as above
         return False
 
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
@@ -21,7 +21,7 @@ from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.models.batch_norm import parameters_around
 from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.fates import fates
-from ghn_init.prediction.parametrized import inverse, refresh_derived_
+from ghn_init.prediction.parametrized import INVERTED, UNREACHED, inverse, refresh_derived_, takes
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.running_statistics import from_noise_, same_statistics_
 from ghn_init.prediction.statistics import Statistics, layer_statistics
@@ -116,6 +116,17 @@ class Prediction:
         """Dotted parameter name → predicted tensor of that parameter's shape and dtype, made when asked for."""
         return PredictedTensors(self)
 
+    @torch.no_grad()
+    def reached(self) -> Prediction:
+        """The same, without those inverses that don't take what is predicted; its report says of both what becomes of them.
+
+        On the meta device they can't be tried.
+        """
+        unreached = {name for name in self.inverses if not self._on_meta(name) and not self._reaches(name)}
+        inverses = {name: part for name, part in self.inverses.items() if name not in unreached}
+        report = self.report.with_conditioning(inverses, INVERTED).with_notes(dict.fromkeys(unreached, UNREACHED))
+        return replace(self, inverses=inverses, report=report)
+
     def layer_statistics(self) -> Statistics:
         """Norm, scale against fan-in, copies and effective rank of what is predicted, beside the model's values as they are.
 
@@ -163,8 +174,8 @@ class Prediction:
             ShapeMismatchError: The model is no longer the one that was traced, or it is on the meta device.
         """
         parameters = dict(self.model.named_parameters())
-        self._check(parameters)
         with torch.no_grad():
+            self._check(parameters)
             tensors = self.tensors
             late = self.conditioned - self.inverses.keys()
             ready = {name: tensors[name] for name in self.slots if name in late}  # may run out of memory
@@ -199,6 +210,13 @@ class Prediction:
         self._fill_(weight, name)
         parameter.copy_(inverse(self.inverses[name], weight))
 
+    def _reaches(self, name: str) -> bool:
+        """Whether a parametrization can make the predicted weight."""
+        return takes(self.inverses[name], replace(self, inverses={}).tensors[name])
+
+    def _on_meta(self, name: str) -> bool:
+        return self.model.get_parameter(name).is_meta
+
     def _check(self, parameters: Mapping[str, Tensor]) -> None:
         problems = []
         for name, slot in self.slots.items():
@@ -217,6 +235,8 @@ class Prediction:
                 problems.append(f"'{name}' is an expanded view, several of its elements share memory: clone it first")
             elif self.cores[slot.name].abs().amax() > torch.finfo(parameter.dtype).max:
                 problems.append(f"the values predicted for '{name}' exceed {parameter.dtype}")
+            elif name in self.inverses and not self._reaches(name):
+                problems.append(f"the parametrization of '{name}' has no finite inverse of what is predicted: exclude it")
         if problems:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
             raise ShapeMismatchError(

@@ -194,7 +194,7 @@ class Report:
     def with_scales(self, scales: Mapping[str, float]) -> Report:
         """The same report, in which rows of scaled parameters say by how much."""
         notes = {name: f"scaled by {scale:.2g}" for name, scale in scales.items()}
-        return replace(self, rows=tuple(replace(row, conditioning=notes.get(row.name, row.conditioning)) for row in self.rows))
+        return replace(self, rows=tuple(row.with_done(notes[row.name]) if row.name in notes else row for row in self.rows))
 
     def with_norms(self, count: int) -> Report:
         """The same report, which warns of so many batch norms without statistics of data."""

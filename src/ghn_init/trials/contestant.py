@@ -115,7 +115,7 @@ class Contestant:
         for number in range(self.steps, until):
             batch = pool.batch(number, batch_size, seed)
             logits = logits_of(self.model, batch.to(self._device).inputs)
-            _check_labels(self.model, logits, batch.labels)
+            check_labels(self.model, logits, batch.labels)
             if descend_(self._optimizer, F.cross_entropy(logits.float(), batch.labels.to(logits.device)), CLIP):
                 schedule.step()
         self.steps = until
@@ -151,7 +151,12 @@ class batch_statistics:  # noqa: N801
         self._model.train()
 
 
-def _check_labels(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
+def check_labels(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
+    """Refuses labels that a model has no class for.
+
+    Raises:
+        ComparisonError: They are.
+    """
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= logits.shape[1]:
         raise ComparisonError(
