@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -113,6 +114,21 @@ def test_patches_are_smaller_on_small_images(size: int, patch: int) -> None:
     assert adapt_stem_(model, size).stem[0] is again
 
 
+@pytest.mark.parametrize(
+    ("make", "patch"),
+    [
+        (lambda: build("timm:vit_tiny_patch16_224", img_size=32, patch_size=4), 4),
+        (lambda: build("timm:swin_tiny_patch4_window7_224", img_size=32), 4),
+        (lambda: build("timm:swinv2_tiny_window8_256", img_size=32), 2),  # takes other numbers of patches
+    ],
+    ids=["vit", "swin", "swinv2"],
+)
+def test_models_made_for_small_images_are_taken_as_advised(make: Callable[[], nn.Module], patch: int) -> None:
+    model = adapt_stem_(make(), 32)
+    assert model.patch_embed.proj.stride == (patch, patch)
+    assert model(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 1000)
+
+
 class Odd(nn.Conv2d):
     def __init__(self, width: int) -> None:
         super().__init__(3, width, 7, 2)
@@ -130,6 +146,22 @@ class Picky(nn.Conv2d):
         (
             lambda: build("timm:vit_tiny_patch16_224"),
             "'patch_embed.proj' of size and stride 16, and does not run with patches of 2; .* img_size=32, patch_size=4",
+        ),
+        (
+            lambda: build("timm:mixer_s32_224"),
+            "and does not run with patches of 2; make it with img_size=32, patch_size=4, which ",
+        ),
+        (
+            lambda: build("timm:swin_tiny_patch4_window7_224"),
+            "with patches of 2; make it with img_size=32, which SwinTransformer",
+        ),
+        (
+            lambda: build("timm:maxvit_tiny_rw_224"),
+            "on 3-channel images of 32 px .*; make it with img_size=32, which MaxxVit takes",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(), nn.Linear(512, 2)),
+            "with patches of 2; pass larger images",
         ),
         (lambda: build("timm:inception_v3"), "InceptionV3 does not run on 3-channel images of 32 px .*another image_size"),
         (lambda: build("timm:repvgg_a0"), "begins with a Conv2d, 'stem.conv_1x1.conv', not with its first convolution, 'stem"),

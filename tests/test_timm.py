@@ -302,7 +302,7 @@ import pathlib, sys
 import timm
 import beside
 if __name__ == "__main__":
-    names = [word.partition("=")[2] or word for word in sys.argv[1:] if "ghn_" in word]
+    names = [word.partition("=")[2] or word for word in sys.argv[1:-1] if "ghn_" in word]
     made = [timm.create_model(name, pretrained=True, num_classes=10) for name in names]
     print(sys.argv[0], sys.argv[1:], [type(model).__name__ for model in made], beside.VALUE)
 """
@@ -312,7 +312,7 @@ def test_a_program_that_cannot_import_us_is_run(tmp_path: Path) -> None:
     program = tmp_path / "train.py"
     program.write_text(PROGRAM)
     (tmp_path / "beside.py").write_text("VALUE = 7")
-    own = ["DATA", "--model", "ghn_resnet10t", "--teacher=ghn_resnet18.a1_in1k"]
+    own = ["DATA", "--model", "ghn_resnet10t", "--teacher=ghn_resnet18.a1_in1k", "--experiment", "ghn_run1"]
     command = [sys.executable, "-m", "ghn_init.timm.run", "--head", "cifar10", str(program), *own]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path.parent)
     assert result.stdout.strip() == f"{program} {own} ['ResNet', 'ResNet'] 7", result.stderr
@@ -324,6 +324,7 @@ def test_a_program_that_cannot_import_us_is_run(tmp_path: Path) -> None:
         (["train.py", "--model", "resnet18"], "no argument of train.py names a model ghn_NAME, such as ghn_resnet50"),
         (["missing.py", "--model", "ghn_resnet18"], "there is no program missing.py"),
         (["train.py", "--model", "ghn_resnet19"], "timm has no model 'resnet19'; did you mean"),
+        (["--ghn", "nosuch", "train.py", "--model", "ghn_resnet18"], "nosuch"),
         (["--register", "resnet18.a1_in1k", "train.py"], "can't be registered; register the architecture, 'resnet18'"),
     ],
 )

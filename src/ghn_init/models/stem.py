@@ -7,6 +7,7 @@ Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100), ResNet-50 on CIFAR-10.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from ghn_init.tracing.untouched import untouched
 _BATCH = 2
 _PATCH, _PATCHES = 2, 32
 """Pixels of the smallest patch, and patches a side."""
+_FEW_PATCHES = 8
+"""A side, with which a model that takes no other number is left as it is."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -39,8 +42,8 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
 
     The first convolution becomes 3×3 of stride 1, with new random weights, and the pool that halves its maps, before any other
     layer does, becomes the identity. So the stem keeps the resolution. A first convolution that cuts patches, as ConvNeXt's,
-    cuts smaller ones: 32 a side, of 2 pixels at least. Stems that do already stay as they are (VGG, and a model that was
-    adapted before). Found by running the model on meta tensors, not by names.
+    cuts smaller ones: 32 a side, of 2 pixels at least. Stems that do already stay as they are (VGG, a model that was adapted
+    before, one of a fixed number of patches, 8 a side at least). Found by running the model on meta tensors, not by names.
 
     Args:
         model: torchvision's and timm's ResNets, RegNets, DenseNets, EfficientNets, MobileNets, ConvNeXts and the like.
@@ -63,8 +66,7 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
     if image_size < 1:
         raise ValueError(f"image_size is {image_size}; expected at least 1 pixel.")
     first_name, first = _first_convolution(model)
-    # Larger than asked for: a stem has to be read off maps that do not vanish before its end.
-    calls = _run(model, first.in_channels, max(image_size, 224))
+    calls = _calls(model, first.in_channels, image_size)
     if not calls or calls[0].module is not first:
         got = f"a {type(calls[0].module).__name__}, '{calls[0].name}'" if calls else "no layer of image maps"
         raise UnsupportedModelError(
@@ -93,12 +95,21 @@ def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_s
     try:
         _replace(model, {name: _made_anew(first, model, patch, patch, 0)}, first.in_channels, image_size)
     except UnsupportedModelError as error:
+        if image_size >= _FEW_PATCHES * first.stride[0] and _runs(model, first.in_channels, image_size):
+            return model
         raise UnsupportedModelError(
             f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run "
-            f"with patches of {patch}; make it with smaller ones (timm's transformers: img_size={image_size}, patch_size=4) or "
-            f"pass larger images."
+            f"with patches of {patch}; {_way_out(model, first.stride[0], image_size) or 'pass larger images'}."
         ) from error
     return model
+
+
+def _way_out(model: nn.Module, patch: int, image_size: int) -> str:
+    """What its class's constructor lets its user do about images of a size; nothing, mostly, for convolutional networks."""
+    wanted = {"img_size": image_size, "patch_size": max(_PATCH, image_size // _FEW_PATCHES)}
+    taken = inspect.signature(type(model).__init__).parameters
+    useful = [f"{name}={size}" for name, size in wanted.items() if name in taken and (name == "img_size" or size < patch)]
+    return f"make it with {', '.join(useful)}, which {_named(model)} takes" if useful else ""
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
@@ -151,6 +162,27 @@ def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, ima
         raise
 
 
+def _calls(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
+    """Of a run on larger images than asked for, as a stem has to be read off maps that do not vanish before its end.
+
+    A model that takes one size alone is run at that.
+
+    Raises:
+        UnsupportedModelError: It runs at neither.
+    """
+    try:
+        return _run(model, channels, max(image_size, 224))
+    except UnsupportedModelError:
+        return _run(model, channels, image_size)
+
+
+def _runs(model: nn.Module, channels: int, image_size: int) -> bool:
+    try:
+        return bool(_run(model, channels, image_size))
+    except UnsupportedModelError:
+        return False
+
+
 def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
     """The calls on image maps of one run on meta tensors, in execution order.
 
@@ -178,7 +210,7 @@ def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
     except Exception as error:  # whatever the model's forward raises
         raise UnsupportedModelError(
             f"{_named(model)} does not run on {channels}-channel images of {image_size} px ({type(error).__name__}: {error}); "
-            f"pass another image_size, or adapt it by hand."
+            f"{_way_out(model, 0, image_size) or 'pass another image_size, or adapt it by hand'}."
         ) from error
     return calls
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import timm
+
+from ghn_init.checkpoints.pretrained import load
 from ghn_init.errors import GHNInitError
 from ghn_init.timm.register import PREFIX, register
 
@@ -37,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = [match[1] for match in map(_NAME.search, own) if match]
     if not named and not options.register:
         parser.error(f"no argument of {program} names a model {PREFIX}NAME, such as {PREFIX}resnet50; --register names one")
+    known = [name for name in named if timm.is_model(name)]  # others may be names of runs
     try:
-        for name in dict.fromkeys([*options.register, *named]):
-            register(name, options.ghn, {} if options.head is None else {"head": options.head})
+        ghn = None if options.ghn is None else load(options.ghn)
+        for name in dict.fromkeys([*options.register, *(known or named)]):
+            register(name, ghn, {} if options.head is None else {"head": options.head})
     except GHNInitError as error:
         parser.error(str(error))
     sys.argv = [str(program), *own]
