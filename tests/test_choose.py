@@ -387,6 +387,10 @@ def test_a_step_that_diverges_is_none_and_nan_is_no_answer() -> None:
     assert not contestant.judge(pool_of()).any()
 
 
+def test_a_kept_head_is_none_that_strict_refuses(ghn: GHN) -> None:
+    assert ghn_init.choose(tiny(), images(), ghn, strict=True, **QUICK).held_out == HELD_OUT
+
+
 def test_keywords_that_a_choice_has_no_use_for_are_refused(ghn: GHN) -> None:
     with pytest.raises(TypeError, match="choose.. has no keyword 'head'; of predict's it takes device, strict, only"):
         ghn_init.choose(tiny(), images(), ghn, head=True, **QUICK)

@@ -21,7 +21,7 @@ def network() -> nn.Module:
 def test_a_weight_is_explained(ghn: GHN) -> None:
     model = network()
     prediction = ghn_init.predict(model, ghn, torch.zeros(2, 3, 16, 16), condition="none")
-    told = ghn_init.explain(prediction, "3.weight", ghn)
+    told = ghn_init.explain(prediction, "3.weight")
     assert (told.primitive, told.shape, tuple(told.core.shape)) == ("conv", (32, 96, 3, 3), (16, 16, 3, 3))
     assert prediction.graph.nodes[told.node].weight == "3.weight"
     assert told.copies == 12
@@ -44,19 +44,19 @@ def test_a_weight_is_explained(ghn: GHN) -> None:
 def test_what_cannot_be_explained_says_why(ghn: GHN) -> None:
     prediction = ghn_init.predict(network(), ghn, torch.zeros(2, 3, 16, 16), head=False)
     with pytest.raises(KeyError, match=r"'8.weight' keeps its value: "):
-        ghn_init.explain(prediction, "8.weight", ghn)
+        ghn_init.explain(prediction, "8.weight")
     with pytest.raises(KeyError, match=r"the model has no parameter '3.weigth'; did you mean '3.weight'\?"):
-        ghn_init.explain(prediction, "3.weigth", ghn)
+        ghn_init.explain(prediction, "3.weigth")
     attention = GHN(GHNConfig({"images": 3}, hid=8, layers=1, heads=1, max_shape=(8, 8, 3, 3)))
     with pytest.raises(UnsupportedModelError, match="a GHN-3 of 1 layers has no messages to show"):
-        ghn_init.explain(prediction, "3.weight", attention)
+        ghn_init.explain(ghn_init.predict(network(), attention, torch.zeros(2, 3, 16, 16)), "3.weight")
 
 
 def test_an_ablation_listens_to_nobody() -> None:
     mlp = GHN(GHNConfig.mlp({"images": 3}, hid=8, max_shape=(8, 8, 3, 3)))
     prediction = ghn_init.predict(network(), mlp, torch.zeros(2, 3, 16, 16))
-    assert ghn_init.explain(prediction, "0.bias", mlp).neighbours == ()
-    assert ghn_init.explain(prediction, "0.bias", mlp).he_scale is None
+    assert ghn_init.explain(prediction, "0.bias").neighbours == ()
+    assert ghn_init.explain(prediction, "0.bias").he_scale is None
 
 
 def test_the_nearest_nodes_of_other_graphs_are_told(ghn: GHN) -> None:
@@ -64,7 +64,7 @@ def test_the_nearest_nodes_of_other_graphs_are_told(ghn: GHN) -> None:
     prediction = ghn_init.predict(network(), ghn, x)
     other = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LayerNorm([8, 16, 16]), nn.Flatten(), nn.Linear(8 * 256, 10))
     graphs = {"other": ghn_init.trace(other, x), "the same": ghn_init.trace(network(), x)}
-    told = ghn_init.explain(prediction, "3.weight", ghn, graphs, count=4)
+    told = ghn_init.explain(prediction, "3.weight", graphs, count=4)
     first, *rest = told.nearest
     assert (first.graph, first.parameter, first.shape, first.primitive) == ("the same", "3.weight", (32, 96, 3, 3), "conv")
     assert first.distance == pytest.approx(0, abs=1e-6)
@@ -77,4 +77,4 @@ def test_the_nearest_nodes_of_other_graphs_are_told(ghn: GHN) -> None:
     assert rest[0].distance == pytest.approx(expected.item(), rel=1e-5)
     assert "the same: 3.weight" in repr(told)
     assert json.loads(json.dumps(told.to_dict()))["nearest"][0]["graph"] == "the same"
-    assert ghn_init.explain(prediction, "3.weight", ghn).nearest == ()
+    assert ghn_init.explain(prediction, "3.weight").nearest == ()

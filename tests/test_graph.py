@@ -218,3 +218,8 @@ def test_the_longest_path_is_found_beside_a_short_one() -> None:
 
     model = Fn(branches, a=param(8, 8), b=param(8, 8), c=param(8, 8))
     assert max(trace(model, vectors(2, 8)).depths) == 3  # input, a, b, sum
+
+
+def test_a_graph_is_told_in_a_line() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    assert repr(trace(model, torch.zeros(2, 3, 8, 8))) == "Graph of 6 nodes (2 conv, 2 bias, 1 input, 1 bn), 5 edges"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from ghn_init.models.batches import Batches
 from ghn_init.trials.starts import Start
 from helpers import Tiny
 from test_heads import changed, copied, loader, state
+from zoo import Fn, conv
 
 
 def tiny(classes: int = 3) -> Tiny:
@@ -109,6 +111,15 @@ def test_a_fitted_head_is_none_that_strict_refuses(ghn: GHN) -> None:
     assert started(tiny(), ghn, loader(), strict=True).fit is not None
     with pytest.raises(StrictError, match=r"'head.weight': classification head of 3 classes"):
         ghn_init.initialize(tiny(), ghn, strict=True, data=UNLABELLED)
+
+
+def test_the_report_of_what_was_fitted_is_data_and_names_what_there_is(ghn: GHN) -> None:
+    found = json.loads(json.dumps(started(tiny(), ghn, loader()).to_dict()))
+    assert found["data"] == "batch norms recalibrated on the data, head fitted"
+    assert found["fit"]["heads"] == ["head.weight", "head.bias"]
+    assert found["choice"] == ""
+    without = Fn(lambda m, x: m.head(m.conv(x).mean((2, 3))), conv=conv(3, 4), head=nn.Linear(4, 3))
+    assert started(without, ghn, loader()).data == "head fitted"
 
 
 def test_a_frozen_head_is_fitted(ghn: GHN) -> None:

@@ -208,7 +208,9 @@ def predict(
         report = report.with_expected(expecting.without_a_batch())
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
-    prediction = Prediction(model, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting).reached()
+    prediction = Prediction(
+        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting
+    ).reached()
     if strict:
         prediction.report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([prediction.report.summary, *prediction.report.warnings]))

@@ -109,7 +109,7 @@ class Node:
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A directed acyclic graph of `num_nodes` nodes in topological order; node 0 is the input.
 
@@ -122,6 +122,12 @@ class Graph:
     nodes: tuple[Node, ...]
     edge_index: NDArray[np.int64]
     kept: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """A line: how many nodes of which primitives."""
+        counts = ", ".join(f"{count} {primitive}" for primitive, count in Counter(self.primitives).most_common())
+        kept = f"; without a node: {len(self.kept)} parameters" if self.kept else ""
+        return f"Graph of {self.num_nodes} nodes ({counts}), {len(self.edges)} edges{kept}"
 
     def with_prefix(self, prefix: str) -> Graph:
         """The same graph with `prefix` before every parameter name, those in reasons too."""

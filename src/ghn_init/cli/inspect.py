@@ -52,7 +52,7 @@ def inspect(
     prediction, _ = predict(model, ghn, num_classes, input_size, model_arg, head=head, overwrite=overwrite or ())
     if explain is not None:
         try:
-            out.print(ghn_init.explain(prediction, explain, ghn_init.load(ghn)), markup=False, soft_wrap=True)
+            out.print(ghn_init.explain(prediction, explain), markup=False, soft_wrap=True)
         except KeyError as error:
             raise typer.BadParameter(in_options(error.args[0]), param_hint="--explain") from error
         return

@@ -53,6 +53,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
     if not why_not:
         why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
     norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in prediction.slots})
+    recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *running_statistics(model)]):
         prediction.apply_(statistics=False)
         if not why_not:
@@ -61,7 +62,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
             prediction.copy_statistics_()
-            return prediction.report.with_data("batch norms recalibrated on the data, head fitted", fit)
+            return prediction.report.with_data(", ".join([*recalibrated, "head fitted"]), fit)
         recalibrate_(batches.model, norms, batches.contents)
         prediction.copy_statistics_()
-    return prediction.report.with_data(f"batch norms recalibrated on the data; no head fitted: {why_not}")
+    return prediction.report.with_data("; ".join([*recalibrated, f"no head fitted: {why_not}"]))

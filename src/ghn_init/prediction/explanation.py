@@ -120,9 +120,7 @@ class Explanation:
 
 
 @torch.no_grad()
-def explain(
-    prediction: Prediction, name: str, ghn: GraphHyperNetwork, among: Mapping[str, Graph] | None = None, count: int = 5
-) -> Explanation:
+def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None = None, count: int = 5) -> Explanation:
     """Shows how a parameter was predicted: its node, its neighbours' shares in the messages, the decoded core, scales.
 
     With other graphs, those of meta-training for example, also where the hypernetwork has seen nearly the same:
@@ -131,19 +129,17 @@ def explain(
     Args:
         prediction: Of a model; look before `apply_`, which takes the place of the model's own values.
         name: Dotted name of a predicted parameter.
-        ghn: The hypernetwork that predicted, a GHN-1, a GHN-2 or the MLP ablation.
         among: Name → graph, whose nodes with parameters are compared.
         count: How many of them are told.
 
     Raises:
         KeyError: The model has no such parameter, or it keeps its value; with the reason.
-        UnsupportedModelError: The hypernetwork is a GHN-3, which has attention in the place of messages.
+        UnsupportedModelError: A GHN-3 predicted, which has attention in the place of messages.
 
     Example:
         >>> import ghn_init, timm
-        >>> ghn = ghn_init.load()
-        >>> p = ghn_init.predict(timm.create_model("resnet18"), ghn)
-        >>> ghn_init.explain(p, "layer4.0.conv1.weight", ghn).primitive
+        >>> p = ghn_init.predict(timm.create_model("resnet18"))
+        >>> ghn_init.explain(p, "layer4.0.conv1.weight").primitive
         'conv'
     """
     if name in prediction.kept:
@@ -151,8 +147,11 @@ def explain(
     if name not in prediction.slots:
         close = get_close_matches(name, [*prediction.slots, *prediction.kept], 1)
         raise KeyError(f"the model has no parameter '{name}'{f'; did you mean {close[0]!r}?' if close else ''}")
+    ghn = prediction.ghn
     if ghn.config.layers:
-        raise UnsupportedModelError(f"a GHN-3 of {ghn.config.layers} layers has no messages to show; pass a GHN-1 or a GHN-2.")
+        raise UnsupportedModelError(
+            f"a GHN-3 of {ghn.config.layers} layers has no messages to show; predict with a GHN-1 or a GHN-2."
+        )
     slot = prediction.slots[name]
     predicted, own = prediction.tensors[name], dict(prediction.model.named_parameters())[name]
     core = prediction.cores[slot.name]

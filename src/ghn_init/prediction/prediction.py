@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from ghn_init.confidence.confidence import Expecting
 from ghn_init.errors import ShapeMismatchError
 from ghn_init.graph import Graph
+from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.models.batch_norm import parameters_around
 from ghn_init.prediction.conditioning import Conditioning, conditioned
@@ -75,6 +76,7 @@ class Prediction:
 
     Attributes:
         model: The user's model.
+        ghn: The hypernetwork.
         graph: Its architecture graph.
         kept: Dotted name of every parameter that keeps its value → the reason.
         report: What is predicted and what is kept; printed it is a screen.
@@ -90,6 +92,7 @@ class Prediction:
     """
 
     model: nn.Module
+    ghn: GraphHyperNetwork
     graph: Graph
     kept: Mapping[str, str]
     report: Report

@@ -224,12 +224,13 @@ class Report:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as `json` and `pandas` take it: summary, warnings, groups, and a mapping per parameter."""
+        """All of it, as `json` and `pandas` take it: summary, warnings, data, groups, and a mapping per parameter."""
         rows = [{**asdict(row), "shape": list(row.shape), "core": row.core and list(row.core)} for row in self.rows]
         groups = [asdict(group) for group in self.groups]
         expected = {name: asdict(one) for name, one in self.expected.items()}
         told = {"summary": self.summary, "warnings": list(self.warnings), "expected": expected}
-        return {**told, "groups": groups, "rows": rows}
+        data = {"data": self.data, "choice": self.choice, "fit": None if self.fit is None else asdict(self.fit)}
+        return {**told, **data, "groups": groups, "rows": rows}
 
     @property
     def lines(self) -> list[str]:

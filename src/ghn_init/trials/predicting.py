@@ -25,7 +25,7 @@ def predicting(
     example_inputs: Any,
     options: Mapping[str, Any],
 ) -> Callable[[Any, nn.Module, Collection[str]], Prediction]:
-    """`ghn_init.predict`, as it is asked for a model, for the model and for copies of it without wrappers.
+    """`ghn_init.predict` without a head, as it is asked for a model, for the model and for copies of it without wrappers.
 
     Args:
         predict: Itself.
@@ -41,7 +41,7 @@ def predicting(
     _, prefix = unwrap(model)
 
     def predicted(inputs: Any, which: nn.Module, kept: Collection[str]) -> Prediction:
-        wishes = {**options, "exclude": [*_listed(options.get("exclude", ())), *kept]}
+        wishes = {**options, "head": False, "exclude": [*_listed(options.get("exclude", ())), *kept]}
         if unwrap(which)[1] != prefix:
             own = (name for name in _PATTERNS if wishes.get(name) is not None)
             wishes |= {name: [pattern.removeprefix(prefix) for pattern in _listed(wishes[name])] for name in own}
