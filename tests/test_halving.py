@@ -12,7 +12,7 @@ from torch import nn
 from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.models.batches import Batches
 from ghn_init.trials.halving import Rung, halve, judgements, order, steps_of_rungs, successive_halving
-from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
+from ghn_init.trials.paired import accuracy, accuracy_error, accuracy_interval, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
 
 
@@ -106,6 +106,15 @@ def test_accuracies_and_their_errors() -> None:
     assert difference(first, second)[0] == 25.0
     gaps = torch.tensor([1.0, 1, 1, -1, 0, 0, 0, 0])
     assert difference(first, second)[1] == pytest.approx(100 * float(gaps.std()) / 8**0.5)
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "low", "high"),
+    [(81, 263, 25.53, 36.62), (15, 148, 6.24, 16.05), (0, 20, 0.0, 16.11), (1, 29, 0.61, 17.18), (20, 20, 83.89, 100.0)],
+)
+def test_intervals_are_the_published_examples(right: int, images: int, low: float, high: float) -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3; 20 of 20 mirrors 0 of 20."""
+    assert accuracy_interval(torch.arange(images) < right) == (pytest.approx(low, abs=0.006), pytest.approx(high, abs=0.006))
 
 
 def pool(count: int = 30, classes: int = 3, size: int = 7) -> Pool:

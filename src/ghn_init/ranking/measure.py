@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -65,12 +65,14 @@ class Look:
         macs: Multiply-accumulates of convolutions and linear layers, for one image.
         embedding: (D,) mean of the graph's node embeddings.
         predicted: What is predicted of it, in words; empty where nothing is.
+        share: Elements that are predicted, in percent of all.
     """
 
     parameters: int
     macs: int
     embedding: Tensor
     predicted: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,13 @@ def look(make: Make, images: Pool, settings: Settings) -> Look:
     macs = cost.features(found.record)
     with torch.no_grad():
         (embeddings,) = settings.ghn.embed_nodes([found.graph])
-    predicted = "" if settings.start == "default" else predict(model, settings.ghn, inputs, head=False).report.summary
     numel = sum(parameter.numel() for parameter in model.parameters())
-    return Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), predicted)
+    seen = Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), "")
+    if settings.start == "default":
+        return seen
+    report = predict(model, settings.ghn, inputs, head=False).report
+    share = 100 * sum(row.numel for row in report.predicted) / numel
+    return replace(seen, predicted=report.summary, share=share)
 
 
 def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:

@@ -21,7 +21,7 @@ from ghn_init.ranking.result import Ranked, Ranking
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.halving import Rung, order, steps_of_rungs, successive_halving
-from ghn_init.trials.paired import accuracy, accuracy_error, surely_ahead
+from ghn_init.trials.paired import accuracy, accuracy_interval, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
 
 Result = TypeVar("Result")
@@ -52,8 +52,8 @@ def rank(
 
     Each network is made, its parameters are predicted, and it is trained for few steps of small batches, the same for all;
     accuracy on validation images, with batch statistics, is its score. The better half starts again with twice the steps.
-    What this is worth was measured on networks whose accuracy after full training is published: `docs/ranking.md` of the
-    repository. Random states and modules that are passed stay as they were.
+    What this is worth has not been measured yet: `docs/ranking.md` of the repository says how it can be. Random states and
+    modules that are passed stay as they were.
 
     Args:
         candidates: Modules, names (`timm:NAME`, `torchvision:NAME`, `module:callable`, or timm's name alone) or functions that
@@ -81,7 +81,7 @@ def rank(
 
     Raises:
         ComparisonError: Fewer than two candidates, two of one name, one that can't be made or measured, settings that no
-            ranking can have, one class, no images, or known accuracies that can't calibrate.
+            ranking can have, one class, no images or one to judge by, or known accuracies that can't calibrate.
         HeadError: No labels, or labels that are no class numbers.
 
     Example:
@@ -110,7 +110,8 @@ def rank(
         names = sorted(names, key=lambda name: -calibration.accuracies[name])
     rows = field.rows(names, found, looks, {} if calibration is None else calibration.accuracies)
     total = sum(rung.steps * len(rung.scores) for rung in found)
-    return Ranking(rows, total, total * min(batch_size, len(field.train)), time.perf_counter() - begun, calibration)
+    images = total * min(batch_size, len(field.train))
+    return Ranking(rows, total, images, len(field.val), time.perf_counter() - begun, calibration)
 
 
 class _Field:
@@ -129,6 +130,7 @@ class _Field:
         seeded(settings.seed)
         self.train, self.val = (_pool(*images) for images in (train, val))
         check_classes(self.train, "to train on")
+        _check_judges(self.val)
         self.make = makers(candidates, int(max(self.train.labels.max(), self.val.labels.max())) + 1)
 
     def tried(self, name: str, measure: Callable[..., Result], *args: Any) -> Result:
@@ -156,25 +158,35 @@ class _Field:
     def _row(self, name: str, first: str, rungs: Sequence[Rung], seen: Look, expected: float | None) -> Ranked:
         steps = [rung.steps for rung in rungs if name in rung.scores]
         own = [self.judgements[name, count] for count in steps]
-        as_far = name != first and len(steps) == self._rungs(first)
-        tied = as_far and not surely_ahead(self.judgements[first, steps[-1]].right, own[-1].right)
         return Ranked(
             name=name,
             score=accuracy(own[-1].right),
-            error=accuracy_error(own[-1].right),
+            interval=accuracy_interval(own[-1].right),
             steps=steps[-1],
             accuracies=tuple(accuracy(each.right) for each in own),
-            tied=tied,
+            tied=name != first and not self._surely_ahead(first, name, steps),
             parameters=seen.parameters,
             macs=seen.macs,
             predicted=seen.predicted,
+            share=seen.share,
             expected=expected,
             milliseconds=own[-1].milliseconds,
             seconds=sum(each.seconds for each in own),
         )
 
-    def _rungs(self, name: str) -> int:
-        return sum(1 for judged, _ in self.judgements if judged == name)
+    def _surely_ahead(self, first: str, name: str, steps: Sequence[int]) -> bool:
+        """After the last rung that both came to: after more steps anyone is ahead."""
+        last = max(count for count in steps if (first, count) in self.judgements)
+        return surely_ahead(self.judgements[first, last].right, self.judgements[name, last].right)
+
+
+def _check_judges(val: Pool) -> None:
+    if len(val) < 2:
+        raise ComparisonError(
+            "there is 1 image to judge by; networks are judged with batch statistics, which need 2 at least: pass more as val, "
+            "or a larger val_images."
+        )
+    check_classes(val, "to judge by")
 
 
 class _Any(nn.Module):
