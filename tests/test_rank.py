@@ -20,7 +20,7 @@ from ghn_init import GHN, Ranking
 from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.heads.ridge import regress
 from ghn_init.models.batches import Batches
-from ghn_init.ranking import rank as module
+from ghn_init.ranking import bench, rank
 from ghn_init.ranking.calibration import Calibration, _features, calibrate
 from ghn_init.ranking.candidates import makers
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, started
@@ -56,8 +56,8 @@ def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, list[int]]) -> list
         current.update(makers(candidates, classes))
         return current
 
-    monkeypatch.setattr(module, "judge", stub)
-    monkeypatch.setattr(module, "makers", noted)
+    monkeypatch.setattr(bench, "judge", stub)
+    monkeypatch.setattr(rank, "makers", noted)
     return asked
 
 
