@@ -18,6 +18,7 @@ from ghn_init import GHN
 from ghn_init.errors import ComparisonError
 from ghn_init.models.batches import Batches
 from ghn_init.ranking import bench
+from ghn_init.ranking.candidates import maker
 from ghn_init.ranking.fingerprints import of_images, of_network
 from ghn_init.ranking.measure import Judgement, Look
 from ghn_init.trials.contestant import sgd
@@ -144,6 +145,15 @@ def test_networks_are_told_apart() -> None:
     strides = [of_network(lambda s=s: nn.Conv2d(3, 4, 3, s).to(memory_format=torch.channels_last), 0) for s in (1, 2)]
     assert strides[0] != strides[1]
     assert of_network(lambda: nn.LazyLinear(3), 0) == of_network(lambda: nn.LazyLinear(3), 0)
+
+
+def test_a_name_is_the_same_network_when_its_module_is_imported_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "draws.py").write_text(
+        "import torch\nspare = torch.nn.Linear(2, 2)\ndef net(num_classes):\n    return torch.nn.Linear(2, 2)"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make = maker("a", "draws:net", 3)
+    assert of_network(make, 0) == of_network(make, 0)
 
 
 def test_images_are_told_apart() -> None:

@@ -13,15 +13,18 @@ from ghn_init.errors import ComparisonError
 from helpers import Tiny
 from test_heads import changed, state
 from test_rank import QUICK, TRAIN, VAL, broken, nets
+from test_rank_record import watched
 
 
 @pytest.mark.parametrize("options", [{}, {"start": "predicted+fitted", "rate": 0.1, "val_images": 20, "seed": 1}])
-def test_a_score_is_that_of_a_ranking(ghn: GHN, options: dict[str, Any]) -> None:
+def test_a_score_is_that_of_a_ranking(ghn: GHN, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watched(monkeypatch)
     ranking = ghn_init.rank(nets(2), TRAIN, VAL, ghn, **{**QUICK, **options})
     torch.manual_seed(5)
     before = torch.get_rng_state()
     own = {name: ghn_init.score(net, TRAIN, VAL, ghn, steps=2, batch_size=16, **options) for name, net in nets(2).items()}
     assert torch.equal(torch.get_rng_state(), before)
+    assert seen == [None, None, 2, 2, 2, 2]  # with steps of training
     for row in ranking.rows:
         found = own[row.name]
         assert (found.accuracy, found.interval, found.steps) == (row.score, row.interval, 2)
