@@ -40,7 +40,7 @@ from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
 from ghn_init.ranking.measure import FITTED_IMAGES, From, Look, Settings, judge, look
 from ghn_init.tasks import load_images
-from ghn_init.trials.halving import order, successive_halving
+from ghn_init.trials.halving import one_by_one, order, successive_halving
 from ghn_init.trials.pool import Pool, seeded
 from nasbench import SPACES
 from zero_cost import SCORES
@@ -141,7 +141,7 @@ def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[
         images = BATCH * (int(steps) if steps.isdigit() else ZERO_COST_BATCHES if name == "zico" else name != "synflow")
         images += FITTED_IMAGES if "fitted" in name else 0
         table[name] = ({arch: own[name] for arch, own in scores.items()}, int(images))
-    rungs = successive_halving(list(scores), RUNGS, lambda arch, steps: scores[arch][f"predicted-{steps}"])
+    rungs = successive_halving(list(scores), RUNGS, one_by_one(lambda arch, steps: scores[arch][f"predicted-{steps}"]))
     places = {arch: -float(place) for place, arch in enumerate(order(rungs))}
     mean_steps = sum(rung.steps * len(rung.scores) for rung in rungs) / len(scores)
     table["rank"] = (places, round(BATCH * mean_steps))

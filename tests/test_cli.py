@@ -25,6 +25,7 @@ from ghn_init import GHN, GHNConfig, cli
 from ghn_init.cli.console import table as new_table
 from ghn_init.errors import ModelSpecError
 from ghn_init.models import spec as model_spec
+from ghn_init.ranking import bench
 from helpers import write_release
 
 OWN = """
@@ -525,12 +526,12 @@ def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
     assert Path("r.png").stat().st_size > 5000
 
 
-def test_rank_prints_a_table_and_writes_what_it_found(data: Path) -> None:
+def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--val-images", "5", "--steps", "2", "--rungs", "2", "--batch-size", "3", "-o", "r.json", "--plot", "r.png"]
     text = run("rank", str(data), "own_models:small", "own_models:Wide", *options)
     table, first = text.splitlines()[1:3], text.splitlines()[-1]
     assert {line.split()[0] for line in table} == {"own_models:small", "own_models:Wide"}
-    found = json.loads(Path("r.json").read_text())
+    found = json.loads(Path("r.json").read_text())["ranking"]
     assert first.startswith(f"first: {found['rows'][0]['name']}, ")
     assert (found["steps"], [row["steps"] for row in found["rows"]]) == (2 * 1 + 2, [2, 1])
     images = ghn_init.tasks.load_images(data, "train")
@@ -540,6 +541,10 @@ def test_rank_prints_a_table_and_writes_what_it_found(data: Path) -> None:
     expected = ghn_init.rank(models, *parts, steps=2, rungs=2, batch_size=3, val_images=5)
     assert {row["name"]: row["score"] for row in found["rows"]} == expected.scores
     assert Path("r.png").stat().st_size > 5000
+    monkeypatch.delattr(bench, "judge")  # nothing is measured again
+    assert run("rank", str(data), *models, *options).splitlines()[1:3] == table
+    other = CliRunner().invoke(cli.app, ["rank", str(data), *models, *options, "--seed", "1"])
+    assert (other.exit_code, "seed (0 there, 1 here)" in str(other.exception)) == (1, True)
 
 
 def test_init_chooses_a_start(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

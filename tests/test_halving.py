@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import pytest
@@ -11,8 +12,8 @@ from torch import nn
 
 from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.models.batches import Batches
-from ghn_init.trials.halving import Rung, halve, judgements, order, steps_of_rungs, successive_halving
-from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
+from ghn_init.trials.halving import Rung, halve, judgements, one_by_one, order, steps_of_rungs, successive_halving
+from ghn_init.trials.paired import accuracy, accuracy_error, accuracy_interval, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
 
 
@@ -25,7 +26,7 @@ def raced(scores: dict[str, list[float]], always: tuple[str, ...] = ()) -> tuple
         asked.append((name, count))
         return scores[name][steps.index(count)]
 
-    return successive_halving(list(scores), steps, score, always), asked
+    return successive_halving(list(scores), steps, one_by_one(score), always), asked
 
 
 def test_the_better_half_goes_on() -> None:
@@ -42,6 +43,14 @@ def test_ties_keep_the_order_of_the_field() -> None:
     assert order(rungs) == ["a", "b", "c", "d"]
 
 
+def test_scores_may_come_in_any_order() -> None:
+    def backwards(names: Sequence[str], steps: int) -> Iterator[tuple[str, float]]:
+        yield from [(name, 7.0) for name in reversed(names)]
+
+    rungs = successive_halving("abcd", [10, 20], backwards)
+    assert [(list(rung.scores), rung.survivors) for rung in rungs] == [([*"abcd"], ("a", "b")), ([*"ab"], ("a", "b"))]
+
+
 def test_some_are_never_dropped_and_cost_nobody_a_place() -> None:
     scores = {"own": [0.0, 0, 0], "a": [1.0, 1, 1], "b": [2.0, 2, 2], "c": [3.0, 3, 3], "d": [4.0, 4, 4]}
     rungs, _ = raced(scores, always=("own",))
@@ -52,13 +61,13 @@ def test_some_are_never_dropped_and_cost_nobody_a_place() -> None:
 
 def test_rungs_are_told_of_as_they_end() -> None:
     seen: list[Rung] = []
-    assert tuple(seen) == () != successive_halving("ab", [1, 2], lambda name, steps: steps, on_rung=seen.append)
+    assert tuple(seen) == () != successive_halving("ab", [1, 2], one_by_one(lambda name, steps: steps), on_rung=seen.append)
     assert [(rung.steps, rung.survivors) for rung in seen] == [(1, ("a",)), (2, ("a",))]
 
 
 def test_names_are_unique() -> None:
     with pytest.raises(ComparisonError, match="several contestants are called 'a'; give each a name of its own"):
-        successive_halving(["a", "b", "a"], [1], lambda name, steps: 0.0)
+        successive_halving(["a", "b", "a"], [1], one_by_one(lambda name, steps: 0.0))
 
 
 def test_steps_double() -> None:
@@ -106,6 +115,15 @@ def test_accuracies_and_their_errors() -> None:
     assert difference(first, second)[0] == 25.0
     gaps = torch.tensor([1.0, 1, 1, -1, 0, 0, 0, 0])
     assert difference(first, second)[1] == pytest.approx(100 * float(gaps.std()) / 8**0.5)
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "low", "high"),
+    [(81, 263, 25.53, 36.62), (15, 148, 6.24, 16.05), (0, 20, 0.0, 16.11), (1, 29, 0.61, 17.18), (20, 20, 83.89, 100.0)],
+)
+def test_intervals_are_the_published_examples(right: int, images: int, low: float, high: float) -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3; 20 of 20 mirrors 0 of 20."""
+    assert accuracy_interval(torch.arange(images) < right) == (pytest.approx(low, abs=0.006), pytest.approx(high, abs=0.006))
 
 
 def pool(count: int = 30, classes: int = 3, size: int = 7) -> Pool:
@@ -203,5 +221,5 @@ def test_judgements_are_counted_before_the_race(count: int, rungs: int, always: 
         return float(name)
 
     field = [str(k) for k in range(count)]
-    successive_halving(field, steps_of_rungs(2**rungs, rungs), score, field[:always])
+    successive_halving(field, steps_of_rungs(2**rungs, rungs), one_by_one(score), field[:always])
     assert judgements(count, rungs, always) == len(calls)

@@ -17,9 +17,9 @@ import ghn_init
 PAGE = Path(ghn_init.__file__).read_text()
 NAMES = (
     "Choice", "Comparison", "Conditioning", "DEFAULT", "Evaluation", "Expectation", "Explanation", "FineTune", "GHN",
-    "GHNConfig", "Graph", "HeadFit", "ImageTask", "Images", "Node", "Prediction", "Progress", "Ranking", "Report", "Task",
-    "TrainConfig", "ZeroShot", "adapt_stem_", "choose", "compare", "evaluate", "expect", "explain", "fit_head_", "initialize",
-    "load", "predict", "rank", "recalibrate_batchnorm", "register_rule", "trace", "train",
+    "GHNConfig", "Graph", "HeadFit", "ImageTask", "Images", "Node", "Prediction", "Progress", "Ranking", "Report", "Score",
+    "Task", "TrainConfig", "ZeroShot", "adapt_stem_", "choose", "compare", "evaluate", "expect", "explain", "fit_head_",
+    "initialize", "load", "predict", "rank", "recalibrate_batchnorm", "register_rule", "score", "trace", "train",
 )  # fmt: skip
 ROOMS = ("comparison", "deepnets", "errors", "families", "tasks", "timm")
 
@@ -95,6 +95,7 @@ def test_the_package_itself_loads_nothing_of_the_others() -> None:
         ("compare", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training"}),
         ("choose", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training"}),
         ("rank", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training", "ghn_init.comparison"}),
+        ("score", {"timm", "matplotlib", "datasets", "accelerate", "ghn_init.cli", "ghn_init.training", "pandas"}),
         ("ImageTask", {"datasets", "PIL", "ghn_init.hypernetwork.ghn", "huggingface_hub"}),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from ghn_init import GHN, Ranking
 from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.heads.ridge import regress
 from ghn_init.models.batches import Batches
-from ghn_init.ranking import rank as module
+from ghn_init.ranking import bench, rank
 from ghn_init.ranking.calibration import Calibration, _features, calibrate
 from ghn_init.ranking.candidates import makers
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, started
@@ -54,8 +56,8 @@ def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, list[int]]) -> list
         current.update(makers(candidates, classes))
         return current
 
-    monkeypatch.setattr(module, "judge", stub)
-    monkeypatch.setattr(module, "makers", noted)
+    monkeypatch.setattr(bench, "judge", stub)
+    monkeypatch.setattr(rank, "makers", noted)
     return asked
 
 
@@ -77,7 +79,35 @@ def test_ties_keep_the_order_of_the_candidates(ghn: GHN, monkeypatch: pytest.Mon
     rigged(monkeypatch, {f"net{k}": [9, 9] for k in range(4)})
     found = ghn_init.rank(nets(), TRAIN, VAL, ghn)
     assert found.order == ["net0", "net1", "net2", "net3"]
-    assert "first: net0, not surely ahead of net1; " in found.summary
+    assert "first: net0, surely ahead of none of 3 others on the same 32 images, not of net1, net2, net3; " in found.summary
+
+
+def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN) -> None:
+    model = Tiny(1, 4)
+    found = ghn_init.rank({"a": model, "copy of a": copy.deepcopy(model)}, TRAIN, VAL, ghn, steps=4)
+    assert [(row.name, row.steps, row.tied) for row in found.rows] == [("a", 4, False), ("copy of a", 2, True)]
+    assert found.rows[0].accuracies[0] == found.rows[1].score
+    assert "first: a, surely ahead of none of 1 others on the same 32 images, not of copy of a; " in found.summary
+
+
+def test_networks_are_compared_after_as_many_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is at 31 of 32 in the end; when those that were dropped had 9, 5 and 3, it had 10."""
+    rigged(monkeypatch, {"net0": [10, 31], "net1": [11, 20], "net2": [9], "net3": [5], "net4": [3], "net5": [10, 29]})
+    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, steps=4)
+    assert {row.name for row in found.rows if row.tied} == {"net2", "net3", "net5"}
+    sure = "surely ahead of 2 of 5 others on the same 32 images (1 after 4 steps, 1 after 2 steps), not of net5, net2, net3; "
+    assert f"first: net0, {sure}" in found.summary
+
+
+def test_the_first_by_known_accuracies_is_compared_with_those_that_came_farther(
+    ghn: GHN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rigged(monkeypatch, {f"net{k}": [2 * k + 3, 2 * k + 4] for k in range(6)})
+    known = {f"net{k}": 90.0 - 3 * k for k in (0, 1, 3, 5)}
+    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, steps=4, known=known)
+    assert (found.best, found.rows[0].steps) == ("net0", 2)
+    assert {row.name for row in found.rows if row.steps == 4} == {"net3", "net4", "net5"}
+    assert all(row.tied for row in found.rows[1:])
 
 
 def test_a_score_is_a_function_of_network_data_and_seed(ghn: GHN) -> None:
@@ -130,7 +160,9 @@ def test_what_a_network_is(ghn: GHN) -> None:
     (embeddings,) = ghn.embed_nodes([ghn_init.trace(Tiny(2, 8), torch.zeros(2, 3, 16, 16))])
     torch.testing.assert_close(found.embedding, embeddings.detach().mean(0))
     assert "8 of 10 parameters predicted" in found.predicted
-    assert look(lambda: Tiny(2, 8), pool, Settings(ghn, "default", 0.1, 16)).predicted == ""
+    assert found.share == pytest.approx(100 * (1 - (head + 3) / found.parameters))
+    own = look(lambda: Tiny(2, 8), pool, Settings(ghn, "default", 0.1, 16))
+    assert (own.predicted, own.share, own.macs) == ("", 0.0, found.macs)
 
 
 def test_modules_names_and_functions(ghn: GHN) -> None:
@@ -188,32 +220,59 @@ def test_known_accuracies_make_the_order(ghn: GHN, monkeypatch: pytest.MonkeyPat
 
 def test_a_ranking_is_read_by_people_and_programs() -> None:
     rows = (
-        Ranked("a", 90.0, 1.5, 100, (80.0, 90.0), False, 1234, 56789, "all", None, 0.5, 2.0),
-        Ranked("b", 89.0, 1.6, 100, (85.0, 89.0), True, 99, 1000, "all", None, 0.25, 2.0),
-        Ranked("c", 10.0, 1.0, 50, (10.0,), False, 5, 10, "all"),
+        Ranked("a", 90.0, (86.5, 92.5), 100, (80.0, 90.0), False, 1234, 56789, "most", 98.76, None, 0.5, 2.0),
+        Ranked("b", 89.0, (85.4, 91.9), 100, (85.0, 89.0), True, 99, 1000, "all", 100.0, None, 0.25, 2.0),
+        Ranked("c", 10.0, (7.1, 13.9), 50, (10.0,), False, 5, 10, ""),
     )
-    found = Ranking(rows, 250, 8000, 3.25)
+    found = Ranking(rows, 250, 8000, 2000, 3.25)
     assert str(found).splitlines() == [
-        "network     score, %  after each rung, %  steps  parameters    MACs  ms/image",
-        "a         90.0 ± 1.5         80.0 → 90.0    100       1,234  56,789      0.50",
-        "b (tied)  89.0 ± 1.6         85.0 → 89.0    100          99   1,000      0.25",
-        "c         10.0 ± 1.0                10.0     50           5      10      0.00",
-        "first: a, not surely ahead of b; 250 steps on 8,000 images, 3.2 s",
+        "network   score, %       95 %  after each rung, %  steps  predicted, %  parameters    MACs  ms/image",
+        "a             90.0  86.5–92.5         80.0 → 90.0    100          98.8       1,234  56,789      0.50",
+        "b (tied)      89.0  85.4–91.9         85.0 → 89.0    100         100.0          99   1,000      0.25",
+        "c             10.0   7.1–13.9                10.0     50           0.0           5      10      0.00",
+        "first: a, surely ahead of 1 of 2 others on the same 2,000 images (1 after 50 steps), not of b; "
+        "250 steps on 8,000 images, 3.2 s",
     ]
     assert repr(found) == f"Ranking of 3 networks; {found.summary}"
     read = json.loads(json.dumps(found.to_dict()))
     assert [row["name"] for row in read["rows"]] == ["a", "b", "c"]
     assert (read["rows"][0]["accuracies"], read["calibration"]) == ([80.0, 90.0], None)
-    calibrated = Ranking((rows[0],), 250, 8000, 3.25, Calibration({"a": 91.0}, 1.0, 2.0, 4))
+    calibrated = Ranking((rows[0],), 250, 8000, 2000, 3.25, Calibration({"a": 91.0}, 1.0, 2.0, 4))
     assert json.loads(json.dumps(calibrated.to_dict()))["calibration"]["error"] == 1.0
+
+
+def ranking(*ties: bool) -> Ranking:
+    """Of networks called 0, 1, … without and with ties."""
+    rows = [Ranked(str(k), 50.0, (40.0, 60.0), 8, (50.0,), tie, 10, 100, "all", 100.0) for k, tie in enumerate(ties)]
+    return Ranking(tuple(rows), 8, 64, 96, 1.0)
+
+
+def test_a_summary_names_few_ties() -> None:
+    assert "first: 0, surely ahead of 2 of 2 others on the same 96 images (2 after 8 steps); 8" in ranking(*3 * [False]).summary
+    assert "none of 7 others on the same 96 images, not of 1, 2, 3, 4, 5 and 2 more; " in ranking(False, *7 * [True]).summary
+
+
+def test_a_ranking_is_a_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas")
+    frame = ranking(False, True).to_frame()
+    assert list(frame) == [
+        "name", "score", "low", "high", "steps", "accuracies", "tied", "parameters", "macs", "predicted", "share", "expected",
+        "milliseconds", "seconds",
+    ]  # fmt: skip
+    assert frame["name"].tolist() == ["0", "1"]
+    assert frame["tied"].tolist() == [False, True]
+    assert frame.loc[1, ["low", "high", "share", "predicted"]].tolist() == [40.0, 60.0, 100.0, "all"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ComparisonError, match=r"a data frame needs pandas .*: pip install pandas, or take to_dict\(\)"):
+        ranking(False).to_frame()
 
 
 def test_the_front_and_its_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     sizes = {"cheap": (50.0, 10), "worse": (40.0, 20), "good": (70.0, 30), "same": (70.0, 40)}
-    rows = tuple(Ranked(n, score, 1.0, 100, (score,), False, 1, macs, "") for n, (score, macs) in sizes.items())
+    rows = tuple(Ranked(n, score, (0.0, score), 100, (score,), False, 1, macs, "") for n, (score, macs) in sizes.items())
     assert [row.name for row in front(rows)] == ["cheap", "good"]
-    draw(Ranking(rows, 1, 1, 1.0), tmp_path / "front.png")
+    draw(Ranking(rows, 1, 1, 1, 1.0), tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -226,6 +285,14 @@ def test_every_measurement_is_told_of(ghn: GHN, monkeypatch: pytest.MonkeyPatch)
 
 def broken() -> nn.Module:
     raise RuntimeError("no luck")
+
+
+def normed() -> dict[str, Callable[[], nn.Module]]:
+    """Their batch norms, over vectors, can't take one image."""
+    return {
+        name: lambda w=width: nn.Sequential(nn.Flatten(), nn.Linear(768, w), nn.BatchNorm1d(w), nn.ReLU(), nn.Linear(w, 3))
+        for name, width in (("narrow", 4), ("wide", 8))
+    }
 
 
 @pytest.mark.parametrize(
@@ -258,9 +325,12 @@ def broken() -> nn.Module:
         ({"train": []}, ComparisonError, "the loader has no batches"),
         ({"val": [VAL[0][0]]}, HeadError, "images without labels"),
         ({"train": [(x, y * 0) for x, y in TRAIN]}, ComparisonError, "images to train on are of class 0"),
+        ({"val": [(x, y * 0 + 2) for x, y in VAL]}, ComparisonError, "all 32 images to judge by are of class 2; nothing"),
+        ({"candidates": normed(), "val": [(x[:1], y[:1]) for x, y in VAL]}, ComparisonError, "1 image to judge by; .* need 2"),
         ({"known": {"x": 1.0}}, ComparisonError, "the accuracy of 'x' is known, which is no candidate; there are net0, net1"),
         ({"known": {"net0": 1.0}}, ComparisonError, "1 accuracies are known, of which 0 are not finite; a calibration needs 4"),
         ({"known": {f"net{k}": float("nan") for k in range(4)}}, ComparisonError, "4 accuracies are known, of which 4 are not"),
+        ({"known": {f"net{k}": 0.6 + k / 10 for k in range(4)}}, ComparisonError, "go from 0.6 to 0.9; expected percent, as"),
     ],
 )
 def test_what_cannot_be_ranked(ghn: GHN, changes: dict[str, Any], error: type[Exception], words: str) -> None:

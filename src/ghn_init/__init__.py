@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from ghn_init.prediction.report import Report as Report
     from ghn_init.ranking.rank import rank as rank
     from ghn_init.ranking.result import Ranking as Ranking
+    from ghn_init.ranking.score import Score as Score
+    from ghn_init.ranking.score import score as score
     from ghn_init.tasks import Images as Images
     from ghn_init.tasks import ImageTask as ImageTask
     from ghn_init.tasks import Task as Task
@@ -79,6 +81,7 @@ _HOMES = {
     "prediction.report": ("Report",),
     "ranking.rank": ("rank",),
     "ranking.result": ("Ranking",),
+    "ranking.score": ("Score", "score"),
     "tasks": ("ImageTask", "Images", "Task"),
     "tracing.rules": ("register_rule",),
     "tracing.trace": ("trace",),

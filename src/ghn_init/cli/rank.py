@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +12,11 @@ from rich.markup import escape
 from torch import Tensor
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar, reading, writing
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.user_data import Loader
-from ghn_init.ranking.measure import From
-from ghn_init.ranking.rank import BATCH_SIZE, RATE, RUNGS, STEPS
+from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, From
+from ghn_init.ranking.rank import RUNGS
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.trials.halving import judgements
 from ghn_init.viz import ranking as picture
@@ -29,7 +28,7 @@ def rank(
     models: Annotated[list[str], typer.Argument(help="timm:NAME, torchvision:NAME, module:callable, or timm's name alone")],
     *,
     ghn: Checkpoint = ghn_init.DEFAULT,
-    val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
+    val_images: Annotated[int, typer.Option(min=2, help="Validation images, others of the training split")] = 1000,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
     start: Annotated[
         From, typer.Option(help="Predicted parameters with a random or a fitted head, or default init")
@@ -42,7 +41,10 @@ def rank(
         list[str] | None, typer.Option(metavar="MODEL=ACCURACY", help="Known, in percent; may be repeated")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A JSON file of all figures")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, which share the threads")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A JSON file of all figures; what is in it is not measured again")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against cost")] = None,
 ) -> None:
     """Ranks models by how well they learn your data in few steps from predicted weights."""
@@ -77,6 +79,8 @@ def rank(
             val_images=val_images,
             known=accuracies,
             seed=seed,
+            workers=workers,
+            out=output,
             on_judged=show,
         )
     header, *rows = found.table()
@@ -87,9 +91,6 @@ def rank(
     out.print(escape(found.summary), soft_wrap=True)
     if found.calibration is not None:
         out.print(str(found.calibration), soft_wrap=True)
-    if output is not None:
-        with writing(output):
-            output.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
     if plot is not None:
         picture.draw(found, plot)
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ghn_init.errors import ModelSpecError
+from ghn_init.tracing.untouched import untouched
 
 KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
 
@@ -141,7 +142,8 @@ def _own(spec: str, module: str, name: str, options: dict[str, Any]) -> nn.Modul
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        factory: Any = importlib.import_module(module)
+        with untouched(nn.Module()):  # what a first import draws is not the model's: after a seed all calls give the same
+            factory: Any = importlib.import_module(module)
         for part in name.split("."):
             factory = getattr(factory, part)
     except (Exception, SystemExit) as error:  # importing runs the user's code

@@ -45,7 +45,7 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
     """Refuses known accuracies that can't calibrate.
 
     Raises:
-        ComparisonError: They are of no candidate, no numbers, or too few.
+        ComparisonError: They are of no candidate, no numbers, too few, or fractions.
     """
     strange = [name for name in known if name not in names]
     if strange:
@@ -57,6 +57,11 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
         raise ComparisonError(
             f"{len(known)} accuracies are known, of which {len(broken)} are not finite; a calibration needs {LEAST_KNOWN} "
             f"finite ones at least."
+        )
+    if all(0 <= value <= 1 for value in known.values()):
+        raise ComparisonError(
+            f"the {len(known)} known accuracies go from {min(known.values()):g} to {max(known.values()):g}; expected percent, "
+            f"as scores are: multiply fractions by 100."
         )
 
 

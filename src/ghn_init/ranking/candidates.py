@@ -27,24 +27,30 @@ def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
     Raises:
         ComparisonError: There are fewer than two, two have the same name, or one is something else.
     """
-    named = candidates.items() if isinstance(candidates, Mapping) else [(_name(each), each) for each in candidates]
+    named = candidates.items() if isinstance(candidates, Mapping) else [(name_of(each), each) for each in candidates]
     found: dict[str, Make] = {}
     for name, candidate in named:
         if name in found:
             raise ComparisonError(f"two candidates are called {name!r}; pass a mapping of names to candidates.")
-        found[name] = _maker(name, candidate, classes)
+        found[name] = maker(name, candidate, classes)
     if len(found) < 2:
         raise ComparisonError(f"there are {len(found)} candidates; a ranking needs two at least.")
     return found
 
 
-def _name(candidate: Candidate) -> str:
+def name_of(candidate: Candidate) -> str:
+    """Of one that is given none: its specification, class or function."""
     if isinstance(candidate, str):
         return candidate
     return type(candidate).__name__ if isinstance(candidate, nn.Module) else getattr(candidate, "__name__", repr(candidate))
 
 
-def _maker(name: str, candidate: Candidate, classes: int) -> Make:
+def maker(name: str, candidate: Candidate, classes: int) -> Make:
+    """What makes the network.
+
+    Raises:
+        ComparisonError: It is something else.
+    """
     if isinstance(candidate, nn.Module):
         return partial(copied, candidate, f"the candidate {name!r}", "pass a function that makes it")
     if isinstance(candidate, str):

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ghn_init.api import predict
+from ghn_init.api import Hypernetwork, predict
+from ghn_init.checkpoints.pretrained import DEFAULT, load
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -26,6 +27,8 @@ from ghn_init.trials.pool import Pool, seeded
 From = Literal["predicted", "predicted+fitted", "default"]
 """Where networks start: with predicted parameters and a random head, or a fitted one, or as they are made."""
 
+STEPS, RATE, BATCH_SIZE = 100, 0.02, 32
+VAL_IMAGES = 2000
 FITTED_IMAGES = 1000
 """That heads are fitted to, where they are: as many as cost about as much as the steps that follow."""
 
@@ -41,6 +44,19 @@ class Settings:
     optimizer: MakeOptimizer = sgd
     device: torch.device | str = "cpu"
     seed: int = 0
+
+    @classmethod
+    def of(cls, ghn: Hypernetwork, *others: Any) -> Settings:
+        """With a hypernetwork that is loaded where it isn't.
+
+        Raises:
+            ComparisonError: No network can be measured with them.
+            CheckpointError: As `ghn_init.load`.
+        """
+        hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
+        settings = cls(hypernetwork, *others)
+        settings.check()
+        return settings
 
     def check(self) -> None:
         """Refuses those that no ranking can have.
@@ -65,12 +81,14 @@ class Look:
         macs: Multiply-accumulates of convolutions and linear layers, for one image.
         embedding: (D,) mean of the graph's node embeddings.
         predicted: What is predicted of it, in words; empty where nothing is.
+        share: Elements that are predicted, in percent of all.
     """
 
     parameters: int
     macs: int
     embedding: Tensor
     predicted: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,9 +113,13 @@ def look(make: Make, images: Pool, settings: Settings) -> Look:
     macs = cost.features(found.record)
     with torch.no_grad():
         (embeddings,) = settings.ghn.embed_nodes([found.graph])
-    predicted = "" if settings.start == "default" else predict(model, settings.ghn, inputs, head=False).report.summary
     numel = sum(parameter.numel() for parameter in model.parameters())
-    return Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), predicted)
+    seen = Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), "")
+    if settings.start == "default":
+        return seen
+    report = predict(model, settings.ghn, inputs, head=False).report
+    share = 100 * sum(row.numel for row in report.predicted) / numel
+    return replace(seen, predicted=report.summary, share=share)
 
 
 def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:

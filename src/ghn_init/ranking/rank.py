@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ghn_init.api import Hypernetwork
-from ghn_init.checkpoints.pretrained import DEFAULT, load
-from ghn_init.errors import ComparisonError, GHNInitError, RecalibrationError
-from ghn_init.hypernetwork.ghn import GraphHyperNetwork
-from ghn_init.models.batches import Batches
+from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.calibration import calibrate, check_known
-from ghn_init.ranking.candidates import Candidates, makers
-from ghn_init.ranking.measure import From, Judgement, Look, Settings, judge, look
+from ghn_init.ranking.candidates import Candidates, Make, makers
+from ghn_init.ranking.fingerprints import of_images, of_network
+from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From, Settings
+from ghn_init.ranking.processes import Processes, naming
+from ghn_init.ranking.record import CANDIDATES, Record
 from ghn_init.ranking.result import Ranked, Ranking
+from ghn_init.tasks.task import described
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.halving import Rung, order, steps_of_rungs, successive_halving
-from ghn_init.trials.paired import accuracy, accuracy_error, surely_ahead
-from ghn_init.trials.pool import Pool, check_classes, seeded
+from ghn_init.trials.paired import accuracy, accuracy_interval, surely_ahead
 
-Result = TypeVar("Result")
-
-STEPS, RUNGS, RATE, BATCH_SIZE = 100, 2, 0.02, 32
-VAL_IMAGES = 2000
+RUNGS = 2
 
 
 def rank(
@@ -46,14 +44,16 @@ def rank(
     optimizer: MakeOptimizer = sgd,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    workers: int = 1,
+    out: str | Path | None = None,
     on_judged: Callable[[str, int, float], None] | None = None,
 ) -> Ranking:
     """Ranks networks by how well they learn your data in few steps from predicted parameters.
 
     Each network is made, its parameters are predicted, and it is trained for few steps of small batches, the same for all;
     accuracy on validation images, with batch statistics, is its score. The better half starts again with twice the steps.
-    What this is worth was measured on networks whose accuracy after full training is published: `docs/ranking.md` of the
-    repository. Random states and modules that are passed stay as they were.
+    What this is worth has not been measured yet: `docs/ranking.md` of the repository says how it can be. Random states and
+    modules that are passed stay as they were.
 
     Args:
         candidates: Modules, names (`timm:NAME`, `torchvision:NAME`, `module:callable`, or timm's name alone) or functions that
@@ -74,14 +74,19 @@ def rank(
         optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
         device: Where networks are trained.
         seed: Of what is random: constructors, loaders, order of the images.
-        on_judged: Called after each measurement, with name, steps and accuracy in percent; without it there is a progress bar.
+        workers: Processes that measure at once, with an equal part of the threads each; with 1, this one does it all. Results
+            are the same but for rounding, where a sum's order hangs on the number of threads.
+        out: A JSON file: what is in it is not measured again, each measurement is saved when it is there.
+        on_judged: Called with each measurement, those of the file too: name, steps and accuracy in percent; without it there is
+            a progress bar.
 
     Returns:
         Networks, best first: those that came farther before the others, and by their last score.
 
     Raises:
         ComparisonError: Fewer than two candidates, two of one name, one that can't be made or measured, settings that no
-            ranking can have, one class, no images, or known accuracies that can't calibrate.
+            ranking can have, one class, no images or one to judge by, known accuracies that can't calibrate, candidates
+            that can't be sent to other processes, or a file that is damaged or of another ranking.
         HeadError: No labels, or labels that are no class numbers.
 
     Example:
@@ -94,102 +99,101 @@ def rank(
         (4, ['narrow', 'wide'])
     """
     begun = time.perf_counter()
-    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
-    settings = Settings(hypernetwork, start, rate, batch_size, optimizer, device, seed)
-    settings.check()
+    settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
     counts = steps_of_rungs(steps, rungs)
     with untouched(nn.Module()):  # random states
-        field = _Field(candidates, (train, steps * batch_size), (val, val_images), settings, on_judged)
+        bench = Bench.of(train, val, steps, val_images, settings)
+        make = makers(candidates, bench.classes)
         if known is not None:
-            check_known(known, list(field.make))
-        looks = {name: field.tried(name, look, field.make[name], field.train, settings) for name in field.make}
-        found = successive_halving(list(field.make), counts, field.score, show=on_judged is None)
-    calibration = None if known is None else calibrate(found[0].scores, looks, known)
+            check_known(known, list(make))
+        with Processes(make, bench, workers) as processes:
+            record = Record(None if out is None else Path(out), {} if out is None else _setting(make, bench, steps, rungs))
+            race = _Race(processes, record, on_judged)
+            race.look(list(make))
+            found = successive_halving(list(make), counts, race.scores, show=on_judged is None)
+    calibration = None if known is None else calibrate(found[0].scores, record.looks, known)
     names = order(found)
     if calibration is not None:
         names = sorted(names, key=lambda name: -calibration.accuracies[name])
-    rows = field.rows(names, found, looks, {} if calibration is None else calibration.accuracies)
+    expected = {} if calibration is None else calibration.accuracies
+    rows = tuple(_row(name, names[0], found, record, expected.get(name)) for name in names)
     total = sum(rung.steps * len(rung.scores) for rung in found)
-    return Ranking(rows, total, total * min(batch_size, len(field.train)), time.perf_counter() - begun, calibration)
+    images = total * min(batch_size, len(bench.train))
+    ranking = Ranking(rows, total, images, len(bench.val), time.perf_counter() - begun, calibration)
+    record.save(ranking.to_dict())
+    return ranking
 
 
-class _Field:
-    """Networks and images, and what was measured of them."""
+def _setting(make: Mapping[str, Make], bench: Bench, steps: int, rungs: int) -> dict[str, Any]:
+    """What tells a ranking from others, but for known accuracies: they change no measurement."""
+    settings, candidates = bench.settings, {}
+    for name, one in make.items():
+        with naming(name):
+            candidates[name] = of_network(one, settings.seed)
+    return {
+        "hypernetwork": settings.ghn.fingerprint,
+        "steps": steps,
+        "rungs": rungs,
+        "start": settings.start,
+        "rate": settings.rate,
+        "batch_size": settings.batch_size,
+        "optimizer": described(settings.optimizer),
+        "device": str(settings.device),
+        "seed": settings.seed,
+        "training images": of_images(bench.train),
+        "validation images": of_images(bench.val),
+        CANDIDATES: candidates,
+    }
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        train: tuple[Iterable[Any], int],
-        val: tuple[Iterable[Any], int],
-        settings: Settings,
-        on_judged: Callable[[str, int, float], None] | None,
-    ) -> None:
-        self.settings, self._on_judged = settings, on_judged
-        self.judgements: dict[tuple[str, int], Judgement] = {}
-        seeded(settings.seed)
-        self.train, self.val = (_pool(*images) for images in (train, val))
-        check_classes(self.train, "to train on")
-        self.make = makers(candidates, int(max(self.train.labels.max(), self.val.labels.max())) + 1)
 
-    def tried(self, name: str, measure: Callable[..., Result], *args: Any) -> Result:
-        """What a function gives for a candidate; its errors name it."""
-        try:
-            return measure(*args)
-        except GHNInitError as error:
-            raise ComparisonError(f"candidate {name!r}: {error}") from error
+class _Race:
+    """Measures what is not yet in the record."""
 
-    def score(self, name: str, steps: int) -> float:
-        """Accuracy in percent after so many steps."""
-        found = self.tried(name, judge, self.make[name], steps, self.train, self.val, self.settings)
-        self.judgements[name, steps] = found
-        score = accuracy(found.right)
+    def __init__(self, processes: Processes, record: Record, on_judged: Callable[[str, int, float], None] | None) -> None:
+        self._processes, self._record, self._on_judged = processes, record, on_judged
+
+    def look(self, names: Sequence[str]) -> None:
+        """What all networks are, before any training."""
+        for name, found in self._processes.each(Bench.look, [name for name in names if name not in self._record.looks]):
+            self._record.looks[name] = found
+            self._record.save()
+
+    def scores(self, names: Sequence[str], steps: int) -> Iterator[tuple[str, float]]:
+        """Accuracies in percent after so many steps, as they come."""
+        judgements = self._record.judgements
+        missing = [name for name in names if (name, steps) not in judgements]
+        for name in names:
+            if name not in missing:
+                yield self._told(name, steps)
+        for name, found in self._processes.each(Bench.judge, missing, steps):
+            judgements[name, steps] = found
+            self._record.save()
+            yield self._told(name, steps)
+
+    def _told(self, name: str, steps: int) -> tuple[str, float]:
+        score = accuracy(self._record.judgements[name, steps].right)
         if self._on_judged is not None:
             self._on_judged(name, steps, score)
-        return score
-
-    def rows(
-        self, names: Sequence[str], rungs: Sequence[Rung], looks: Mapping[str, Look], expected: Mapping[str, float]
-    ) -> tuple[Ranked, ...]:
-        """Of the networks in their order."""
-        return tuple(self._row(name, names[0], rungs, looks[name], expected.get(name)) for name in names)
-
-    def _row(self, name: str, first: str, rungs: Sequence[Rung], seen: Look, expected: float | None) -> Ranked:
-        steps = [rung.steps for rung in rungs if name in rung.scores]
-        own = [self.judgements[name, count] for count in steps]
-        as_far = name != first and len(steps) == self._rungs(first)
-        tied = as_far and not surely_ahead(self.judgements[first, steps[-1]].right, own[-1].right)
-        return Ranked(
-            name=name,
-            score=accuracy(own[-1].right),
-            error=accuracy_error(own[-1].right),
-            steps=steps[-1],
-            accuracies=tuple(accuracy(each.right) for each in own),
-            tied=tied,
-            parameters=seen.parameters,
-            macs=seen.macs,
-            predicted=seen.predicted,
-            expected=expected,
-            milliseconds=own[-1].milliseconds,
-            seconds=sum(each.seconds for each in own),
-        )
-
-    def _rungs(self, name: str) -> int:
-        return sum(1 for judged, _ in self.judgements if judged == name)
+        return name, score
 
 
-class _Any(nn.Module):
-    """Stands for whatever model will take what a loader yields."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anything = nn.Parameter(torch.empty(0))
-
-    def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Is not run."""
-
-
-def _pool(data: Iterable[Any], max_images: int) -> Pool:
-    try:
-        return Pool.of(Batches(data, _Any(), max_images))
-    except RecalibrationError as error:
-        raise ComparisonError(str(error)) from error
+def _row(name: str, first: str, rungs: Sequence[Rung], record: Record, expected: float | None) -> Ranked:
+    steps, seen = [rung.steps for rung in rungs if name in rung.scores], record.looks[name]
+    own = [record.judgements[name, count] for count in steps]
+    last = max(count for count in steps if (first, count) in record.judgements)  # after more steps anyone is ahead
+    sure = surely_ahead(record.judgements[first, last].right, record.judgements[name, last].right)
+    return Ranked(
+        name=name,
+        score=accuracy(own[-1].right),
+        interval=accuracy_interval(own[-1].right),
+        steps=steps[-1],
+        accuracies=tuple(accuracy(each.right) for each in own),
+        tied=name != first and not sure,
+        parameters=seen.parameters,
+        macs=seen.macs,
+        predicted=seen.predicted,
+        share=seen.share,
+        expected=expected,
+        milliseconds=own[-1].milliseconds,
+        seconds=sum(each.seconds for each in own),
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ghn_init.errors import ComparisonError
 from ghn_init.ranking.calibration import Calibration
 
-HEADER = ("network", "score, %", "after each rung, %", "steps", "parameters", "MACs", "ms/image")
+HEADER = ("network", "score, %", "95 %", "after each rung, %", "steps", "predicted, %", "parameters", "MACs", "ms/image")
+NAMED = 5
+"""Ties that the summary names; the table marks all."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,15 @@ class Ranked:
     Attributes:
         name: The candidate's.
         score: Accuracy on the validation images after the last rung that it came to, in percent.
-        error: Its standard error, in percentage points.
+        interval: Its 95 % (Wilson's), in percent.
         steps: Of training up to there.
         accuracies: After each rung, in percent.
-        tied: Whether the first is not surely ahead of it (exact sign test on the same images after as many steps, 95 %).
+        tied: Whether the first is not surely ahead of it: by the exact sign test on the same images, 95 %, after the last rung
+            that both came to.
         parameters: Number of elements.
         macs: Multiply-accumulates of convolutions and linear layers, for one image.
-        predicted: What was predicted of it; empty where nothing was.
+        predicted: What was predicted of it, in words; empty where nothing was.
+        share: Elements that were predicted, in percent of all.
         expected: Accuracy that known ones let expect, in percent; None without them.
         milliseconds: Of an image's forward pass, as measured in passing.
         seconds: That its measurements took.
@@ -32,13 +38,14 @@ class Ranked:
 
     name: str
     score: float
-    error: float
+    interval: tuple[float, float]
     steps: int
     accuracies: tuple[float, ...]
     tied: bool
     parameters: int
     macs: int
     predicted: str
+    share: float = 0.0
     expected: float | None = None
     milliseconds: float = field(default=0.0, compare=False)
     seconds: float = field(default=0.0, compare=False)
@@ -46,10 +53,11 @@ class Ranked:
     @property
     def cells(self) -> tuple[str, ...]:
         """Its row under `HEADER`."""
+        low, high = self.interval
         rungs = " → ".join(f"{accuracy:.1f}" for accuracy in self.accuracies)
         name = f"{self.name} (tied)" if self.tied else self.name
-        size = (f"{self.parameters:,}", f"{self.macs:,}", f"{self.milliseconds:.2f}")
-        return (name, f"{self.score:.1f} ± {self.error:.1f}", rungs, str(self.steps), *size)
+        size = (f"{self.share:.1f}", f"{self.parameters:,}", f"{self.macs:,}", f"{self.milliseconds:.2f}")
+        return (name, f"{self.score:.1f}", f"{low:.1f}–{high:.1f}", rungs, str(self.steps), *size)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Ranking:
         rows: One each.
         steps: Of training, of all networks together.
         images: That these steps saw, one by one.
+        val_images: That judged.
         seconds: What all of it took.
         calibration: By known accuracies, which then make the order; None without.
     """
@@ -67,6 +76,7 @@ class Ranking:
     rows: tuple[Ranked, ...]
     steps: int
     images: int
+    val_images: int
     seconds: float = field(compare=False)
     calibration: Calibration | None = None
 
@@ -87,11 +97,19 @@ class Ranking:
 
     @property
     def summary(self) -> str:
-        """What it cost, and how far the first is sure."""
-        ties = [row.name for row in self.rows if row.tied]
-        sure = f"not surely ahead of {', '.join(ties)}" if ties else "surely ahead of all that had as many steps"
-        cost = f"{self.steps} steps on {self.images:,} images, {self.seconds:.1f} s"
-        return f"first: {self.best}, {sure}; {cost}"
+        """How many others the first is surely ahead of and after how many steps, and what all of it cost."""
+        return f"first: {self.best}, {self._sure}; {self.steps} steps on {self.images:,} images, {self.seconds:.1f} s"
+
+    @property
+    def _sure(self) -> str:
+        first, *others = self.rows
+        ties = [row.name for row in others if row.tied]
+        after = Counter(min(row.steps, first.steps) for row in others if not row.tied)
+        count = f"{after.total() or 'none'} of {len(others)} others on the same {self.val_images:,} images"
+        steps = ", ".join(f"{number} after {steps} steps" for steps, number in sorted(after.items(), reverse=True))
+        more = f" and {len(ties) - NAMED} more" if len(ties) > NAMED else ""
+        not_of = f", not of {', '.join(ties[:NAMED])}{more}" if ties else ""
+        return f"surely ahead of {count}{f' ({steps})' if steps else ''}{not_of}"
 
     def table(self) -> list[Sequence[str]]:
         """Header and rows, as text."""
@@ -102,10 +120,30 @@ class Ranking:
         return [(*HEADER, "expected, %"), *cells]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as `json` and `pandas.DataFrame(ranking.to_dict()["rows"])` take it."""
+        """All of it, as `json` takes it."""
         known = None if self.calibration is None else asdict(self.calibration)
-        rows = [{**asdict(row), "accuracies": list(row.accuracies)} for row in self.rows]
-        return {"rows": rows, "steps": self.steps, "images": self.images, "seconds": self.seconds, "calibration": known}
+        rows = [{**asdict(row), "interval": list(row.interval), "accuracies": list(row.accuracies)} for row in self.rows]
+        plain = {name: getattr(self, name) for name in ("steps", "images", "val_images", "seconds")}
+        return {"rows": rows, **plain, "calibration": known}
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame`: a row per network, best first; columns as in `to_dict`, but `low` and `high` for `interval`.
+
+        Raises:
+            ComparisonError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ComparisonError(
+                f"a data frame needs pandas ({error}): pip install pandas, or take to_dict(), which needs nothing."
+            ) from error
+        rows = []
+        for row in self.rows:
+            values = asdict(row)
+            low, high = values.pop("interval")
+            rows.append({"name": values.pop("name"), "score": values.pop("score"), "low": low, "high": high, **values})
+        return pandas.DataFrame(rows)
 
     def __repr__(self) -> str:
         return f"Ranking of {len(self.rows)} networks; {self.summary}"

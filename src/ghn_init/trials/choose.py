@@ -19,7 +19,7 @@ from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 from ghn_init.trials.choice import Choice, Judged
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
-from ghn_init.trials.halving import Rung, steps_of_rungs, successive_halving
+from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
@@ -178,7 +178,8 @@ class _Race:
         """The race. Contestants that are out are forgotten."""
         own = [name for name, contest in self.contests.items() if contest.start.name == OWN]
         steps = steps_of_rungs(self.settings.steps, self.settings.rungs)
-        return successive_halving(list(self.contests), steps, self._score, always=own, on_rung=self._forget, show=True)
+        score = one_by_one(self._score)
+        return successive_halving(list(self.contests), steps, score, always=own, on_rung=self._forget, show=True)
 
     def _forget(self, rung: Rung) -> None:
         self._contestants = {name: self._contestants[name] for name in rung.survivors}

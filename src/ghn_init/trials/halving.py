@@ -8,11 +8,14 @@ on the order, and the model's own init must stay in the race.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ghn_init.errors import ComparisonError
 from ghn_init.progress import counting
+
+Scores = Callable[[Sequence[str], int], Iterable[tuple[str, float]]]
+"""(names, steps) → each name and its score, higher is better, as they come."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,20 @@ def halve(scores: Mapping[str, float], always: Collection[str] = ()) -> tuple[st
     return tuple(name for name in best_first if name in going_on)
 
 
+def one_by_one(score: Callable[[str, int], float]) -> Scores:
+    """Scores of a rung by those of a name, in the order of the field."""
+
+    def scores(names: Sequence[str], steps: int) -> Iterator[tuple[str, float]]:
+        for name in names:
+            yield name, score(name, steps)
+
+    return scores
+
+
 def successive_halving(
     field: Sequence[str],
     steps: Sequence[int],
-    score: Callable[[str, int], float],
+    scores: Scores,
     always: Collection[str] = (),
     on_rung: Callable[[Rung], None] | None = None,
     show: bool = False,
@@ -51,7 +64,7 @@ def successive_halving(
     Args:
         field: Names.
         steps: Of each rung, in all since the start.
-        score: (name, steps) → score, higher is better; called for the field in its order, rung by rung.
+        scores: Of a rung, called once for each with those that are left, in the order of the field.
         always: Names that are never dropped.
         on_rung: Called after each rung.
         show: Whether there is a progress bar.
@@ -65,13 +78,14 @@ def successive_halving(
     rungs: list[Rung] = []
     with counting(judgements(len(field), len(steps), len(set(always))), "runs", show) as tell:
         for k, count in enumerate(steps):
-            scores: dict[str, float] = {}
-            for name in [name for name in field if not rungs or name in rungs[-1].survivors]:
-                scores[name] = score(name, count)
-                tell(f"{name}, {count} steps: {scores[name]:.1f} %")
+            left = [name for name in field if not rungs or name in rungs[-1].survivors]
+            found: dict[str, float] = {}
+            for name, score in scores(left, count):
+                found[name] = score
+                tell(f"{name}, {count} steps: {score:.1f} %")
+            ordered = {name: found[name] for name in left}
             last = k == len(steps) - 1
-            survivors = tuple(sorted(scores, key=lambda name: -scores[name])) if last else halve(scores, always)
-            rungs.append(Rung(count, scores, survivors))
+            rungs.append(Rung(count, ordered, halve(ordered, ordered if last else always)))
             if on_rung is not None:
                 on_rung(rungs[-1])
     return tuple(rungs)

@@ -1,13 +1,15 @@
-"""Whether one of two is ahead on the same images: the exact sign test, and standard errors."""
+"""Whether one of two is ahead on the same images: the exact sign test; standard errors and intervals."""
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from torch import Tensor
 
 LEVEL = 0.025
 """Of one side: as an interval of 95 % has it."""
+_QUANTILE = NormalDist().inv_cdf(1 - LEVEL)
 
 
 def accuracy(right: Tensor) -> float:
@@ -19,6 +21,15 @@ def accuracy_error(right: Tensor) -> float:
     """Its standard error, in percentage points."""
     share = float(right.double().mean())
     return 100 * math.sqrt(share * (1 - share) / len(right))
+
+
+def accuracy_interval(right: Tensor) -> tuple[float, float]:
+    """Of 95 %, in percent: Wilson's score interval (JASA 1927), which has a width at 0 and at 100 % too."""
+    N, share = len(right), float(right.double().mean())
+    spread = _QUANTILE**2 / N
+    centre = (share + spread / 2) / (1 + spread)
+    half = _QUANTILE / (1 + spread) * math.sqrt(share * (1 - share) / N + spread / (4 * N))
+    return 100 * min(max(centre - half, 0.0), share), 100 * max(min(centre + half, 1.0), share)  # but for rounding
 
 
 def difference(right: Tensor, other: Tensor) -> tuple[float, float]:

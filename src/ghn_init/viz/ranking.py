@@ -19,12 +19,13 @@ def front(rows: Sequence[Ranked]) -> list[Ranked]:
 
 
 def draw(ranking: Ranking, path: str | Path) -> None:
-    """Scores with their errors against multiply-accumulates, and the front; networks that were dropped early are pale."""
+    """Scores with their intervals against multiply-accumulates, and the front; networks that were dropped early are pale."""
     made, (axes,) = figure(6.5, 4.2)
     most = max(row.steps for row in ranking.rows)
     for row in ranking.rows:
         colour = COLOURS[0] if row.steps == most else QUIET
-        axes.errorbar([row.macs], [row.score], [row.error], fmt="o", markersize=4, color=colour)
+        low, high = row.interval
+        axes.errorbar([row.macs], [row.score], [[row.score - low], [high - row.score]], fmt="o", markersize=4, color=colour)
         axes.annotate(row.name, (row.macs, row.score), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
     best = front([row for row in ranking.rows if row.steps == most])
     axes.plot([row.macs for row in best], [row.score for row in best], color=COLOURS[0], linewidth=1)

@@ -1,0 +1,75 @@
+"""What all networks of a ranking share: images to train on and to judge by, in memory, and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ghn_init.errors import ComparisonError, RecalibrationError
+from ghn_init.models.batches import Batches
+from ghn_init.ranking.candidates import Make
+from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look
+from ghn_init.trials.pool import Pool, check_classes, seeded
+
+
+@dataclass(frozen=True)
+class Bench:
+    """On which each network is measured in the same way."""
+
+    train: Pool
+    val: Pool
+    settings: Settings
+
+    @classmethod
+    def of(cls, train: Iterable[Any], val: Iterable[Any], steps: int, val_images: int, settings: Settings) -> Bench:
+        """Reads both loaders once, seeded: images for so many steps, and so many that judge, at most.
+
+        Raises:
+            ComparisonError: No images, of several sizes or of one class, or one that judges.
+            HeadError: No labels, or labels that are no class numbers.
+        """
+        seeded(settings.seed)
+        found = cls(_pool(train, steps * settings.batch_size), _pool(val, val_images), settings)
+        check_classes(found.train, "to train on")
+        if len(found.val) < 2:
+            raise ComparisonError(
+                "there is 1 image to judge by; networks are judged with batch statistics, which need 2 at least: pass more as "
+                "val, or a larger val_images."
+            )
+        check_classes(found.val, "to judge by")
+        return found
+
+    @property
+    def classes(self) -> int:
+        """That networks which are built by name get."""
+        return int(max(self.train.labels.max(), self.val.labels.max())) + 1
+
+    def look(self, make: Make) -> Look:
+        """What a network is before any training."""
+        return look(make, self.train, self.settings)
+
+    def judge(self, make: Make, steps: int) -> Judgement:
+        """How it does after so many steps."""
+        return judge(make, steps, self.train, self.val, self.settings)
+
+
+class _Any(nn.Module):
+    """Stands for whatever model will take what a loader yields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = nn.Parameter(torch.empty(0))
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        """Is not run."""
+
+
+def _pool(data: Iterable[Any], max_images: int) -> Pool:
+    try:
+        return Pool.of(Batches(data, _Any(), max_images))
+    except RecalibrationError as error:
+        raise ComparisonError(str(error)) from error

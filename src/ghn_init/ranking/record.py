@@ -1,0 +1,97 @@
+"""What was measured of networks, in memory and in a JSON file that a ranking writes and goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ghn_init.errors import ComparisonError
+from ghn_init.ranking.measure import Judgement, Look
+
+CANDIDATES = "candidates"
+
+
+class Record:
+    """All measurements of a ranking.
+
+    Args:
+        path: The file, or None.
+        setting: What measurements depend on, as `json` takes it: name → value, and `candidates`: name → what tells it apart.
+
+    Attributes:
+        looks: Name → what the network is.
+        judgements: Name and steps → how it did.
+
+    Raises:
+        ComparisonError: The file is damaged or of another ranking, or can't be written.
+    """
+
+    def __init__(self, path: Path | None, setting: Mapping[str, Any]) -> None:
+        self._path, self._setting = path, setting
+        self.looks: dict[str, Look] = {}
+        self.judgements: dict[tuple[str, int], Judgement] = {}
+        if path is not None and path.exists():
+            self._read(path)
+        self.save()
+
+    def save(self, ranking: Mapping[str, Any] | None = None) -> None:
+        """Writes the file at once, where there is to be one; with the ranking where all is measured."""
+        if self._path is None:
+            return
+        judgements = [{"name": name, "steps": steps, **_plain(one)} for (name, steps), one in self.judgements.items()]
+        looks = {name: {**asdict(one), "embedding": one.embedding.tolist()} for name, one in self.looks.items()}
+        contents = {"setting": self._setting, "looks": looks, "judgements": judgements, "ranking": ranking}
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        try:
+            temporary.write_text(json.dumps(contents) + "\n")
+            os.replace(temporary, self._path)
+        except OSError as error:
+            raise ComparisonError(f"{self._path} can't be written ({error}); name another file.") from error
+
+    def _read(self, path: Path) -> None:
+        try:
+            found = json.loads(path.read_text())
+            setting = dict(found["setting"])
+            setting[CANDIDATES] = dict(setting[CANDIDATES])
+            for name, one in found["looks"].items():
+                self.looks[name] = Look(**{**one, "embedding": torch.tensor(one["embedding"])})
+            for one in found["judgements"]:
+                self.judgements[one["name"], one["steps"]] = _judgement(one)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ComparisonError(f"{path} holds no measurements of a ranking ({error!r}); name another file.") from error
+        if other := _differences(setting, self._setting):
+            raise ComparisonError(
+                f"{path} holds a ranking that differs in {'; '.join(other)}: call as then to go on, or name another file."
+            )
+
+
+def _plain(found: Judgement) -> dict[str, Any]:
+    right = np.packbits(found.right.numpy()).tobytes().hex()
+    return {"right": right, "images": len(found.right), "seconds": found.seconds, "milliseconds": found.milliseconds}
+
+
+def _judgement(plain: Mapping[str, Any]) -> Judgement:
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(plain["right"]), np.uint8), count=plain["images"])
+    return Judgement(torch.from_numpy(bits.astype(bool)), plain["seconds"], plain["milliseconds"])
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In words: settings with both values, and candidates that are another network, missing or new."""
+    names = [name for name in {**there, **here} if name != CANDIDATES and there.get(name) != here.get(name)]
+    settings = [f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in names]
+    known, own = there[CANDIDATES], here[CANDIDATES]
+    others = [name for name in known.keys() & own.keys() if known[name] != own[name]]
+    hint = "another network; a module that is made without a seed is so each time: pass a function that makes it"
+    return [
+        *settings,
+        *(f"candidate {name!r} ({hint})" for name in sorted(others)),
+        *(f"candidate {name!r} (there alone)" for name in known if name not in own),
+        *(f"candidate {name!r} (here alone)" for name in own if name not in known),
+    ]

@@ -1,0 +1,103 @@
+"""One network's score, as a ranking has it: what a search over networks maximises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ghn_init.api import Hypernetwork
+from ghn_init.errors import ComparisonError
+from ghn_init.ranking.bench import Bench
+from ghn_init.ranking.candidates import Candidate, maker, name_of
+from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From, Settings
+from ghn_init.ranking.processes import Processes
+from ghn_init.tracing.untouched import untouched
+from ghn_init.trials.contestant import MakeOptimizer, sgd
+from ghn_init.trials.paired import accuracy, accuracy_interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a network learns. `str` says it in a line.
+
+    Attributes:
+        accuracy: On the validation images after few steps, in percent.
+        interval: Its 95 % (Wilson's), in percent.
+        steps: Of training.
+        val_images: That judged.
+        seconds: What it took.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    steps: int
+    val_images: int
+    seconds: float = field(compare=False)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"{self.accuracy:.1f} % of {self.val_images:,} validation images (95 %: {low:.1f}–{high:.1f}) after {self.steps} "
+            f"steps, {self.seconds:.1f} s"
+        )
+
+
+def score(
+    candidate: Candidate,
+    train: Iterable[Any],
+    val: Iterable[Any],
+    ghn: Hypernetwork = None,
+    *,
+    steps: int = STEPS,
+    start: From = "predicted",
+    rate: float = RATE,
+    batch_size: int = BATCH_SIZE,
+    val_images: int = VAL_IMAGES,
+    optimizer: MakeOptimizer = sgd,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Score:
+    """How well a network learns your data in few steps from predicted parameters: what `rank` measures in a rung.
+
+    The objective of a search over networks (`docs/ranking.md` of the repository). Random states and a module that is passed
+    stay as they were.
+
+    Args:
+        candidate: A module, a name or a function that makes a module, as `rank` takes them.
+        train: As for `rank`, like all that follows.
+        val: Images that judge.
+        ghn: A hypernetwork, or what `load` takes; by default the bundled one.
+        steps: Of training.
+        start: `predicted`, `predicted+fitted` or `default`.
+        rate: Peak learning rate, of one cycle.
+        batch_size: Images of a step.
+        val_images: The first so many judge, and are held in memory.
+        optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
+        device: Where the network is trained.
+        seed: Of what is random.
+
+    Raises:
+        ComparisonError: It can't be made or measured, or as for `rank`: settings, images.
+        HeadError: No labels, or labels that are no class numbers.
+
+    Example:
+        >>> import ghn_init, torch
+        >>> data = [(torch.randn(32, 3, 8, 8), torch.arange(32) % 2)]
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 2))
+        >>> found = ghn_init.score(net, data, data, steps=2)
+        >>> found.interval[0] <= found.accuracy <= found.interval[1]
+        True
+    """
+    if steps < 1:
+        raise ComparisonError(f"steps is {steps}; expected 1 at least.")
+    settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
+    with untouched(nn.Module()):  # random states
+        bench = Bench.of(train, val, steps, val_images, settings)
+        name = name_of(candidate)
+        with Processes({name: maker(name, candidate, bench.classes)}, bench, workers=1) as processes:
+            ((_, found),) = processes.each(Bench.judge, [name], steps)
+    return Score(accuracy(found.right), accuracy_interval(found.right), steps, len(bench.val), found.seconds)

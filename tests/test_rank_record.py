@@ -1,0 +1,162 @@
+"""A ranking goes on where it was, from its file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ghn_init
+from ghn_init import GHN
+from ghn_init.errors import ComparisonError
+from ghn_init.models.batches import Batches
+from ghn_init.ranking import bench
+from ghn_init.ranking.candidates import maker
+from ghn_init.ranking.fingerprints import of_images, of_network
+from ghn_init.ranking.measure import Judgement, Look
+from ghn_init.trials.contestant import sgd
+from ghn_init.trials.pool import Pool
+from helpers import Tiny
+from test_rank import QUICK, TRAIN, VAL, nets
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, most: int = 100) -> list[int | None]:
+    """Steps of each measurement, None of a look; the one after so many judgements is interrupted."""
+    seen: list[int | None] = []
+    judge, look = bench.judge, bench.look
+
+    def judged(make: Any, steps: int, *args: Any) -> Judgement:
+        if len(seen) - seen.count(None) == most:
+            raise KeyboardInterrupt
+        seen.append(steps)
+        return judge(make, steps, *args)
+
+    def looked(*args: Any) -> Look:
+        seen.append(None)
+        return look(*args)
+
+    monkeypatch.setattr(bench, "judge", judged)
+    monkeypatch.setattr(bench, "look", looked)
+    return seen
+
+
+def test_the_same_call_goes_on_where_it_was(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 2, "batch_size": 16}
+    expected = ghn_init.rank(nets(), TRAIN, VAL, ghn, **options)
+    out = tmp_path / "ranking.json"
+    with monkeypatch.context() as patch:
+        watched(patch, most=3)
+        with pytest.raises(KeyboardInterrupt):
+            ghn_init.rank(nets(), TRAIN, VAL, ghn, **options, out=out)
+    assert len(json.loads(out.read_text())["judgements"]) == 3
+    seen = watched(monkeypatch)
+    found = ghn_init.rank(nets(), TRAIN, VAL, ghn, **options, out=str(out))
+    assert seen == [1, 2, 2]
+    assert found == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["ranking.json"]
+    assert json.loads(out.read_text())["ranking"] == json.loads(json.dumps(found.to_dict()))
+    told: list[str] = []
+    known = {f"net{k}": 70.0 + k for k in range(4)}
+    again = ghn_init.rank(nets(), TRAIN, VAL, ghn, **options, out=out, known=known, on_judged=lambda *of: told.append(of[0]))
+    assert (seen, len(told)) == ([1, 2, 2], 6)
+    assert again.calibration is not None
+    assert [row.milliseconds for row in again.rows if row.name == found.best] == [found.rows[0].milliseconds]
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr)
+
+
+def ranked(ghn: GHN, out: Path, **changes: Any) -> ghn_init.Ranking:
+    options = {"candidates": nets(2), "train": TRAIN, "val": VAL, "ghn": ghn, "out": out, **QUICK, **changes}
+    return ghn_init.rank(**options)
+
+
+def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured."""
+    monkeypatch.setattr(bench, "judge", lambda make, steps, *_: Judgement(torch.arange(32) < 9, 1.0, 2.0))
+    monkeypatch.setattr(bench, "look", lambda *_: Look(1, 1, torch.zeros(3), ""))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 4}, "steps (2 there, 4 here); training images ("),
+        ({"rate": 0.1, "batch_size": 8}, "rate (0.02 there, 0.1 here); batch_size (16 there, 8 here)"),
+        ({"seed": 1}, "seed (0 there, 1 here)"),
+        ({"start": "default"}, "start (predicted there, default here)"),
+        ({"optimizer": adam}, f"optimizer ({sgd.__module__}.sgd there, {adam.__module__}.adam here)"),
+        ({"train": [(x + 1, y) for x, y in TRAIN]}, "training images ("),
+        ({"val": [(x, y.flip(0)) for x, y in VAL]}, "validation images ("),
+        ({"candidates": nets(3)}, "candidate 'net2' (here alone): call as then to go on, or name another file."),
+        ({"candidates": {"net0": nets()["net0"], "a": nets()["net1"]}}, "'net1' (there alone); candidate 'a' (here alone)"),
+        ({"candidates": dict(zip(nets(2), reversed(nets(2).values()), strict=True))}, "candidate 'net0' (another network; a"),
+    ],
+)
+def test_a_file_of_another_ranking(
+    ghn: GHN, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stubs(monkeypatch)
+    out = tmp_path / "ranking.json"
+    ranked(ghn, out)
+    before = out.read_text()
+    with pytest.raises(ComparisonError, match=f"ranking.json holds a ranking that differs in .*{re.escape(words)}"):
+        ranked(ghn, out, **changes)
+    assert out.read_text() == before
+
+
+def test_another_hypernetwork(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stubs(monkeypatch)
+    ranked(ghn, tmp_path / "ranking.json")
+    other = copy.deepcopy(ghn)
+    other.embed.weight.data += 1
+    with pytest.raises(ComparisonError, match=f"hypernetwork .{ghn.fingerprint} there, {other.fingerprint} here.: call as"):
+        ranked(other, tmp_path / "ranking.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"rows": []}', '{"setting": {"candidates": {}}, "looks": {"a": 1}, "judgements": []}']
+)
+def test_files_that_hold_something_else(ghn: GHN, text: str, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    out.write_text(text)
+    with pytest.raises(ComparisonError, match=r"a.json holds no measurements of a ranking .*; name another file"):
+        ranked(ghn, out)
+    assert out.read_text() == text
+
+
+def test_a_file_that_cannot_be_written(ghn: GHN, tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match=r"nowhere/a.json can't be written .*; name another file"):
+        ranked(ghn, tmp_path / "nowhere" / "a.json")
+
+
+def test_networks_are_told_apart() -> None:
+    first = of_network(lambda: Tiny(1, 4), 0)
+    torch.rand(1)
+    assert of_network(lambda: Tiny(1, 4), 0) == first
+    assert of_network(lambda: Tiny(1, 4), 1) != first
+    strides = [of_network(lambda s=s: nn.Conv2d(3, 4, 3, s).to(memory_format=torch.channels_last), 0) for s in (1, 2)]
+    assert strides[0] != strides[1]
+    assert of_network(lambda: nn.LazyLinear(3), 0) == of_network(lambda: nn.LazyLinear(3), 0)
+
+
+def test_a_name_is_the_same_network_when_its_module_is_imported_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "draws.py").write_text(
+        "import torch\nspare = torch.nn.Linear(2, 2)\ndef net(num_classes):\n    return torch.nn.Linear(2, 2)"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make = maker("a", "draws:net", 3)
+    assert of_network(make, 0) == of_network(make, 0)
+
+
+def test_images_are_told_apart() -> None:
+    pool = Pool.of(Batches(TRAIN, Tiny(1, 4), 64))
+    assert of_images(pool) == of_images(Pool.of(Batches(TRAIN, Tiny(1, 4), 64)))
+    assert len({of_images(pool), of_images(pool.rows(torch.arange(32))), of_images(pool.rows(torch.arange(64).flip(0)))}) == 3
