@@ -34,7 +34,7 @@ def draw(weights: Mapping[str, Tensor], path: str | Path) -> None:
     made, panels = figure(2.4 * len(weights), 2.7, panels=len(weights))
     made.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     for axes, (title, weight) in zip(panels, weights.items(), strict=True):
-        axes.imshow(tiles(weight.detach().float().cpu()), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(tiles(weight.detach().float().cpu()).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title, fontsize="medium")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
