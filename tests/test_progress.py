@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import ghn_init
 from ghn_init import ImageTask
-from ghn_init.progress import counting
+from ghn_init.progress import counting, watched
 from helpers import RECIPE, SMALL, colours, tiny_networks
 
 
@@ -56,3 +58,20 @@ def test_training_shows_a_bar_unless_the_caller_counts(
     options = {"on_step": lambda _: None} if counts else {}
     ghn_init.train(ImageTask(colours()), tmp_path, architectures=tiny_networks(), ghn=SMALL, config=RECIPE, **options)  # type: ignore[arg-type]
     assert ("4/4" in sys.stderr.getvalue()) is not counts  # type: ignore[attr-defined]
+
+
+def test_reading_a_users_images_shows_a_bar_each_time(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    images, labels = torch.randn(30, 3, 8, 8), torch.arange(30) % 3
+    loader = list(zip(images.split(10), labels.split(10), strict=True))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for read in (
+        lambda: ghn_init.recalibrate_batchnorm(model, loader),
+        lambda: ghn_init.fit_head_(model, loader),
+        lambda: ghn_init.initialize(model, data=loader),
+    ):
+        sys.stderr.seek(0)
+        sys.stderr.truncate()
+        read()
+        assert "3 batches" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert list(watched(iter(loader))) == loader

@@ -31,6 +31,7 @@ from ghn_init.prediction.parametrized import COMPUTED, NO_INVERSE, computed_weig
 from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
+from ghn_init.progress import watched
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
@@ -133,7 +134,7 @@ def initialize(
     else:
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
-            batches = Batches(data, inner, MAX_IMAGES)
+            batches = Batches(watched(data), inner, MAX_IMAGES)
             inputs = batches.first_inputs.few() if example_inputs is None else example_inputs
             why_not = why_not_fitted(batches, head)
             prediction = predict(model, ghn, inputs, head=head if why_not else False, **options)

@@ -19,6 +19,7 @@ from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure, running_statistics
+from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
@@ -73,7 +74,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     try:
         with untouched(inner):
             norms = unfrozen_norms(inner) if recalibrate else []
-            return fit_on(Batches(loader, inner, max_images), prefix, norms)
+            return fit_on(Batches(watched(loader), inner, max_images), prefix, norms)
     except RecalibrationError as error:
         raise HeadError(str(error)) from error
 

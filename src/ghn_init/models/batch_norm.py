@@ -14,6 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from ghn_init.errors import RecalibrationError
 from ghn_init.models.batches import inputs_of
+from ghn_init.progress import watched
 
 
 def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: int | None = 100) -> nn.Module:
@@ -46,7 +47,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     """
     if max_batches is not None and max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}; expected at least 1, or None for all.")
-    recalibrate_(model, tracking_norms(model), loader, max_batches)
+    recalibrate_(model, tracking_norms(model), watched(loader), max_batches)
     return model
 
 
