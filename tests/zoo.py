@@ -263,6 +263,11 @@ def stores(m: Any, x: Tensor) -> Tensor:
     return m.last * m.plain
 
 
+def counts(m: Any, x: Tensor) -> Tensor:
+    m.count += 1
+    return m.a(x) * m.count
+
+
 def slices(m: Any, x: Tensor) -> Tensor:
     out = x.new_zeros(2, 8, 8, 8)
     out[:, :4] = m.a(x)
@@ -541,6 +546,12 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         {"b.weight": "not reached", "b.bias": "not reached"},
         inputs=images(),
+    ),
+    "counts in a parameter": Case(
+        lambda: Fn(counts, a=nn.Linear(8, 4), count=nn.Parameter(torch.zeros(()), requires_grad=False)),
+        {"conv": 1, "bias": 1},
+        {"count": "scales a stream"},
+        inputs=vectors(2, 8),
     ),
     "stores what it sees": Case(
         lambda: Fn(stores, a=conv(), seen=[], steps=torch.zeros(()), plain=torch.ones(8, 8)),
