@@ -1018,6 +1018,15 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         inputs=(vectors(5, 8), torch.ones(3)),
     ),
+    "graph convolution with a term of its own": Case(
+        lambda: Fn(
+            lambda m, x, e: x.new_zeros(5, 6).index_add(0, e[1], m.l(x)[e[0]]) + m.l(x) + m.b,
+            l=nn.Linear(8, 6, bias=False),
+            b=param(6),
+        ),
+        {"conv": 1, "bias": 1},
+        inputs=(vectors(5, 8), torch.tensor([[0, 1, 2], [1, 2, 0]])),
+    ),
     "graph attention": Case(
         lambda: Fn(
             lambda m, x: (m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1) @ (x @ m.w) + m.b,
