@@ -132,7 +132,7 @@ def _is_images(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _same_tensors(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Takes back what the pass writes into other buffers than the norms', as observers do, and into frozen parameters, counters."""
+    """Takes back what the pass writes into other buffers than the norms', as observers do, and into frozen parameters."""
     written = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
     parameters = dict(model.named_parameters())
     held = [*model.buffers(), *(parameters[name] for name in frozen(parameters))]

@@ -21,9 +21,19 @@ from ghn_init.tracing.record import Call, Record, Value
 UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
+UNSEEN = f"{DEAD_END}, but may decide what is computed: the forward pass chooses by values or at random"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A stream times a parameter, which is a linear map if the product is summed over input channels."""
+
+    product: Value
+    stream: Value
+    weight: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class Flow:
         parts: What it was concatenated from.
         whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
         mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
+        factors: What the stream was multiplied from; of that product alone, and of nothing that was computed from it.
         stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
 
@@ -81,6 +92,7 @@ class Flow:
     parts: tuple[Value, ...] = ()
     whole: tuple[int, ...] = ()
     mixed: tuple[str, ...] = ()
+    factors: Factors | None = None
     stream: Callable[[], Flow] | None = None
 
     def rank(self, name: str) -> int:
@@ -143,6 +155,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         rescaled=False,
         parts=(),
         whole=(),
+        factors=None,
         mixed=tuple(dict.fromkeys(name for flow in flows for name in flow.mixed)),
         lost=leading.lost or bool(leading.whole),
         stream=next((flow.stream for flow in flows if flow.stream is not None), None),
@@ -170,7 +183,7 @@ class GraphBuilder:
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
-        self._unused = UNREACHED if record.chooses else UNUSED
+        self._unused, self._dead_end = (UNREACHED, UNSEEN) if record.chooses else (UNUSED, DEAD_END)
         self._flows: dict[Value, Flow] = {}
 
     def flow(self, value: Value | None) -> Flow:
@@ -292,7 +305,7 @@ class GraphBuilder:
         nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
         kept = {
-            name: self.kept.get(name, DEAD_END if name in self.node_of else self._unused)
+            name: self.kept.get(name, self._dead_end if name in self.node_of else self._unused)
             for name in self.shapes
             if name not in placed
         }

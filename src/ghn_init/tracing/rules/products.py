@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import FACTOR, MASKED, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import FACTOR, MASKED, Factors, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import main_parameter
 from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
@@ -33,8 +33,10 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         if b.flow(parameter).params:
             result = scale_by_parameter(b, x, parameter)
             stream = values[1] if parameter is values[0] else values[0]
-            mixed = b.flow(parameter).params if prod(call.outputs[0].shape) > prod(stream.shape) else ()
-            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed))
+            names = b.flow(parameter).params
+            mixed = names if prod(call.outputs[0].shape) > prod(stream.shape) else ()
+            factors = Factors(call.outputs[0], stream, parameter) if b.node_of.keys().isdisjoint(names) else None
+            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed, factors=factors))
     b.contract(call)
     if len(streams) == 1:
         constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
