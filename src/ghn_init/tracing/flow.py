@@ -16,6 +16,7 @@ import numpy as np
 
 from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.axes import Axes, fits, stored
+from ghn_init.tracing.order import topological
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it with these inputs"
@@ -185,6 +186,7 @@ class GraphBuilder:
         self.shapes = record.parameters
         self._unused, self._dead_end = (UNREACHED, UNSEEN) if record.chooses else (UNUSED, DEAD_END)
         self._flows: dict[Value, Flow] = {}
+        self._calls = record.calls
 
     def flow(self, value: Value | None) -> Flow:
         """What `value` holds."""
@@ -207,6 +209,10 @@ class GraphBuilder:
         """Lets all `values` hold `flow`."""
         for value in values:
             self._flows[value] = flow
+
+    def uses(self, value: Value) -> int:
+        """How many calls of the run take `value`."""
+        return sum(value in call.inputs for call in self._calls)
 
     def keep(self, params: Iterable[str], reason: str) -> None:
         """Notes why parameters keep their values, unless another use of them gets a node."""
@@ -298,7 +304,7 @@ class GraphBuilder:
                 # Computed from constants alone, as by the networks that make Swin-V2's position tables. Every node is reached
                 # from the input, whose distance GHN-3 reads; only positional embeddings are not, in published graphs either.
                 preds[index].add(0)
-        order = _topological(sorted(alive), preds)
+        order = topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
         marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
@@ -391,22 +397,3 @@ def _make(weights: list[tuple[int, ...]], output: tuple[int, ...]) -> bool:
     total = prod(output[1:])
     together = len(output) == 2 and (widths == {1, total} or sum(sizes[0] for sizes in weights) == total)
     return widths == {total} or together  # reshaped, or a value beside advantages, or side by side
-
-
-def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:
-    """`nodes` so that predecessors come first, otherwise in the order of execution."""
-    order: list[int] = []
-    done: set[int] = set()
-    for root in nodes:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            missing = [p for p in sorted(preds[node], reverse=True) if p not in done]
-            if missing:
-                stack.extend(missing)
-                continue
-            stack.pop()
-            if node not in done:
-                done.add(node)
-                order.append(node)
-    return order

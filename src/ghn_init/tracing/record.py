@@ -255,7 +255,9 @@ def record_calls(
     # dispatch mode only after PyTorch has taken composite operations apart (an LSTM then arrives as its sums and gates).
     with torch.inference_mode():
         # Parameters again: a module takes nothing else back after `self.count += 1`.
-        parameters = {name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in model.named_parameters()}
+        parameters: dict[str, Tensor] = {
+            name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in model.named_parameters()
+        }
         buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
         args, kwargs = mapped(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():

@@ -133,7 +133,7 @@ def parts_times(b: GraphBuilder, call: Call, x: Flow, constant: object, inverse:
 def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     """stream × stream: a gate, unless one is the other's deviation, or was given with the inputs."""
     if any(flow.deviation for flow in flows):
-        return normalised(b, union(flows), flows)
+        return normalised(b, union(flows), values, flows)
     # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
     # Inside is what the smaller factor, which is repeated over space, has gone through and the larger one has not.
     sizes = [prod(value.shape) for value in values]
@@ -146,8 +146,13 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     return replace(b.merge("cse", flows), softmax=False)
 
 
-def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
+def normalised(b: GraphBuilder, x: Flow, values: list[Value], flows: list[Flow]) -> Flow:
     """A stream that was divided by its deviation; a parameter that scaled either of them before is the norm's weight."""
+    for value, flow in zip(values, flows, strict=True):
+        if flow.rescaled and not flow.deviation and len(flow.nodes) == 1 and b.uses(value) == 2:
+            # The deviation and this division are all that see the constant, and it cancels out (SwiftFormer's attention).
+            (index,) = flow.nodes
+            b.nodes[index] = replace(b.nodes[index], rescaled=False)
     inside = [flow.inside for flow in flows if flow.deviation]
     gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
     x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)
