@@ -276,6 +276,16 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_constant_that_a_norm_cancels_out_keeps_no_weight(ghn: GHN, seen: bool) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = F.linear(x, m.w) * 0.1
+        return m.head(F.normalize(x, dim=0) + x if seen else F.normalize(x, dim=0))
+
+    model = Fn(forward, w=param(8, 64), head=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == ({"w": EQUALISED} if seen else {})
+
+
 def style_mapping(m: Any, x: Tensor) -> Tensor:
     for w, b in ((m.w1, m.b1), (m.w2, m.b2)):
         x = F.leaky_relu(F.linear(x, w * (m.rate / 8), b * m.rate), 0.2) * 2**0.5

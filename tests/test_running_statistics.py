@@ -61,6 +61,13 @@ def test_all_else_is_left_as_it_was(ghn: GHN) -> None:
     assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_counter_in_a_frozen_parameter_does_not_count_the_noise(ghn: GHN) -> None:
+    count = nn.Parameter(torch.zeros(()), requires_grad=False)
+    model = Fn(lambda m, x: m.norm(m.a(x)) * m.count.add_(1), a=conv(), norm=nn.BatchNorm2d(8), count=count)
+    ghn_init.initialize(model, ghn, images())
+    assert (model.count.item(), bool(model.norm.running_mean.any())) == (0, True)
+
+
 def test_the_report_says_it_once_and_nothing_of_models_without_batch_norms(ghn: GHN, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         ghn_init.initialize(deep(3), ghn, images())

@@ -98,6 +98,27 @@ def test_a_head_that_is_left_out_keeps_its_values(ghn: GHN, how: str) -> None:
     assert not torch.equal(model.body[0].weight, own.body[0].weight)
 
 
+class TwoOutputs(nn.Module):
+    """Classes, and something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.side = nn.Conv2d(3, 8, 3), nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.body(x).relu().mean((2, 3))
+        return self.head(x), self.side(x)
+
+
+def test_a_head_that_is_not_fitted_has_the_true_reason(ghn: GHN) -> None:
+    report = started(tiny(), ghn, loader(), exclude="head.bias")
+    (weight,) = (row for row in report.rows if row.name == "head.weight")
+    assert weight.note == "classification head, no head was fitted: 'head.bias' is left out by exclude"
+    several = TwoOutputs()
+    notes = {row.name: row.note for row in started(several, ghn, loader()).rows if row.name.startswith("side")}
+    assert set(notes.values()) == {"classification head, not among those that were fitted"}
+
+
 @pytest.mark.parametrize("head", [True, "images"])
 def test_a_predicted_head_that_is_asked_for_stays(ghn: GHN, head: Any) -> None:
     model, expected = tiny(10), tiny(10)

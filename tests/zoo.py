@@ -256,11 +256,24 @@ def looks_at_values(m: Any, x: Tensor) -> Tensor:
     return m.a(x) if x.sum().item() >= 0 else m.b(x)
 
 
+def branch_of_a_gate(m: Any, x: Tensor) -> Tensor:
+    return F.linear(x, m.w[m.gate(x).argmax().item()])
+
+
+def contrasted(m: Any, x: Tensor) -> Tensor:
+    return F.normalize(m.a(x), dim=-1) @ F.normalize(m.c(x), dim=-1).T * m.t.exp() + m.b
+
+
 def stores(m: Any, x: Tensor) -> Tensor:
     m.last = m.a(x)
     m.seen.append(m.last)
     m.steps += 1
     return m.last * m.plain
+
+
+def counts(m: Any, x: Tensor) -> Tensor:
+    m.count += 1
+    return m.a(x) * m.count
 
 
 def slices(m: Any, x: Tensor) -> Tensor:
@@ -541,6 +554,12 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         {"b.weight": "not reached", "b.bias": "not reached"},
         inputs=images(),
+    ),
+    "counts in a parameter": Case(
+        lambda: Fn(counts, a=nn.Linear(8, 4), count=nn.Parameter(torch.zeros(()), requires_grad=False)),
+        {"conv": 1, "bias": 1},
+        {"count": "scales a stream"},
+        inputs=vectors(2, 8),
     ),
     "stores what it sees": Case(
         lambda: Fn(stores, a=conv(), seen=[], steps=torch.zeros(()), plain=torch.ones(8, 8)),
@@ -837,6 +856,55 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1},
         inputs=vectors(2, 8),
     ),
+    "linear map as a sum of products": Case(
+        lambda: Fn(lambda m, x: (x[:, None] * m.w).sum(-1), w=param(6, 8)), {"conv": 1}, inputs=vectors(2, 8)
+    ),
+    "linear map as a sum of products, inputs first": Case(
+        lambda: Fn(lambda m, x: (m.w * x[..., None]).sum(1) + m.b, w=param(8, 6), b=param(6)),
+        {"conv": 1, "bias": 1},
+        inputs=vectors(2, 8),
+    ),
+    "score as a sum of products": Case(
+        lambda: Fn(lambda m, x: (m.a(x).tanh() * m.w).sum(-1, keepdim=True), a=nn.Linear(8, 4), w=param(1, 4)),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "score of each head": Case(
+        lambda: Fn(lambda m, x: (m.a(x).view(2, 5, 2, 4) * m.w).sum(-1), a=nn.Linear(8, 8), w=param(2, 4)),
+        {"conv": 1, "bias": 1},
+        {"w": "sums its products with a stream"},
+        inputs=SEQUENCE,
+    ),
+    "scale before a sum over positions": Case(
+        lambda: Fn(lambda m, x: (m.a(x) * m.w).sum(1), a=nn.Linear(8, 4), w=param(4)),
+        {"conv": 1, "bias": 1},
+        {"w": "scales a stream"},
+        inputs=SEQUENCE,
+    ),
+    "sum of a function of products": Case(
+        lambda: Fn(lambda m, x: (x[:, None] * m.w).relu().sum(-1) + m.a(x), w=param(6, 8), a=nn.Linear(8, 6)),
+        {"conv": 1, "bias": 1, "sum": 1},
+        {"w": "scales a stream"},
+        inputs=vectors(2, 8),
+    ),
+    "weight summed in einsum": Case(
+        lambda: Fn(lambda m, x: torch.einsum("bi,oih->bo", m.a(x), m.w), a=nn.Linear(8, 8), w=param(6, 8, 3)),
+        {"conv": 1, "bias": 1},
+        {"w": "no primitive covers the operation 'matmul'"},
+        inputs=vectors(2, 8),
+    ),
+    "weight that a gate's value chooses": Case(
+        lambda: Fn(branch_of_a_gate, w=param(3, 6, 8), gate=nn.Linear(8, 3)),
+        {"conv": 1},
+        {"gate.weight": "may decide what is computed", "gate.bias": "may decide what is computed"},
+        inputs=vectors(1, 8),
+    ),
+    "scale and bias of logits": Case(
+        lambda: Fn(contrasted, a=nn.Linear(8, 4), c=nn.Linear(8, 4), t=param(1), b=param(1)),
+        {"conv": 2, "bias": 2},
+        {"t": "logit scale", "b": "shifts a stream"},
+        inputs=vectors(2, 8),
+    ),
     "equalised learning rate": Case(lambda: Equalised(), {"conv": 1}, inputs=SEQUENCE),
     "weight times an unknown constant": Case(
         lambda: Fn(lambda m, x: F.linear(x, m.w * m.c.exp()), w=param(8, 8), c=torch.nn.Buffer(torch.ones(()))),
@@ -1006,6 +1074,15 @@ ZOO: dict[str, Case] = {
         ),
         {"conv": 1, "bias": 1},
         inputs=(vectors(5, 8), torch.ones(3)),
+    ),
+    "graph convolution with a term of its own": Case(
+        lambda: Fn(
+            lambda m, x, e: x.new_zeros(5, 6).index_add(0, e[1], m.l(x)[e[0]]) + m.l(x) + m.b,
+            l=nn.Linear(8, 6, bias=False),
+            b=param(6),
+        ),
+        {"conv": 1, "bias": 1},
+        inputs=(vectors(5, 8), torch.tensor([[0, 1, 2], [1, 2, 0]])),
     ),
     "graph attention": Case(
         lambda: Fn(

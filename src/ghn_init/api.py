@@ -31,6 +31,7 @@ from ghn_init.prediction.parametrized import COMPUTED, NO_INVERSE, computed_weig
 from ghn_init.prediction.prediction import Prediction, padding_rows, predicted_norms
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import Head, Patterns, select
+from ghn_init.prediction.twins import NOTE, told_apart, twins, warning
 from ghn_init.progress import watched
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
@@ -84,8 +85,9 @@ def initialize(
             beside trainable ones, weights of layers that start at zero and rows of padding are kept, and frozen copies stay
             copies; `overwrite="*"` predicts them all like any others.
         condition: What is done to predicted parameters, but the head's, before fine-tuning: `balanced` (scales, so that a
-            random head starts calmly: `prediction/balance.py`), `none`, `orthogonal`, `noise`, `orthogonal+noise`, or a
-            `Conditioning` with settings. `auto` is `balanced` where the head is not predicted, and `none` where it is.
+            random head starts calmly: `prediction/balance.py`; noise where parallel layers are alike: `prediction/twins.py`),
+            `none`, `orthogonal`, `noise`, `orthogonal+noise`, or a `Conditioning` with settings. `auto` is
+            `balanced` where the head is not predicted, and `none` where it is.
         data: A loader of the images that the model will be trained on, of which the first 4,000 are used: as for
             `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
             fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the
@@ -207,6 +209,12 @@ def predict(
         told = clues(graph, slots, cores, numel, embeddings, pixels)
         expecting = Expecting(hypernetwork.confidence, told, selection.task)
         report = report.with_expected(expecting.without_a_batch())
+    noisy = conditioned if conditioning is not None and "noise" in conditioning.kind else frozenset()
+    alike = {name: other for name, other in twins(graph, own, cores).items() if name not in noisy}
+    report = report.with_warnings(warning(alike, apart=calms))
+    if calms:
+        cores |= told_apart(cores, alike, seed)
+        report = report.with_conditioning(alike, NOTE)
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
     prediction = Prediction(

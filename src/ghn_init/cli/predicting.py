@@ -55,7 +55,7 @@ def in_options(text: str) -> str:
     words = {"head=True": "--head yes", "ghn_init.recalibrate_batchnorm": "ghn_init.recalibrate_batchnorm in Python"}
     for word, option in words.items():
         text = text.replace(word, option)
-    return re.sub(r"head='([^']*)'", r"--head \1", text)
+    return re.sub(r"(head|condition)='([^']*)'", r"--\1 \2", text)
 
 
 def which(head: str) -> str | bool:

@@ -9,7 +9,7 @@ from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure, running_statistics
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.prediction.report import Report
-from ghn_init.prediction.selection import EXCLUDED, NOT_AMONG_ONLY, Head
+from ghn_init.prediction.selection import EXCLUDED, NO_HEAD, NOT_AMONG_ONLY, Head
 from ghn_init.tracing.unwrap import unwrap
 
 
@@ -52,6 +52,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
         why_not = "the model has none that was found"
     if not why_not:
         why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
+    report = _without_head(prediction, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted")
     norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in prediction.slots})
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *running_statistics(model)]):
@@ -62,7 +63,13 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
             prediction.copy_statistics_()
-            return prediction.report.with_data(", ".join([*recalibrated, "head fitted"]), fit)
+            return report.with_data(", ".join([*recalibrated, "head fitted"]), fit)
         recalibrate_(batches.model, norms, batches.contents)
         prediction.copy_statistics_()
-    return prediction.report.with_data("; ".join([*recalibrated, f"no head fitted: {why_not}"]))
+    return report.with_data("; ".join([*recalibrated, f"no head fitted: {why_not}"]))
+
+
+def _without_head(prediction: Prediction, why: str) -> Report:
+    """The report, where heads that were left to the fit say why they keep their values; the fit's own rows will say that."""
+    heads = [name for name, reason in prediction.kept.items() if reason == NO_HEAD]
+    return prediction.report.with_reasons(dict.fromkeys(heads, f"classification head, {why}"))

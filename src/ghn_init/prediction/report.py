@@ -158,6 +158,11 @@ class Report:
         rows = (replace(row, note=_joined(row.note, notes[row.name])) if row.name in notes else row for row in self.rows)
         return replace(self, rows=tuple(rows))
 
+    def with_reasons(self, reasons: Mapping[str, str]) -> Report:
+        """The same report, in which rows of kept parameters have other reasons, by name."""
+        rows = (replace(row, note=reasons.get(row.name, row.note)) for row in self.rows)
+        return replace(self, rows=tuple(rows))
+
     def with_warnings(self, warnings: Iterable[str]) -> Report:
         """The same report, with more warnings."""
         return replace(self, warnings=(*self.warnings, *warnings))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ghn_init.prediction.meaning import modules_of
+from ghn_init.prediction.meaning import frozen, modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.inputs import Inputs
 from ghn_init.tracing.untouched import untouched
@@ -111,7 +111,7 @@ def _pass(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, seed: i
         norm.reset_running_stats()
     stance = torch.compiler.set_stance("force_eager")
     try:
-        with torch.no_grad(), untouched(model), _same_buffers(model, norms), stance:
+        with torch.no_grad(), untouched(model), _same_tensors(model, norms), stance:
             device = next(model.parameters()).device
             args, kwargs = noise_like(inputs, device, seed)
             if fast:
@@ -131,17 +131,19 @@ def _is_images(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _same_buffers(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Takes back what the pass writes into other buffers than the norms': observers of quantisation note ranges of noise."""
+def _same_tensors(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Takes back what the pass writes into other buffers than the norms', as observers do, and into frozen parameters."""
     written = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
-    others = [buffer for buffer in model.buffers() if id(buffer) not in written and buffer.layout == torch.strided]
-    before = [(buffer, buffer.clone()) for buffer in others]
+    parameters = dict(model.named_parameters())
+    held = [*model.buffers(), *(parameters[name] for name in frozen(parameters))]
+    others = [tensor for tensor in held if id(tensor) not in written and tensor.layout == torch.strided]
+    before = [(tensor, tensor.clone()) for tensor in others]
     try:
         yield
     finally:
-        for buffer, content in before:  # by value: fused operators write without counting a version
-            if buffer.shape != content.shape or not torch.equal(buffer, content):
-                buffer.resize_(content.shape).copy_(content)
+        for tensor, content in before:  # by value: fused operators write without counting a version
+            if tensor.shape != content.shape or not torch.equal(tensor, content):
+                tensor.resize_(content.shape).copy_(content)
 
 
 def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -25,6 +25,7 @@ Head = bool | str
 Patterns = str | Sequence[str]
 
 NOT_AMONG_ONLY, EXCLUDED = "left out by only", "left out by exclude"
+NO_HEAD = "classification head, left out by head=False"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def select(
     if conditioning is not None and not conditioning.vectors:
         chosen |= {name: "left out by vectors=False" for name, parameter in parameters.items() if parameter.dim() < 2}
     if head is False:
-        chosen |= dict.fromkeys(_head_parameters(graph), "classification head, left out by head=False")
+        chosen |= dict.fromkeys(_head_parameters(graph), NO_HEAD)
     if only is not None:
         wanted = _matching(names, only, "only")
         chosen |= {name: NOT_AMONG_ONLY for name in names.values() if name not in wanted}

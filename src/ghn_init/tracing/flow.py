@@ -16,14 +16,25 @@ import numpy as np
 
 from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.axes import Axes, fits, stored
+from ghn_init.tracing.order import topological
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
+UNSEEN = f"{DEAD_END}, but may decide what is computed: the forward pass chooses by values or at random"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A stream times a parameter, which is a linear map if the product is summed over input channels."""
+
+    product: Value
+    stream: Value
+    weight: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class Flow:
         parts: What it was concatenated from.
         whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
         mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
+        factors: What the stream was multiplied from; of that product alone, and of nothing that was computed from it.
         stream: What it is where it is used as a stream and not as a weight: a norm's result, say, of learned queries.
     """
 
@@ -81,6 +93,7 @@ class Flow:
     parts: tuple[Value, ...] = ()
     whole: tuple[int, ...] = ()
     mixed: tuple[str, ...] = ()
+    factors: Factors | None = None
     stream: Callable[[], Flow] | None = None
 
     def rank(self, name: str) -> int:
@@ -143,6 +156,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         rescaled=False,
         parts=(),
         whole=(),
+        factors=None,
         mixed=tuple(dict.fromkeys(name for flow in flows for name in flow.mixed)),
         lost=leading.lost or bool(leading.whole),
         stream=next((flow.stream for flow in flows if flow.stream is not None), None),
@@ -170,8 +184,9 @@ class GraphBuilder:
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
-        self._unused = UNREACHED if record.chooses else UNUSED
+        self._unused, self._dead_end = (UNREACHED, UNSEEN) if record.chooses else (UNUSED, DEAD_END)
         self._flows: dict[Value, Flow] = {}
+        self._calls = record.calls
 
     def flow(self, value: Value | None) -> Flow:
         """What `value` holds."""
@@ -194,6 +209,10 @@ class GraphBuilder:
         """Lets all `values` hold `flow`."""
         for value in values:
             self._flows[value] = flow
+
+    def uses(self, value: Value) -> int:
+        """How many calls of the run take `value`."""
+        return sum(value in call.inputs for call in self._calls)
 
     def keep(self, params: Iterable[str], reason: str) -> None:
         """Notes why parameters keep their values, unless another use of them gets a node."""
@@ -285,14 +304,14 @@ class GraphBuilder:
                 # Computed from constants alone, as by the networks that make Swin-V2's position tables. Every node is reached
                 # from the input, whose distance GHN-3 reads; only positional embeddings are not, in published graphs either.
                 preds[index].add(0)
-        order = _topological(sorted(alive), preds)
+        order = topological(sorted(alive), preds)
         position = {index: k for k, index in enumerate(order)}
         edges = sorted((position[i], position[j]) for j in order for i in preds[j])
         marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
         nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
         kept = {
-            name: self.kept.get(name, DEAD_END if name in self.node_of else self._unused)
+            name: self.kept.get(name, self._dead_end if name in self.node_of else self._unused)
             for name in self.shapes
             if name not in placed
         }
@@ -378,22 +397,3 @@ def _make(weights: list[tuple[int, ...]], output: tuple[int, ...]) -> bool:
     total = prod(output[1:])
     together = len(output) == 2 and (widths == {1, total} or sum(sizes[0] for sizes in weights) == total)
     return widths == {total} or together  # reshaped, or a value beside advantages, or side by side
-
-
-def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:
-    """`nodes` so that predecessors come first, otherwise in the order of execution."""
-    order: list[int] = []
-    done: set[int] = set()
-    for root in nodes:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            missing = [p for p in sorted(preds[node], reverse=True) if p not in done]
-            if missing:
-                stack.extend(missing)
-                continue
-            stack.pop()
-            if node not in done:
-                done.add(node)
-                order.append(node)
-    return order

@@ -254,7 +254,10 @@ def record_calls(
     # Inference mode, for the stand-ins as well as for the run: tensors that autograd knows, even under `no_grad`, reach the
     # dispatch mode only after PyTorch has taken composite operations apart (an LSTM then arrives as its sums and gates).
     with torch.inference_mode():
-        parameters = {name: stand_in(p) for name, p in model.named_parameters()}
+        # Parameters again: a module takes nothing else back after `self.count += 1`.
+        parameters: dict[str, Tensor] = {
+            name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in model.named_parameters()
+        }
         buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
         args, kwargs = mapped(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():

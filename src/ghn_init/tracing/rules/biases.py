@@ -23,7 +23,7 @@ def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
         return bias
     # The published construction has no node for tables of relative positions, and its models keep theirs at their init.
     if x.product or x.softmax:
-        b.keep(flow.params, POSITION_TABLE)
+        b.keep(flow.params, POSITION_TABLE if sizes else SHIFT)  # one number, as SigLIP's bias of logits, is no table
         return x
     b.keep(flow.params if len(sizes) < 2 else (), SHIFT)
     return add_positions(b, x, flow, value) if len(sizes) >= 2 else x

@@ -63,7 +63,9 @@ def apply_weight(
             [apply_weight(b, before, part, None, primitive, stored_flipped=first, batched=batched) for part in parts]
         )
     elif name is None:
-        result = _keep_weight(b, x, w, weight.shape)
+        result = _keep_weight(
+            b, x, w, weight.shape, "matmul" if batched else "linear" if len(weight.shape) == 2 else "convolution"
+        )
     elif w.scale is None:
         b.keep(w.params, UNKNOWN_SCALE)
         result = replace(union([x, w]), data=True, params=())
@@ -84,10 +86,10 @@ def apply_weight(
     return result if bias is None else apply_bias(b, result, bias)
 
 
-def _keep_weight(b: GraphBuilder, x: Flow, w: Flow, shape: tuple[int, ...]) -> Flow:
+def _keep_weight(b: GraphBuilder, x: Flow, w: Flow, shape: tuple[int, ...], operation: str) -> Flow:
     """A layer whose weight is no parameter: what the weight was made from keeps its values."""
     b.keep((param for param in w.params if w.rank(param) >= FACTOR), PRODUCT)
-    b.keep(w.params, UNKNOWN.format("convolution" if len(shape) > 2 else "linear"))
+    b.keep(w.params, UNKNOWN.format(operation))
     b.kept |= dict.fromkeys(w.mixed, MIXED_KERNEL)  # it looked like a scale of the stream that scales it
     # `attention(x) @ kernels` made the kernel: the product looked like a linear layer whose weight is a list of kernels.
     for index in w.nodes if len(shape) > 2 and not w.mixed else ():

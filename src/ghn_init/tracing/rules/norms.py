@@ -130,7 +130,7 @@ def _div(b: GraphBuilder, call: Call) -> None:
     b.contract(call)
     flow = b.flow(call.outputs[0])
     if y.deviation and x.data and y.data:
-        return b.assign(call.outputs, normalised(b, flow, [x, y]))
+        return b.assign(call.outputs, normalised(b, flow, [dividend, divisor], [x, y]))
     if y.deviation and x.params:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
     if x.params and not x.data and not (y.params or y.data):

@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import FACTOR, MASKED, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import FACTOR, MASKED, Factors, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import main_parameter
 from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
@@ -33,8 +33,10 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         if b.flow(parameter).params:
             result = scale_by_parameter(b, x, parameter)
             stream = values[1] if parameter is values[0] else values[0]
-            mixed = b.flow(parameter).params if prod(call.outputs[0].shape) > prod(stream.shape) else ()
-            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed))
+            names = b.flow(parameter).params
+            mixed = names if prod(call.outputs[0].shape) > prod(stream.shape) else ()
+            factors = Factors(call.outputs[0], stream, parameter) if b.node_of.keys().isdisjoint(names) else None
+            return b.assign(call.outputs, replace(result, mixed=mixed or result.mixed, factors=factors))
     b.contract(call)
     if len(streams) == 1:
         constant = values[0] if len(values) == 2 and flows[1].data else argument(call, 1, "other")
@@ -131,7 +133,7 @@ def parts_times(b: GraphBuilder, call: Call, x: Flow, constant: object, inverse:
 def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     """stream × stream: a gate, unless one is the other's deviation, or was given with the inputs."""
     if any(flow.deviation for flow in flows):
-        return normalised(b, union(flows), flows)
+        return normalised(b, union(flows), values, flows)
     # Published graphs contract the averaging inside a gate (16 of EfficientNet-B0's 17) and keep the one before the classifier.
     # Inside is what the smaller factor, which is repeated over space, has gone through and the larger one has not.
     sizes = [prod(value.shape) for value in values]
@@ -144,8 +146,13 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
     return replace(b.merge("cse", flows), softmax=False)
 
 
-def normalised(b: GraphBuilder, x: Flow, flows: list[Flow]) -> Flow:
+def normalised(b: GraphBuilder, x: Flow, values: list[Value], flows: list[Flow]) -> Flow:
     """A stream that was divided by its deviation; a parameter that scaled either of them before is the norm's weight."""
+    for value, flow in zip(values, flows, strict=True):
+        if flow.rescaled and not flow.deviation and len(flow.nodes) == 1 and b.uses(value) == 2:
+            # The deviation and this division are all that see the constant, and it cancels out (SwiftFormer's attention).
+            (index,) = flow.nodes
+            b.nodes[index] = replace(b.nodes[index], rescaled=False)
     inside = [flow.inside for flow in flows if flow.deviation]
     gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
     x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)

@@ -6,6 +6,7 @@ OFFSET = "the model adds a constant to this norm's weight, so a predicted weight
 TOKEN = "it is concatenated with the stream (class or register token): no primitive covers it"
 POSITION_TABLE = "it is added to attention logits (relative position bias): no primitive covers it"
 SHIFT = "it shifts a stream outside of any layer: no primitive covers it"
+DOT = "the model sums its products with a stream (a dot product for each head, say): no primitive covers it"
 QUERY = "it is a learned query or token, the input of a layer: no primitive covers it"
 MIXED_KERNEL = "the model's data mix kernels from it (dynamic convolution): no primitive covers it"
 PRODUCT = "it is a factor of a product that makes a weight, which one factor alone does not set: the product is kept whole"

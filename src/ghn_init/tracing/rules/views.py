@@ -74,7 +74,7 @@ def _index(b: GraphBuilder, call: Call) -> None:
     dim, index = _index_of(call)
     if table.params and not table.data and index is not None and b.flow(index).data:
         return _look_up(b, call, table, dim, index)
-    b.contract(call)
+    contract_without_index(b, call, 1 if call.op in ("index", "take") else 2)
     flow = b.flow(call.outputs[0])
     if not flow.params:
         return
@@ -82,6 +82,25 @@ def _index(b: GraphBuilder, call: Call) -> None:
     if index is not None and _followed(b, table):
         flow = replace(flow, axes=looked_up(b.axes_of(table), dim, index.shape), lost=False)
     b.assign(call.outputs, flow)
+
+
+@rule("index_add", "index_copy", "index_reduce", "scatter", "scatter_add", "scatter_reduce")
+def _scatter(b: GraphBuilder, call: Call) -> None:
+    contract_without_index(b, call, 2)
+
+
+@rule("index_put")
+def _put(b: GraphBuilder, call: Call) -> None:
+    contract_without_index(b, call, 1)
+
+
+def contract_without_index(b: GraphBuilder, call: Call, position: int) -> None:
+    """Contracts a call; an index that was given with the inputs, as edges are, picks from a stream and is no part of it."""
+    picked = replace(call, args=(*call.args[:position], None, *call.args[position + 1 :]))
+    others = [b.flow(value) for value in picked.inputs]
+    index = [b.flow(value) for value in call.inputs if value not in picked.inputs]
+    given = all(flow.nodes <= {0} for flow in index)
+    b.contract(picked if given and any(flow.data for flow in others) else call)
 
 
 def _index_of(call: Call) -> tuple[int, Value | None]:
