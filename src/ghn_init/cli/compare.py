@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import comparison
-from ghn_init.cli.console import app, check_picture, err, out, progress_bar, reading
+from ghn_init.cli.console import app, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
+from ghn_init.cli.counting import counting
 from ghn_init.cli.predicting import Model
 from ghn_init.comparison.inits import NAMES
 from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
@@ -60,15 +62,11 @@ def compare(
     rates, decays = lr or list(RATES), weight_decay or list(WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
     names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
-    with progress_bar() as bar:
-        total = len(names) * (seeds + (settings if settings > 1 else 0))
-        task = bar.add_task("", total=total)
+    runs = itertools.count(1)
+    with counting(len(names) * (seeds + (settings if settings > 1 else 0)), every=0) as tell:
 
         def show(run: comparison.Run) -> None:
-            text = f"{escape(run.init)}, learning rate {run.lr:g}: {run.final:.1f} %"
-            bar.update(task, advance=1, description=text)
-            if not err.is_terminal:  # where no bar is drawn
-                err.print(f"{bar.tasks[0].completed:.0f} of {total}: {text}")
+            tell(next(runs), f"{run.init}, learning rate {run.lr:g}: {run.final:.1f} %")
 
         found = comparison.compare(
             make,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Literal
 
 from safetensors import SafetensorError
@@ -19,7 +20,7 @@ try:
     from rich import box
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
+    from rich.table import Column, Table
 except ImportError as missing:  # a plain install has no command line
     sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
 
@@ -118,11 +119,20 @@ def reading(show: bool = True) -> Iterator[Callable[[int, int], None]]:
         def count(read: int, of: int) -> None:
             if status is not None and read % 100 == 0:
                 status.update(f"reading images: {read} of {of}")
+            if show and not err.is_terminal and read % 10_000 == 0:
+                err.print(f"reading images: {read} of {of}")
 
         yield count
 
 
+class _Bar(Progress):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.transient = kind is not None and issubclass(kind, Exception)  # an error takes its place
+        super().__exit__(kind, error, trace)
+
+
 def progress_bar(text: str = "{task.description}", show: bool = True) -> Progress:
-    """A bar on the error console: how many of how many, `text` of the task, time left."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(text), TimeRemainingColumn())
-    return Progress(*columns, console=err, disable=not show)
+    """A bar on the error console, where that is a terminal: how many of how many, time left, `text` of the task."""
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what narrow terminals cut
+    columns = (BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn(text, table_column=rest))
+    return _Bar(*columns, console=err, disable=not (show and err.is_terminal), expand=True)

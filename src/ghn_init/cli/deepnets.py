@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,9 @@ import typer
 from rich.markup import escape
 
 from ghn_init import deepnets
-from ghn_init.cli.console import app, out, progress_bar
+from ghn_init.cli.console import app, out
 from ghn_init.cli.console import table as new_table
+from ghn_init.cli.counting import counting
 
 group = typer.Typer(help="The published distribution of architectures: generate a slice, look at its statistics.")
 app.add_typer(group, name="deepnets")
@@ -28,14 +30,14 @@ def write(
 ) -> None:
     """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
     deepnets.arguments(split, start, seed)  # an unknown split ends here, before there is a progress bar
-    with progress_bar("{task.fields[speed]}") as bar:
-        stop = deepnets.SPLITS[split].size if stop is None else stop
-        task = bar.add_task("networks", total=stop - start, speed="")
+    stop = deepnets.SPLITS[split].size if stop is None else stop
+    with counting(stop - start) as tell:
+        begun, written = time.monotonic(), 0
 
         def show(count: int) -> None:
-            bar.advance(task, count)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, speed=f"{speed:.1f} networks/s" if speed else "")
+            nonlocal written
+            written += count
+            tell(written, f"{written / (time.monotonic() - begun):.1f} networks/s")
 
         made = deepnets.write(output, split, start, stop, workers=workers, seed=seed, on_progress=show)
     size_mb = output.stat().st_size / 1e6

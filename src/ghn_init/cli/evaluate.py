@@ -9,8 +9,9 @@ import typer
 
 import ghn_init
 from ghn_init import deepnets
-from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out, progress_bar
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out
 from ghn_init.cli.console import table as new_table
+from ghn_init.cli.counting import counting
 from ghn_init.evaluation.results import Evaluation, Result, SGDResult
 from ghn_init.viz import results
 
@@ -33,12 +34,11 @@ def evaluate(
     """Measures accuracies of predicted parameters, without training, on unseen networks of DeepNets-1M."""
     check_file(output, "--output")
     check_picture(plot)
-    with progress_bar() as bar:
-        shown = bar.add_task("reading images", total=None)
+    with counting(None, "reading images") as tell:
 
         def show(row: Result | SGDResult, done: int, total: int) -> None:
             what = row.split if isinstance(row, Result) else f"{row.split}, SGD"
-            bar.update(shown, completed=done, total=total, description=f"{what} {row.index}: {row.accuracy:.1f} %")
+            tell(done, f"{what} {row.index}: {row.accuracy:.1f} %", total)
 
         found = ghn_init.evaluate(
             data,

@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, out, progress_bar, reading
+from ghn_init.cli.console import app, out, reading
+from ghn_init.cli.counting import counting
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.tasks.images import tasks_of
 from ghn_init.training.curve import Progress
@@ -81,15 +82,13 @@ def train(
         tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
         budget = BUDGET
-    with progress_bar(show=leads) as bar:
-        shown = bar.add_task("tracing the first networks", total=steps)
+    with counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
 
         def show(progress: Progress) -> None:
-            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy of predicted networks {100 * progress.accuracy:.1f} %"
-            speed = f"{progress.networks_per_second:.1f} networks/s"
-            bar.update(shown, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
+            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"
+            tell(progress.step, f"{loss}, {accuracy}, {progress.networks_per_second:.1f} networks/s")
 
         ghn_init.train(
             tasks,

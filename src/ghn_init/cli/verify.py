@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import ghn_init
-from ghn_init.cli.console import app, err, out, progress_bar
+from ghn_init.cli.console import app, err, out
 from ghn_init.cli.console import table as new_table
+from ghn_init.cli.counting import counting
 from ghn_init.evaluation.norms import TOLERANCE, NormCheck, norms_table, read_table
 from ghn_init.evaluation.norms import verify as compare
 
@@ -26,10 +27,9 @@ def verify(
         ghn = ghn_init.load(name)
     shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
     wrong: list[NormCheck] = []
-    with progress_bar() as bar:
-        task = bar.add_task("predicting", total=len(rows))
-        for row, found in zip(rows, compare(ghn, rows), strict=True):
-            bar.update(task, advance=1, description=row.model)
+    with counting(len(rows), "predicting") as tell:
+        for done, (row, found) in enumerate(zip(rows, compare(ghn, rows), strict=True), 1):
+            tell(done, row.model)
             wrong += [] if found.matches else [found]
             shown.add_row(
                 found.model,
