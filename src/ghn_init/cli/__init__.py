@@ -59,6 +59,8 @@ def main() -> None:
     """Runs the command line; errors end in one line and exit code 1."""
     from rich.markup import escape
 
+    from ghn_init.viz.text_table import printable
+
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     if not words:
         return console.help_page({name: text for name, (_, text) in COMMANDS.items()})()
@@ -66,5 +68,5 @@ def main() -> None:
     try:
         console.app()
     except GHNInitError as error:
-        console.err.print(f"[bold red]error:[/] {escape(str(error))}")
+        console.err.print(f"[bold red]error:[/] {escape(printable(str(error)))}")
         sys.exit(1)

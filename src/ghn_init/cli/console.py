@@ -14,11 +14,12 @@ from typing import Annotated, Literal
 from safetensors import SafetensorError
 
 from ghn_init.version import __version__
+from ghn_init.viz.text_table import printable
 
 try:
     import typer
     from rich import box
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column, Table
 except ImportError as missing:  # a plain install has no command line
@@ -58,7 +59,7 @@ def help_page(commands: Mapping[str, str]) -> typer.Typer:
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-WORDS = ("what", "why")
+WORDS = ("tasks (outputs)", "verdict", "what", "where", "why")
 """Columns of tables, beside the first, that are no figures."""
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -66,13 +67,37 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or published name, folder, file or hub id")]
 
 
+class _Figures(Table):
+    """A table that never cuts a figure: in a narrow terminal titles are broken at spaces, then words, then all."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        figures = [column for column in self.columns if column.no_wrap]
+        if self._needs(console, options) > options.max_width:
+            for column in figures:
+                column.header = str(column.header).replace(" ", "\n")
+        if sum(self._measure_column(console, options, column).maximum for column in figures) > options.max_width:
+            for column in figures:
+                column.no_wrap = False
+        yield from super().__rich_console__(console, options)
+
+    def _needs(self, console: Console, options: ConsoleOptions) -> int:
+        """Columns of a terminal in which nothing is broken."""
+        return self.__rich_measure__(console, options.update_width(10_000)).maximum
+
+
 def table(*columns: str) -> Table:
     """An empty table: the first column is text, the others are figures."""
-    made = Table(box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
+    made = _Figures(box=box.SIMPLE if out.is_terminal else None, pad_edge=False, collapse_padding=out.is_terminal)
     made.add_column(columns[0], overflow="fold")  # cut off, names would read alike
     for column in columns[1:]:
-        made.add_column(column, justify="left" if column in WORDS else "right")
+        words = column in WORDS
+        made.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return made
+
+
+def say(text: str) -> None:
+    """Prints lines as they are, without markup; names in them may hold control characters."""
+    out.print(printable(text), markup=False, soft_wrap=True)
 
 
 def check_file(path: Path | None, option: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -18,9 +18,10 @@ EVERY = 30.0
 
 
 class Tell(Protocol):
-    """Called with how many are done, a word on them, and how many there will be where that changes."""
+    """What tells of progress."""
 
-    def __call__(self, done: int, text: str, total: int | None = None) -> None: ...
+    def __call__(self, done: int, text: str, total: int | None = None) -> None:
+        """Takes how many are done, a word on them, and how many there will be where that changes."""
 
 
 @contextmanager

@@ -49,28 +49,20 @@ def stats(
     file: Annotated[Path, typer.Argument(help="From ghn-init deepnets write, or the release's .hdf5")],
     split: Annotated[str | None, typer.Option(help="One split; by default all")] = None,
 ) -> None:
-    """Statistics of each split of a file beside the published ones: means, and ± standard deviations."""
+    """Statistics of each split of a file above the published ones: means, and ± standard deviations."""
     rows = defaultdict(list)
     for entry in deepnets.read(file, split):
         rows[entry.split].append(entry.statistics)
-    table = new_table(
-        "split", "networks", "nodes", "published", "M parameters", "degree", "published", "path, hops", "published"
-    )
+    table = new_table("split", "networks", "nodes", "M parameters", "degree", "path, hops")
     shares = new_table("share of nodes, %", *rows)
     found = {name: deepnets.Summary.of(values) for name, values in rows.items()}
     for name, own in found.items():
         known = deepnets.PUBLISHED_STATISTICS.get(name)
-        table.add_row(
-            name,
-            f"{own.networks:,}",
-            f"{own.nodes:.1f} ± {own.nodes_std:.1f}",
-            "{:.1f} ± {:.1f}".format(*known.nodes) if known else "",
-            f"{own.millions:.2f}",
-            f"{own.degree:.1f}",
-            f"{known.degree:.1f}" if known else "",
-            f"{own.path:.1f} ± {own.path_std:.1f}",
-            "{:.1f} ± {:.1f}".format(*known.path) if known else "",
-        )
+        nodes, path = f"{own.nodes:.1f} ± {own.nodes_std:.1f}", f"{own.path:.1f} ± {own.path_std:.1f}"
+        table.add_row(name, f"{own.networks:,}", nodes, f"{own.millions:.2f}", f"{own.degree:.1f}", path)
+        if known is not None:
+            nodes, path = ("{:.1f} ± {:.1f}".format(*pair) for pair in (known.nodes, known.path))
+            table.add_row("  published", "", nodes, "", f"{known.degree:.1f}", path)
     out.print(table)
     for primitive in next(iter(found.values())).shares if found else ():
         shares.add_row(primitive, *(f"{own.shares[primitive]:.1f}" for own in found.values()))

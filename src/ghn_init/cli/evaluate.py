@@ -62,7 +62,7 @@ def evaluate(
 def _report(found: Evaluation) -> None:
     """Prints a table of all splits beside published means, and one of the networks that were trained as well."""
     columns = (f"published {name}" for name in found.published)
-    own = new_table("split", "mean accuracy, %", "standard error", "best", "networks", *columns)
+    own = new_table("split", "mean top-1, %", "standard error", "best", "networks", *columns)
     for name, values in found.groups.items():
         beside = [f"{row[name]:.1f}" if name in row else "" for row in found.published.values()]
         single = len(values.values) == 1
@@ -71,7 +71,7 @@ def _report(found: Evaluation) -> None:
     out.print(own)
     if not found.sgd:
         return
-    table = new_table("trained by SGD", "mean accuracy, %", "standard error", "best", "networks", "predicted, same networks")
+    table = new_table("trained by SGD", "mean top-1, %", "standard error", "best", "networks", "predicted, same networks")
     for (split, steps), (values, same) in found.trained.items():
         figures = (f"{values.mean:.1f}", f"{values.standard_error:.1f}", f"{values.best:.1f}", str(len(values.values)))
         table.add_row(f"{split}, {steps:,} steps", *figures, f"{same.mean:.1f}" if same.values else "")

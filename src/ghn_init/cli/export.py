@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
+from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, say, writing
 from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
 from ghn_init.models.spec import build_timm, library, without_storage
@@ -69,8 +69,8 @@ def export(
     origin |= {} if images is None else {"data": data, "size": images.pixels.shape[2], "classes": list(images.classes)}
     with writing(output):
         ghn_init.timm.export(built, output, model_args=options, origin=origin)
-    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
-        out.print(line, soft_wrap=True, markup=False)
+    for line in [report.summary, *report.data_lines, *report.warnings]:
+        say(in_options(line))
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)
 

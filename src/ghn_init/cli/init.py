@@ -15,7 +15,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
+from ghn_init.cli.console import Checkpoint, app, check_file, err, out, say, writing
 from ghn_init.cli.predicting import (
     Arguments,
     Classes,
@@ -92,8 +92,8 @@ def init(
         images = read(data, image_size)
         built, report, seconds = _start(model, ghn, images, num_classes, model_arg, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
-    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
-        out.print(line, soft_wrap=True, markup=False)
+    for line in [report.summary, *report.data_lines, *report.warnings]:
+        say(in_options(line))
     out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
 

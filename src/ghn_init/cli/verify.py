@@ -25,7 +25,7 @@ def verify(
     rows = read_table(table or norms_table(), column or name)
     with err.status("loading"):
         ghn = ghn_init.load(name)
-    shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
+    shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "verdict")
     wrong: list[NormCheck] = []
     with counting(len(rows), "predicting") as tell:
         for done, (row, found) in enumerate(zip(rows, compare(ghn, rows), strict=True), 1):
