@@ -62,7 +62,7 @@ def test_evaluate_cuts_no_figure(terminal: io.StringIO, monkeypatch: pytest.Monk
 def test_statistics_cut_no_figure(terminal: io.StringIO, tmp_path: Path) -> None:
     deepnets.write(tmp_path / "nets.db", "test", stop=1)
     CliRunner().invoke(cli.app, ["deepnets", "stats", str(tmp_path / "nets.db")])
-    assert "published                185.5 ± 91.2" in shown(terminal)
+    assert "published 185.5 ± 91.2 2.3 14.3 ± 4.8" in " ".join(shown(terminal).split())
 
 
 def test_terminals_that_are_too_narrow_break_figures(terminal: io.StringIO) -> None:

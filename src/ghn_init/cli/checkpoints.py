@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from ghn_init.checkpoints.pretrained import bundled
 from ghn_init.checkpoints.pretrained import convert as published
 from ghn_init.checkpoints.published.cache import folder_of, is_kept
 from ghn_init.checkpoints.published.registry import CHECKPOINTS
-from ghn_init.cli.console import app, check_folder, out, writing
+from ghn_init.cli.console import app, check_folder, out, say, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.hypernetwork.config import GHNConfig
 
@@ -28,10 +29,14 @@ def list_checkpoints() -> None:
         size = sum(file.stat().st_size for file in folder.iterdir())
         shown = f"{name} (default)" if name == ghn_init.DEFAULT else name
         table.add_row(shown, *_figures(ghn.config, sum(p.numel() for p in ghn.parameters()), size), "bundled")
+    pages = defaultdict(list)
     for entry in CHECKPOINTS.values():
-        where = "cached" if is_kept(folder_of(entry)) else entry.release.page
+        where = "cached" if is_kept(folder_of(entry)) else "remote"
+        pages[entry.release.page].append(entry.name)
         table.add_row(entry.name, *_figures(entry.config, entry.numel, 4 * entry.numel), where)
     out.print(table)
+    for page, names in pages.items():
+        say(f"{page}: {', '.join(names)}")
     out.print("Others: a folder, a .safetensors file, or a hub id owner/repo[@revision].", markup=False)
 
 

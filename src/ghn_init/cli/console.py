@@ -20,6 +20,7 @@ try:
     import typer
     from rich import box
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement, measure_renderables
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column, Table
 except ImportError as missing:  # a plain install has no command line
@@ -68,21 +69,21 @@ Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or publishe
 
 
 class _Figures(Table):
-    """A table that never cuts a figure: in a narrow terminal titles are broken at spaces, then words, then all."""
+    """A table that cuts no figure: where it doesn't fit titles are broken at spaces, text columns fold, at last figures do."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, names = options.max_width, self.columns[0]
         figures = [column for column in self.columns if column.no_wrap]
-        if self._needs(console, options) > options.max_width:
+        if Measurement.get(console, options.update_width(10_000), self).maximum > width:
             for column in figures:
                 column.header = str(column.header).replace(" ", "\n")
-        if sum(self._measure_column(console, options, column).maximum for column in figures) > options.max_width:
+            least = measure_renderables(console, options, [names.header, *names.cells]).minimum
+            names.width = least if least <= width // 4 else None
+        needed = (measure_renderables(console, options, [column.header, *column.cells]).maximum for column in figures)
+        if sum(needed) + 2 * len(self.columns) > width:
             for column in figures:
                 column.no_wrap = False
         yield from super().__rich_console__(console, options)
-
-    def _needs(self, console: Console, options: ConsoleOptions) -> int:
-        """Columns of a terminal in which nothing is broken."""
-        return self.__rich_measure__(console, options.update_width(10_000)).maximum
 
 
 def table(*columns: str) -> Table:
