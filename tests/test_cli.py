@@ -267,6 +267,10 @@ def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
     found = eval(call).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     origin = json.loads((tmp_path / "net" / "config.json").read_text())["ghn_init"]
+    again = CliRunner().invoke(cli.app, ["export", "timm:resnet18", "-o", str(tmp_path / "net")])
+    assert again.exit_code == 2
+    assert "has config.json and model.safetensors; pass --force" in again.output.replace("\n", " ")
+    assert "predicted" in run("export", "timm:resnet18", "-o", str(tmp_path / "net"), "--force")
     assert origin == {
         "model": "timm:resnet18", "ghn": ghn_init.DEFAULT, "seed": 3, "condition": "orthogonal+noise",
         "version": ghn_init.__version__,
@@ -302,7 +306,17 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "timm:resnet18", "--explain", "fc.weight"], 2, "'fc.weight' keeps its value: "),
         (["inspect", "transformers:no/such"], 1, "error: transformers has no configuration of 'no/such' ("),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
-        (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),
+        (["inspect", "resnet50"], 1, "'resnet50' names no model; did you mean timm:resnet50 or torchvision:resnet50? expected"),
+        (["inspect", "nothing"], 1, "error: 'nothing' names no model; expected timm:NAME"),
+        (["inspect", "own_models:small", "--ghn", "ghn3"], 1, "; did you mean ghn3-t or ghn3-s or ghn3-l? "),
+        (["inspect", "own_models:small", "--ghn", "ghn2-cifar10-small"], 1, "or ghn2-small? "),
+        (
+            ["inspect", "own_models:small", "--head", "yes"],
+            2,
+            "--head yes is ambiguous: cifar10 and imagenette and food10 have 10",
+        ),
+        (["inspect", "own_models:small", "--head", "foo"], 2, "expected yes, no, auto or a task"),
+        (["inspect", "own_models:small", "--num-classes", "-3"], 2, "--num-classes"),
         (
             ["inspect", "nowhere:thing"],
             1,
@@ -322,6 +336,13 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["evaluate", "data", "--plot", "x.gold"], 2, "x.gold ends in none of .png, .pdf"),
         (["compare", "own_models:small", "data", "--plot", "folder.safetensors"], 2, "folder.safetensors is a folder"),
         (["deepnets", "write", "tset", "-o", "x.db"], 1, "error: there is no split 'tset' to draw from; there are train, val"),
+        (["deepnets", "write", "test", "-o", "x.db", "--start", "5", "--stop", "2"], 2, "2 is not above --start 5"),
+        (["evaluate", "data", "--split", "foo"], 1, "error: there is no split 'foo'"),
+        (["train", "data", "-o", "own_models.py"], 2, "own_models.py is a file"),
+        (["train", "data", "-o", "x", "--seed", "-1"], 2, "--seed"),
+        (["train", "data", "-o", "x", "--budget", "-1"], 2, "--budget"),
+        (["train", "data", "-o", "x", "--lr", "0"], 2, "0.0 is no learning rate"),
+        (["compare", "own_models:small", "data", "--lr", "0"], 2, "--lr"),
         (["deepnets", "stats", "x.db"], 1, "error: there is no file x.db"),
         (["export", "timm:resnet5", "-o", "x"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
         (["export", "timm:resnet18", "-o", "x", "--img-size", "64"], 1, "error: 'timm:resnet18' failed when called: TypeError"),
@@ -333,7 +354,9 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),
+        (["init", "own_models:small", "-o", "x.safetensors", "--strict"], 1, "Leave out --strict to accept"),
         (["inspect", "own_models:small", "--input", "4x16x16"], 1, "error: the forward pass of Sequential failed"),
+        (["inspect", "own_models:small", "--input", "4x16x16"], 1, "Pass what it takes: --input, such as 3x224x224"),
     ],
 )
 def test_errors_are_short_and_have_exit_codes(
@@ -455,6 +478,9 @@ def test_init_fits_to_data(data: Path) -> None:
     model = sys.modules["own_models"].small(3)
     loader = [(images.normalise(images.pixels), images.labels)]
     expected = ghn_init.initialize(model, data=loader, seed=2, on_report=reports.append)
+    assert "no head fitted: --head yes asks for" in run(
+        "init", "own_models:small", str(data), "-o", "y.safetensors", "--head", "yes"
+    )
     assert f"leave-one-out accuracy {reports[0].fit.accuracy:.1f} ± " in text
     assert "2 of 4 parameters predicted" in text
     with safe_open("x.safetensors", "pt") as file:
@@ -493,7 +519,16 @@ def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
         (["init", "own_models:small", "-o", "x.safetensors", "--image-size", "8"], 2, "--image-size"),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose"], 1, "error: there are 12 images, "),
         (["init", "own_models:small", "-o", "x.safetensors", "--choose"], 2, "--choose"),
-        (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose", "--head", "yes"], 2, "--head"),
+        (
+            ["init", "own_models:small", "data", "-o", "x.safetensors", "--choose", "--head", "yes"],
+            2,
+            "--head yes asks for a predicted head, and --choose compares",
+        ),
+        (
+            ["compare", "own_models:small", "data", "--images", "6", "--val-images", "6", "--model-arg", "wings=2"],
+            1,
+            "TypeError",
+        ),
         (["rank", "data", "own_models:small", "own_models:Wide"], 2, "--val-images"),
         (["rank", "data", "own_models:small", "--val-images", "5"], 1, "error: there are 1 candidates"),
         (["rank", "data", "own_models:small", "--known", "a=b"], 2, "--known"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -119,9 +120,11 @@ def load(
             raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
         folder = _hub_folder(repository, tag or revision, access)
         return _with_confidence(assemble(*read_folder(folder), folder), folder).to(device)
+    near = difflib.get_close_matches(name, [*own, *CHECKPOINTS], 3, 0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise CheckpointError(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
-        f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {EXPECTED}."
+        f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {hint}{EXPECTED}."
     )
 
 

@@ -59,6 +59,7 @@ def main() -> None:
     """Runs the command line; errors end in one line and exit code 1."""
     from rich.markup import escape
 
+    from ghn_init.cli.words import in_options
     from ghn_init.viz.text_table import printable
 
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
@@ -68,5 +69,5 @@ def main() -> None:
     try:
         console.app()
     except GHNInitError as error:
-        console.err.print(f"[bold red]error:[/] {escape(printable(str(error)))}")
+        console.err.print(f"[bold red]error:[/] {escape(printable(in_options(str(error))))}")
         sys.exit(1)

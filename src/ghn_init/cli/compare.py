@@ -16,7 +16,7 @@ from ghn_init import comparison
 from ghn_init.cli.console import app, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
-from ghn_init.cli.predicting import Model
+from ghn_init.cli.predicting import Arguments, Model, constructed
 from ghn_init.comparison.inits import NAMES
 from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
 from ghn_init.models import spec as model_spec
@@ -28,6 +28,7 @@ from ghn_init.viz import race
 def compare(
     model: Model,
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
+    model_arg: Arguments = None,
     init: Annotated[list[str] | None, typer.Option(help=", ".join(NAMES))] = None,
     images: Annotated[int, typer.Option(min=2, help="Training images")] = 1000,
     val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
@@ -46,6 +47,9 @@ def compare(
     validation images decide it alone.
     """
     check_picture(plot)
+    if any(rate <= 0 for rate in lr or ()):
+        raise typer.BadParameter("expected more than 0", param_hint="--lr")
+    arguments = constructed(model_arg)
     with reading() as count:
         whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:
@@ -56,7 +60,7 @@ def compare(
     train, val = order[:images], order[images : images + val_images]
 
     def make() -> nn.Module:
-        built = model_spec.build(model, whole.num_classes)
+        built = model_spec.build(model, whole.num_classes, **arguments)
         return ghn_init.adapt_stem_(built, whole.pixels.shape[2]) if small else built
 
     rates, decays = lr or list(RATES), weight_decay or list(WEIGHT_DECAYS)

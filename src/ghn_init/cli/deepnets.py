@@ -26,11 +26,13 @@ def write(
     start: Annotated[int, typer.Option(min=0, help="First index")] = 0,
     stop: Annotated[int | None, typer.Option(min=0, help="One past the last index; by default the published size")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the whole file")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the whole file")] = 0,
 ) -> None:
     """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
     deepnets.arguments(split, start, seed)  # an unknown split ends here, before there is a progress bar
     stop = deepnets.SPLITS[split].size if stop is None else stop
+    if stop <= start:
+        raise typer.BadParameter(f"{stop} is not above --start {start}", param_hint="--stop")
     with counting(stop - start) as tell:
         begun, written = time.monotonic(), 0
 

@@ -12,10 +12,13 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, say, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started, wished
+from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, predicted, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
+from ghn_init.cli.words import in_options
 from ghn_init.models.spec import build_timm, library, without_storage
 from ghn_init.tasks.image_data import Images
+
+FILES = ("config.json", "model.safetensors")
 
 
 @app.command()
@@ -34,6 +37,7 @@ def export(
     condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there")] = False,
 ) -> None:
     """Initialises a timm model and writes a folder that timm loads: local-dir:FOLDER, with pretrained.
 
@@ -44,6 +48,8 @@ def export(
     if library != "timm" or not name:
         raise typer.BadParameter(f"{model!r} is not timm:NAME; only timm's models become timm's folders", param_hint="MODEL")
     check_folder(output)
+    if not force and (there := [file for file in FILES if (output / file).exists()]):
+        raise typer.BadParameter(f"{output} has {' and '.join(there)}; pass --force to replace them", param_hint="--output")
     if data is None and image_size is not None:
         raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
     if data is not None and in_chans not in (None, 3):

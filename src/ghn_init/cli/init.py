@@ -25,12 +25,12 @@ from ghn_init.cli.predicting import (
     Overwrite,
     Size,
     constructed,
-    in_options,
     predict,
     started,
     wished,
 )
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
+from ghn_init.cli.words import in_options
 from ghn_init.models import spec as model_spec
 from ghn_init.prediction.report import Report
 from ghn_init.tasks.image_data import Images

@@ -12,7 +12,8 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, out, say, writing
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, in_options, predict
+from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, predict
+from ghn_init.cli.words import in_options
 from ghn_init.graph import PRIMITIVES
 from ghn_init.prediction.grouping import GROUP_COLUMNS
 from ghn_init.prediction.prediction import Prediction

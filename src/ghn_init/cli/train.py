@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, out, reading
+from ghn_init.cli.console import app, check_folder, out, reading
 from ghn_init.cli.counting import counting
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.tasks.images import tasks_of
@@ -52,7 +52,7 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
+            min=0, help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
         ),
     ] = None,
     pool: Annotated[int, typer.Option(min=1, help="Different training networks of each task")] = DEFAULTS.pool,
@@ -68,13 +68,16 @@ def train(
         typer.Option(help="tensorboard, wandb, mlflow, …: who is told what each step gave"),
     ] = None,
     save_minutes: Annotated[float, typer.Option(min=0, help="Between two writes of the state")] = DEFAULTS.save_minutes,
-    seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of initialisation, networks and images")] = 0,
 ) -> None:
     """Trains a hypernetwork on networks of DeepNets-1M; interrupted runs (Ctrl+C) go on where they were.
 
     Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
     `torchrun`, share the networks of a step.
     """
+    check_folder(output)
+    if lr <= 0:
+        raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)

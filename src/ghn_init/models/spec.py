@@ -8,6 +8,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Mod
     """
     library, separator, name = spec.partition(":")
     if not separator or not library or not name:
-        raise ModelSpecError(f"{spec!r} names no model; expected {KINDS}.")
+        raise ModelSpecError(f"{spec!r} names no model; {_libraries_with(spec)}expected {KINDS}.")
     options = {**arguments, **({} if num_classes is None else {"num_classes": num_classes})}
     if library == "timm":
         return build_timm(name, options)
@@ -128,6 +129,16 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelSpecError(f"{name} is not installed ({error}); pip install {name}.") from error
+
+
+def _libraries_with(name: str) -> str:
+    """A hint at libraries that have a model of that name, or nothing."""
+    specs = []
+    if find_spec("timm") is not None and library("timm").is_model(name.partition(".")[0]):
+        specs.append(f"timm:{name}")
+    if find_spec("torchvision") is not None and name in library("torchvision").models.list_models():
+        specs.append(f"torchvision:{name}")
+    return f"did you mean {' or '.join(specs)}? " if specs else ""
 
 
 def _unknown(name: str, library: str, known: Iterable[str]) -> str:
