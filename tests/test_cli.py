@@ -168,6 +168,8 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
     assert f"{torch.get_num_threads()} of PyTorch's" in told["threads"]
     assert f"timm {timm.__version__}" in told["families"]
     assert not {"dev", "docs"} & told.keys()
+    start = told["torch"].index(metadata.version("torch"))
+    assert all(line[start - 1] == " " != line[start] for line in run("doctor").splitlines())
     version = metadata.version
 
     def without_timm(name: str) -> str:
@@ -181,6 +183,20 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
     assert re.search(
         r"torchvision [\d.+a-z]+, transformers .*; without timm: pip install 'ghn_init\[families\]'", told["families"]
     )
+
+
+def test_doctor_runs_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def not_installed(name: str) -> str:
+        if name == "ghn_init":
+            raise metadata.PackageNotFoundError
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    told = {line.split()[0]: line for line in run("doctor").splitlines()}
+    assert told["ghn_init"].split()[1] == ghn_init.__version__
+    assert "run from source" in told["extras"]
 
 
 def test_inspect_explains_a_parameter() -> None:
@@ -380,6 +396,10 @@ def test_a_process_that_fails_has_the_exit_code_and_one_line(own: Path) -> None:
     result = in_a_process("inspect", "own_models:broken")  # found beside the caller, which is in no path of this process
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: 'own_models:broken' failed when called: RuntimeError: no luck.\n"
+
+
+def test_the_help_page_has_all_commands_whatever_follows() -> None:
+    assert cli.COMMANDS.keys() <= set(in_a_process("--help", "inspect").stdout.split())
 
 
 def test_a_process_that_succeeds_has_its_text_on_the_standard_output(own: Path) -> None:

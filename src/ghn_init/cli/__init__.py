@@ -62,8 +62,8 @@ def main() -> None:
     from ghn_init.cli.words import in_options
     from ghn_init.viz.text_table import printable
 
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    if not words:
+    words = sys.argv[1:]
+    if not words or words[0].startswith("-"):
         return console.help_page({name: text for name, (_, text) in COMMANDS.items()})()
     load([words[0]] if words[0] in COMMANDS else COMMANDS)
     try:

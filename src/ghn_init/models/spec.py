@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import ModelSpecError
 
 KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
@@ -59,7 +60,8 @@ def build_timm(name: str, options: Mapping[str, Any]) -> nn.Module:
     timm = library("timm")
     if ":" not in name:
         check_timm_name(name)
-    return _called(f"timm:{name}", functools.partial(timm.create_model, name), options)
+    create = cached_if_cut_off()(timm.create_model) if name.startswith("hf-hub:") else timm.create_model
+    return _called(f"timm:{name}", functools.partial(create, name), options)
 
 
 def without_storage(build: Callable[[], nn.Module]) -> nn.Module:
@@ -101,7 +103,8 @@ def _transformers(name: str, num_classes: int | None, arguments: Mapping[str, An
     transformers = library("transformers")
     options = {**arguments, **({} if num_classes is None else {"num_labels": num_classes})}
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **options)
+        with cached_if_cut_off():
+            config = transformers.AutoConfig.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
         told = " ".join(str(error).split())
         raise ModelSpecError(

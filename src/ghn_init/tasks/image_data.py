@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import TrainingError
 
 Transform = Callable[[Tensor], Tensor]
@@ -240,7 +241,8 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
         there = sorted(p.name for p in folder.iterdir())[:8]
         raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
     try:
-        return datasets.load_dataset(str(source), split=split)
+        with cached_if_cut_off():
+            return datasets.load_dataset(str(source), split=split)
     except (OSError, ValueError) as error:  # no connection, no such data set, no such split
         raise TrainingError(
             f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "
