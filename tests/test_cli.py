@@ -23,8 +23,10 @@ from typer.testing import CliRunner
 import ghn_init
 from ghn_init import GHN, GHNConfig, cli
 from ghn_init.cli.console import table as new_table
+from ghn_init.comparison import inits
 from ghn_init.errors import ModelSpecError
 from ghn_init.models import spec as model_spec
+from ghn_init.tasks import images as image_tasks
 from helpers import write_release
 
 OWN = """
@@ -115,12 +117,28 @@ def test_the_help_page_says_what_the_commands_say() -> None:
     assert own == {name: text for name, (_, text) in cli.COMMANDS.items()}
 
 
-def test_the_help_page_needs_no_pytorch() -> None:
-    code = "import sys; from ghn_init import cli; sys.argv = ['ghn-init', '--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'numpy', 'ghn_init.cli.init'} & sys.modules.keys()"
+def test_help_needs_no_pytorch() -> None:
+    code = """
+import sys
+from ghn_init import cli
+for command in ([], *([name] for name in cli.COMMANDS if name != "rank")):
+    sys.argv = ["ghn-init", *command, "--help"]
+    try:
+        cli.main()
+    except SystemExit:
+        pass
+    assert not {"torch", "numpy", "huggingface_hub"} & sys.modules.keys(), command
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "inspect" in result.stdout
+    assert "--small-stem" in result.stdout
+
+
+def test_help_names_what_there_is() -> None:
+    assert import_module("ghn_init.cli.compare").NAMES.split(", ") == list(inits.NAMES)
+    drawn = [name for name in ghn_init.deepnets.SPLITS if name != "predefined"]
+    assert import_module("ghn_init.cli.deepnets").SPLITS.split(", ") == drawn
 
 
 def test_long_names_are_not_cut_off() -> None:
@@ -141,10 +159,10 @@ def test_a_first_run_has_a_budget(
 ) -> None:
     seen: dict[str, object] = {}
     train = import_module("ghn_init.cli.train")
-    monkeypatch.setattr(train, "tasks_of", lambda *_, **__: [])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(train, "VARIANTS", {"ghn-2": lambda _: None})
-    monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))  # first: its own import of tasks_of stays
+    monkeypatch.setattr(image_tasks, "tasks_of", lambda *_, **__: [])
     run("train", "data", "-o", str(tmp_path), *options)
     assert seen["budget"] == budget
 

@@ -15,7 +15,8 @@ import ghn_init
 from ghn_init import cli
 from ghn_init.cli import console
 from ghn_init.errors import EvaluationError
-from ghn_init.evaluation import results
+from ghn_init.evaluation import norms, results
+from ghn_init.tasks import images
 from ghn_init.training.curve import Progress
 
 
@@ -35,10 +36,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is told of one step."""
     train = import_module("ghn_init.cli.train")
-    monkeypatch.setattr(train, "tasks_of", lambda *_, **__: [])
     monkeypatch.setattr(train, "VARIANTS", {"ghn-2": lambda _: None})
     step = Progress(12, 10_000, 2.312, 0.104, 1e-3, 0.6)
-    monkeypatch.setattr(ghn_init, "train", lambda *_, on_step, **__: on_step(step))
+    monkeypatch.setattr(ghn_init, "train", lambda *_, on_step, **__: on_step(step))  # first: its own import of tasks_of stays
+    monkeypatch.setattr(images, "tasks_of", lambda *_, **__: [])
 
 
 def test_a_narrow_terminal_shows_count_time_and_figures(training: None, terminal: io.StringIO, tmp_path: Path) -> None:
@@ -84,10 +85,9 @@ def test_slices_are_told(tmp_path: Path) -> None:
 
 
 def test_verify_tells_of_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    verify = import_module("ghn_init.cli.verify")
     rows = [SimpleNamespace(model=name) for name in ("resnet18", "resnet50")]
     found = SimpleNamespace(model="", published=1.0, exact=1.0, single=1.0, deviation=0.0, strays=(), matches=True)
-    monkeypatch.setattr(verify, "read_table", lambda *_: rows)
-    monkeypatch.setattr(verify, "compare", lambda *_: [found, found])
+    monkeypatch.setattr(norms, "read_table", lambda *_: rows)
+    monkeypatch.setattr(norms, "verify", lambda *_: [found, found])
     told = call("verify", ghn_init.DEFAULT).stderr.splitlines()
     assert [line.split(", ")[0] for line in told] == ["1 of 2: resnet18", "2 of 2: resnet50"]

@@ -8,8 +8,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import huggingface_hub
-
 
 @contextmanager
 def cached_if_cut_off() -> Iterator[None]:
@@ -18,7 +16,8 @@ def cached_if_cut_off() -> Iterator[None]:
     Raises:
         ConnectionError: There is none, and what they look for is not in the cache.
     """
-    constants = huggingface_hub.constants
+    from huggingface_hub import constants
+
     before, cut_off = constants.HF_HUB_OFFLINE, has_no_address(constants.ENDPOINT)
     constants.HF_HUB_OFFLINE = before or cut_off
     try:

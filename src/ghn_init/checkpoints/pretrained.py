@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
+from ghn_init.checkpoints.default import DEFAULT as DEFAULT
 from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
 from ghn_init.checkpoints.folder import (
     CONFIG,
@@ -34,9 +35,6 @@ from ghn_init.confidence.confidence import FILE, Confidence
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
-
-DEFAULT = "ghn2-small"
-"""Name of the bundled checkpoint that is used where none is asked for."""
 
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
 

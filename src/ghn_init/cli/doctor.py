@@ -7,13 +7,7 @@ import platform
 import re
 from importlib import metadata
 
-import torch
-from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
-
-from ghn_init.checkpoints.published.cache import folder_of, is_kept
-from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.cli.console import app, say
-from ghn_init.prediction.precision import bfloat16_pays
 from ghn_init.version import __version__
 
 _REQUIREMENT = re.compile(r"^([\w.-]+).*extra == ['\"]([\w-]+)['\"]")
@@ -37,6 +31,10 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _machine() -> list[tuple[str, str]]:
+    import torch
+
+    from ghn_init.prediction.precision import bfloat16_pays
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     capability = torch.backends.cpu.get_cpu_capability()
     bf16 = "faster" if bfloat16_pays() else "slower"
@@ -50,6 +48,11 @@ def _machine() -> list[tuple[str, str]]:
 
 
 def _caches() -> list[tuple[str, str]]:
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    from ghn_init.checkpoints.published.cache import folder_of, is_kept
+    from ghn_init.checkpoints.published.registry import CHECKPOINTS
+
     kept = [name for name, entry in CHECKPOINTS.items() if is_kept(folder_of(entry))]
     offline = ", offline mode is on" if HF_HUB_OFFLINE else ""
     return [("hub cache", f"{HF_HUB_CACHE}{offline}"), ("published", ", ".join(kept) or "none is in the cache")]

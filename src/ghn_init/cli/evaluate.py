@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import ghn_init
-from ghn_init import deepnets
 from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
-from ghn_init.evaluation.results import Evaluation, Result, SGDResult
-from ghn_init.viz import results
+from ghn_init.cli.deepnets import SPLITS
+
+if TYPE_CHECKING:
+    from ghn_init.evaluation.results import Evaluation, Result, SGDResult
 
 
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet and test.parquet, or a hub data set")],
     ghn: Checkpoint = ghn_init.DEFAULT,
-    split: Annotated[list[str] | None, typer.Option(help=", ".join(deepnets.SPLITS) + "; may be given several times")] = None,
+    split: Annotated[list[str] | None, typer.Option(help=f"{SPLITS}, predefined; may be given several times")] = None,
     networks: Annotated[int, typer.Option(min=1, help="The first ones of each split")] = 100,
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
     task: Annotated[str | None, typer.Option(help="Whose head; by default the data's, or the only one that fits")] = None,
@@ -32,6 +33,9 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
 ) -> None:
     """Measures accuracies of predicted parameters, without training, on unseen networks of DeepNets-1M."""
+    from ghn_init.evaluation.results import Result
+    from ghn_init.viz import results
+
     check_file(output, "--output")
     check_picture(plot)
     with counting(None, "reading images") as tell:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.markup import escape
 
@@ -15,8 +14,9 @@ from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, say, w
 from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, predicted, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
 from ghn_init.cli.words import in_options
-from ghn_init.models.spec import build_timm, library, without_storage
-from ghn_init.tasks.image_data import Images
+
+if TYPE_CHECKING:
+    from ghn_init.tasks.image_data import Images
 
 FILES = ("config.json", "model.safetensors")
 
@@ -44,6 +44,10 @@ def export(
     With DATA, batch norms are recalibrated on its images and the classification head is fitted to its classes. Images have
     the size and the normalisation of the model's configuration, as timm's train script gives them.
     """
+    import torch
+
+    from ghn_init.models.spec import build_timm
+
     library, _, name = model.partition(":")
     if library != "timm" or not name:
         raise typer.BadParameter(f"{model!r} is not timm:NAME; only timm's models become timm's folders", param_hint="MODEL")
@@ -83,5 +87,7 @@ def export(
 
 def _images(data: str, name: str, options: Mapping[str, Any], image_size: int | None) -> Images:
     """The training images as timm would give them to the model."""
+    from ghn_init.models.spec import build_timm, library, without_storage
+
     config = library("timm").data.resolve_model_data_config(without_storage(lambda: build_timm(name, options)))
     return normalised_by(read(data, image_size or config["input_size"][-1]), config["mean"], config["std"])

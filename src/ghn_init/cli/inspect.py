@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
 from rich.markup import escape
 
@@ -14,10 +13,10 @@ from ghn_init.cli.console import Checkpoint, app, check_file, out, say, writing
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, predict
 from ghn_init.cli.words import in_options
-from ghn_init.graph import PRIMITIVES
-from ghn_init.prediction.grouping import GROUP_COLUMNS
-from ghn_init.prediction.prediction import Prediction
 from ghn_init.viz.text_table import shown
+
+if TYPE_CHECKING:
+    from ghn_init.prediction.prediction import Prediction
 
 Colour = Literal["primitive", "fate"]
 
@@ -53,6 +52,8 @@ def inspect(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
+    import torch
+
     check_file(svg, "--svg")
     check_file(html, "--html")
     torch.manual_seed(seed)
@@ -78,6 +79,9 @@ def _explained(prediction: Prediction, name: str, ghn: str) -> str:
 
 def _report(prediction: Prediction, parameters: bool, statistics: bool) -> None:
     """Prints the graph's figures, what becomes of parameters, and what a person has to know."""
+    from ghn_init.graph import PRIMITIVES
+    from ghn_init.prediction.grouping import GROUP_COLUMNS
+
     graph, report = prediction.graph, prediction.report
     distances = graph.distances
     table = new_table("graph", "")

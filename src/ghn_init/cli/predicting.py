@@ -6,21 +6,22 @@ import ast
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 import typer
 from rich.markup import escape
-from torch import nn
 
 import ghn_init
-from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.cli.console import err
 from ghn_init.cli.words import in_options
-from ghn_init.models import spec as model_spec
-from ghn_init.models.spec import KINDS
-from ghn_init.prediction.prediction import Prediction
-from ghn_init.prediction.report import Report
+from ghn_init.models.kinds import KINDS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ghn_init.checkpoints.pretrained import GHN
+    from ghn_init.prediction.prediction import Prediction
+    from ghn_init.prediction.report import Report
 
 Model = Annotated[str, typer.Argument(help=KINDS)]
 Classes = Annotated[int | None, typer.Option(min=0, help="Passed to the model's constructor")]
@@ -84,6 +85,10 @@ def predict(
     **options: Any,
 ) -> tuple[Prediction, float]:
     """The prediction, and the seconds that it took; `options` are `ghn_init.predict`'s."""
+    import torch
+
+    from ghn_init.models import spec as model_spec
+
     keywords = constructed(arguments)
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
 from rich.markup import escape
 
@@ -15,10 +14,11 @@ import ghn_init
 from ghn_init.cli.console import app, check_folder, out, reading
 from ghn_init.cli.counting import counting
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.tasks.images import tasks_of
-from ghn_init.training.curve import Progress
-from ghn_init.training.objectives import FineTune, Objective, ZeroShot
 from ghn_init.training.recipe import TrainConfig
+
+if TYPE_CHECKING:
+    from ghn_init.training.curve import Progress
+    from ghn_init.training.objectives import Objective
 
 DEFAULTS = TrainConfig()
 BUDGET = 0.3
@@ -75,6 +75,10 @@ def train(
     Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
     `torchrun`, share the networks of a step.
     """
+    import torch
+
+    from ghn_init.tasks import images
+
     check_folder(output)
     if lr <= 0:
         raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
@@ -82,12 +86,12 @@ def train(
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
     with reading(show=leads) as count:
-        tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
+        tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
         budget = BUDGET
     with counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
-        judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
+        judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
 
         def show(progress: Progress) -> None:
             loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"

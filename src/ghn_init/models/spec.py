@@ -17,8 +17,7 @@ from torch import nn
 
 from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import ModelSpecError
-
-KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
+from ghn_init.models.kinds import KINDS
 
 
 def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
