@@ -23,9 +23,11 @@ from typer.testing import CliRunner
 import ghn_init
 from ghn_init import GHN, GHNConfig, cli
 from ghn_init.cli.console import table as new_table
+from ghn_init.comparison import inits
 from ghn_init.errors import ModelSpecError
 from ghn_init.models import spec as model_spec
 from ghn_init.ranking import bench
+from ghn_init.tasks import images as image_tasks
 from helpers import write_release
 
 OWN = """
@@ -116,12 +118,28 @@ def test_the_help_page_says_what_the_commands_say() -> None:
     assert own == {name: text for name, (_, text) in cli.COMMANDS.items()}
 
 
-def test_the_help_page_needs_no_pytorch() -> None:
-    code = "import sys; from ghn_init import cli; sys.argv = ['ghn-init', '--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'numpy', 'ghn_init.cli.init'} & sys.modules.keys()"
+def test_help_needs_no_pytorch() -> None:
+    code = """
+import sys
+from ghn_init import cli
+for command in ([], *([name] for name in cli.COMMANDS if name != "rank")):
+    sys.argv = ["ghn-init", *command, "--help"]
+    try:
+        cli.main()
+    except SystemExit:
+        pass
+    assert not {"torch", "numpy", "huggingface_hub"} & sys.modules.keys(), command
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "inspect" in result.stdout
+    assert "--small-stem" in result.stdout
+
+
+def test_help_names_what_there_is() -> None:
+    assert import_module("ghn_init.cli.compare").NAMES.split(", ") == list(inits.NAMES)
+    drawn = [name for name in ghn_init.deepnets.SPLITS if name != "predefined"]
+    assert import_module("ghn_init.cli.deepnets").SPLITS.split(", ") == drawn
 
 
 def test_long_names_are_not_cut_off() -> None:
@@ -142,10 +160,10 @@ def test_a_first_run_has_a_budget(
 ) -> None:
     seen: dict[str, object] = {}
     train = import_module("ghn_init.cli.train")
-    monkeypatch.setattr(train, "tasks_of", lambda *_, **__: [])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(train, "VARIANTS", {"ghn-2": lambda _: None})
-    monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))  # first: its own import of tasks_of stays
+    monkeypatch.setattr(image_tasks, "tasks_of", lambda *_, **__: [])
     run("train", "data", "-o", str(tmp_path), *options)
     assert seen["budget"] == budget
 
@@ -169,6 +187,8 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
     assert f"{torch.get_num_threads()} of PyTorch's" in told["threads"]
     assert f"timm {timm.__version__}" in told["families"]
     assert not {"dev", "docs"} & told.keys()
+    start = told["torch"].index(metadata.version("torch"))
+    assert all(line[start - 1] == " " != line[start] for line in run("doctor").splitlines())
     version = metadata.version
 
     def without_timm(name: str) -> str:
@@ -182,6 +202,20 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
     assert re.search(
         r"torchvision [\d.+a-z]+, transformers .*; without timm: pip install 'ghn_init\[families\]'", told["families"]
     )
+
+
+def test_doctor_runs_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def not_installed(name: str) -> str:
+        if name == "ghn_init":
+            raise metadata.PackageNotFoundError
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    told = {line.split()[0]: line for line in run("doctor").splitlines()}
+    assert told["ghn_init"].split()[1] == ghn_init.__version__
+    assert "run from source" in told["extras"]
 
 
 def test_inspect_explains_a_parameter() -> None:
@@ -268,6 +302,10 @@ def test_export_writes_a_folder_that_timm_loads(tmp_path: Path) -> None:
     found = eval(call).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     origin = json.loads((tmp_path / "net" / "config.json").read_text())["ghn_init"]
+    again = CliRunner().invoke(cli.app, ["export", "timm:resnet18", "-o", str(tmp_path / "net")])
+    assert again.exit_code == 2
+    assert "has config.json and model.safetensors; pass --force" in again.output.replace("\n", " ")
+    assert "predicted" in run("export", "timm:resnet18", "-o", str(tmp_path / "net"), "--force")
     assert origin == {
         "model": "timm:resnet18", "ghn": ghn_init.DEFAULT, "seed": 3, "condition": "orthogonal+noise",
         "version": ghn_init.__version__,
@@ -303,7 +341,17 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["inspect", "timm:resnet18", "--explain", "fc.weight"], 2, "'fc.weight' keeps its value: "),
         (["inspect", "transformers:no/such"], 1, "error: transformers has no configuration of 'no/such' ("),
         (["inspect", "torchvision:vgg"], 1, "error: torchvision has no model 'vgg'; did you mean vgg"),
-        (["inspect", "resnet50"], 1, "error: 'resnet50' names no model; expected timm:NAME"),
+        (["inspect", "resnet50"], 1, "'resnet50' names no model; did you mean timm:resnet50 or torchvision:resnet50? expected"),
+        (["inspect", "nothing"], 1, "error: 'nothing' names no model; expected timm:NAME"),
+        (["inspect", "own_models:small", "--ghn", "ghn3"], 1, "; did you mean ghn3-t or ghn3-s or ghn3-l? "),
+        (["inspect", "own_models:small", "--ghn", "ghn2-cifar10-small"], 1, "or ghn2-small? "),
+        (
+            ["inspect", "own_models:small", "--head", "yes"],
+            2,
+            "--head yes is ambiguous: cifar10 and imagenette and food10 have 10",
+        ),
+        (["inspect", "own_models:small", "--head", "foo"], 2, "expected yes, no, auto or a task"),
+        (["inspect", "own_models:small", "--num-classes", "-3"], 2, "--num-classes"),
         (
             ["inspect", "nowhere:thing"],
             1,
@@ -323,6 +371,13 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["evaluate", "data", "--plot", "x.gold"], 2, "x.gold ends in none of .png, .pdf"),
         (["compare", "own_models:small", "data", "--plot", "folder.safetensors"], 2, "folder.safetensors is a folder"),
         (["deepnets", "write", "tset", "-o", "x.db"], 1, "error: there is no split 'tset' to draw from; there are train, val"),
+        (["deepnets", "write", "test", "-o", "x.db", "--start", "5", "--stop", "2"], 2, "2 is not above --start 5"),
+        (["evaluate", "data", "--split", "foo"], 1, "error: there is no split 'foo'"),
+        (["train", "data", "-o", "own_models.py"], 2, "own_models.py is a file"),
+        (["train", "data", "-o", "x", "--seed", "-1"], 2, "--seed"),
+        (["train", "data", "-o", "x", "--budget", "-1"], 2, "--budget"),
+        (["train", "data", "-o", "x", "--lr", "0"], 2, "0.0 is no learning rate"),
+        (["compare", "own_models:small", "data", "--lr", "0"], 2, "--lr"),
         (["deepnets", "stats", "x.db"], 1, "error: there is no file x.db"),
         (["export", "timm:resnet5", "-o", "x"], 1, "error: timm has no model 'resnet5'; did you mean resnet50"),
         (["export", "timm:resnet18", "-o", "x", "--img-size", "64"], 1, "error: 'timm:resnet18' failed when called: TypeError"),
@@ -334,7 +389,9 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["init", "own_models:small", "-o", "x.pt"], 2, "x.pt does not end in .safetensors"),
         (["init", "own_models:small", "-o", "missing/x.safetensors"], 2, "does not exist"),
         (["init", "own_models:small", "-o", "x.safetensors", "--num-classes", "3", "--strict"], 1, "error: '3.weight'"),
+        (["init", "own_models:small", "-o", "x.safetensors", "--strict"], 1, "Leave out --strict to accept"),
         (["inspect", "own_models:small", "--input", "4x16x16"], 1, "error: the forward pass of Sequential failed"),
+        (["inspect", "own_models:small", "--input", "4x16x16"], 1, "Pass what it takes: --input, such as 3x224x224"),
     ],
 )
 def test_errors_are_short_and_have_exit_codes(
@@ -358,6 +415,10 @@ def test_a_process_that_fails_has_the_exit_code_and_one_line(own: Path) -> None:
     result = in_a_process("inspect", "own_models:broken")  # found beside the caller, which is in no path of this process
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: 'own_models:broken' failed when called: RuntimeError: no luck.\n"
+
+
+def test_the_help_page_has_all_commands_whatever_follows() -> None:
+    assert cli.COMMANDS.keys() <= set(in_a_process("--help", "inspect").stdout.split())
 
 
 def test_a_process_that_succeeds_has_its_text_on_the_standard_output(own: Path) -> None:
@@ -456,6 +517,9 @@ def test_init_fits_to_data(data: Path) -> None:
     model = sys.modules["own_models"].small(3)
     loader = [(images.normalise(images.pixels), images.labels)]
     expected = ghn_init.initialize(model, data=loader, seed=2, on_report=reports.append)
+    assert "no head fitted: --head yes asks for" in run(
+        "init", "own_models:small", str(data), "-o", "y.safetensors", "--head", "yes"
+    )
     assert f"leave-one-out accuracy {reports[0].fit.accuracy:.1f} ± " in text
     assert "2 of 4 parameters predicted" in text
     with safe_open("x.safetensors", "pt") as file:
@@ -494,7 +558,16 @@ def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
         (["init", "own_models:small", "-o", "x.safetensors", "--image-size", "8"], 2, "--image-size"),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose"], 1, "error: there are 12 images, "),
         (["init", "own_models:small", "-o", "x.safetensors", "--choose"], 2, "--choose"),
-        (["init", "own_models:small", "data", "-o", "x.safetensors", "--choose", "--head", "yes"], 2, "--head"),
+        (
+            ["init", "own_models:small", "data", "-o", "x.safetensors", "--choose", "--head", "yes"],
+            2,
+            "--head yes asks for a predicted head, and --choose compares",
+        ),
+        (
+            ["compare", "own_models:small", "data", "--images", "6", "--val-images", "6", "--model-arg", "wings=2"],
+            1,
+            "TypeError",
+        ),
         (["rank", "data", "own_models:small", "own_models:Wide"], 2, "--val-images"),
         (["rank", "data", "own_models:small", "--val-images", "5"], 1, "error: there are 1 candidates"),
         (["rank", "data", "own_models:small", "--known", "a=b"], 2, "--known"),

@@ -466,11 +466,11 @@ def test_inits_that_do_not_differ_seldom_have_a_winner() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"inits": ["default"]}, "1 inits, 2 steps"),
-        ({"steps": 0}, "0 steps"),
-        ({"rates": ()}, "0 learning rates"),
-        ({"weight_decays": ()}, "0 weight decays"),
-        ({"checks": 0}, "0 checks"),
+        ({"inits": ["default"]}, "inits: 1, steps: 2"),
+        ({"steps": 0}, "steps: 0"),
+        ({"rates": ()}, "learning rates: 0"),
+        ({"weight_decays": ()}, "weight decays: 0"),
+        ({"checks": 0}, "checks: 0"),
         ({"rates": (0.1, -1.0)}, r"learning rates \[0.1, -1.0\], weight decays \[0.0005\]: expected finite"),
         ({"rates": (math.nan,)}, r"learning rates \[nan\]"),
         ({"weight_decays": (-0.1,)}, r"weight decays \[-0.1\]"),

@@ -136,6 +136,48 @@ def test_a_limit_draws_images_before_they_are_decoded(tmp_path: Path) -> None:
     assert len(load_images(tmp_path, "train", limit=100).labels) == 60
 
 
+def test_parts_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path / "train.parquet", [0, 1, 1] * 7000, ["a", "bb"])
+    read: list[tuple[int, int]] = []
+    whole = load_images(tmp_path, "train")
+    thin = load_images(tmp_path, "train", thin=True, on_image=lambda *count: read.append(count))
+    assert read[-1] == (10_500, 10_500)
+    assert torch.equal(thin.pixels, whole.pixels[::2])
+    assert (thin.mean.tolist(), thin.std.tolist()) == (whole.mean.tolist(), whole.std.tolist())
+    first = load_images(tmp_path, "train", like=whole, first=5, on_image=lambda *count: read.append(count))
+    assert read[-1] == (5, 5)
+    assert torch.equal(first.pixels, whole.pixels[:5])
+    assert torch.equal(first.labels, whole.labels[:5])
+
+
+def test_folders_that_hold_no_data_are_named(tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(TrainingError, match=r"train has images of classes \[\]; expected a folder for each of two"):
+        load_images(tmp_path, "train")
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir()
+        image_module.new("RGB", (8, 8)).save(tmp_path / "train" / name / "0.png")
+        if name == "cat":
+            with pytest.raises(
+                TrainingError, match=r"train has images of classes \['cat'\]; expected a folder for each of two"
+            ):
+                load_images(tmp_path, "train")
+    (tmp_path / "train" / "dog" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"dog/1.png is no image that can be read .*; leave it out"):
+        load_images(tmp_path, "train")
+
+
+def test_images_without_a_file_are_told_by_number(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parquet(tmp_path / "good.parquet", [0, 1, 0], ["a", "b"])
+    table = datasets.Dataset.from_parquet(str(tmp_path / "good.parquet")).cast_column("img", datasets.Image(decode=False))
+    damaged = table.map(lambda row, k: {"img": {"path": None, "bytes": b"no"} if k == 1 else row["img"]}, with_indices=True)
+    damaged.cast_column("img", datasets.Image()).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(TrainingError, match=r"image 1 is no image"):
+        load_images(tmp_path, "train")
+
+
 def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 

@@ -251,6 +251,11 @@ def test_a_killed_writer_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.index for entry in deepnets.read(path)] == list(range(7))
 
 
+def test_a_file_is_read_whatever_it_is_called(tmp_path: Path) -> None:
+    deepnets.write(tmp_path / "nets.h5", "test", 0, 1)
+    assert [entry.index for entry in deepnets.read(tmp_path / "nets.h5")] == [0]
+
+
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match=r"no file .*nowhere\.db"):
         deepnets.read(tmp_path / "nowhere.db")
@@ -266,6 +271,8 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
         deepnets.write(path, "test", 1, 2, seed=3)
     with pytest.raises(ArchitectureError, match="no networks of split 'val'; it has test"):
         deepnets.read(path, "val")
+    with pytest.raises(ArchitectureError, match="the slice of 'test' goes from 5 to 2"):
+        deepnets.write(path, "test", 5, 2)
     with sqlite3.connect(path) as database:
         database.execute("update networks set graph = x'00'")
     with pytest.raises(ArchitectureError, match="network 0 of 'test' is damaged"):

@@ -21,6 +21,7 @@ from ghn_init.evaluation.accuracy import accuracy, top1
 from ghn_init.evaluation.results import Accuracies, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.prediction.precision import mixed_precision
+from ghn_init.tasks import image_data
 from ghn_init.training.networks import Network
 from ghn_init.viz.results import draw
 from helpers import SMALL, Tiny, colours
@@ -65,9 +66,30 @@ def test_predefined_networks_are_evaluated(small: GHN) -> None:
     assert (resnet.nodes, vit.nodes) == (126, 129)  # as published
 
 
-def test_unknown_splits_are_named(small: GHN) -> None:
+def test_unknown_splits_are_named_first(small: GHN) -> None:
     with pytest.raises(ArchitectureError, match="'tset'"):
         ghn_init.evaluate(colours(8), small, networks="tset", count=1)
+    with pytest.raises(ArchitectureError, match="'tset'"):
+        ghn_init.evaluate("no/such/data", small, networks=["test", "tset"], count=1)
+
+
+def test_images_that_are_not_needed_are_not_decoded(small: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are those of all images, read and cut afterwards."""
+    datasets = pytest.importorskip("datasets")
+    images = colours(12)
+    columns = {"img": [p.permute(1, 2, 0).numpy() for p in images.pixels], "label": images.labels.tolist()}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)})
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{split}.parquet")
+    read: list[object] = []
+    pixels = image_data._pixels
+    monkeypatch.setattr(image_data, "_pixels", lambda image, side: read.append(image) or pixels(image, side))
+    monkeypatch.setattr(image_data, "NORMALISED_BY", 4)
+    found = ghn_init.evaluate(tmp_path, small, count=1, images=5, task="images")
+    assert len(read) == 4 + 5
+    whole = image_data.load_images(tmp_path, "test", image_data.load_images(tmp_path, "train"))
+    some = replace(whole, pixels=whole.pixels[:5], labels=whole.labels[:5])
+    assert found.results == ghn_init.evaluate(some, small, count=1, task="images").results
 
 
 def test_accuracies_by_hand() -> None:

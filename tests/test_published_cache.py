@@ -393,7 +393,7 @@ def test_the_list_says_what_is_kept_and_fetches_nothing(server: Hub) -> None:
 
     entry = CHECKPOINTS["ghn3-s"]
     figures = [f"{entry.numel:,}", f"{4 * entry.numel / 1e6:.1f}"]
-    assert row() == ["ghn3-s", "imagenet", "(5)", "8", "8×4×3×3", *figures, entry.release.page]
+    assert row() == ["ghn3-s", "imagenet", "(5)", "8", "8×4×3×3", *figures, "remote"]
     assert server.requests == []
     ghn_init.load("ghn3-s")
     server.requests.clear()

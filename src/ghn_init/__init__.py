@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ghn_init import timm as timm
     from ghn_init.api import initialize as initialize
     from ghn_init.api import predict as predict
-    from ghn_init.checkpoints.pretrained import DEFAULT as DEFAULT
+    from ghn_init.checkpoints.default import DEFAULT as DEFAULT
     from ghn_init.checkpoints.pretrained import GHN as GHN
     from ghn_init.checkpoints.pretrained import load as load
     from ghn_init.comparison.choose import choose as choose
@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("initialize", "predict"),
-    "checkpoints.pretrained": ("DEFAULT", "GHN", "load"),
+    "checkpoints.default": ("DEFAULT",),
+    "checkpoints.pretrained": ("GHN", "load"),
     "comparison.choose": ("choose",),
     "comparison.race": ("Comparison", "compare"),
     "confidence.regression": ("Expectation",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+from ghn_init.connection import has_no_address
 
 GITHUB = "https://github.com"
 TIMEOUT = 30
@@ -52,7 +53,7 @@ def from_hub(repository: str, file: str, revision: str | None, access: Access) -
     Raises:
         Exception: One of `DOWNLOAD_FAILURES`.
     """
-    cut_off = not access.offline and _has_no_address(huggingface_hub.constants.ENDPOINT)
+    cut_off = not access.offline and has_no_address(huggingface_hub.constants.ENDPOINT)
     try:
         path = huggingface_hub.hf_hub_download(
             repository,
@@ -68,17 +69,6 @@ def from_hub(repository: str, file: str, revision: str | None, access: Access) -
         host = huggingface_hub.constants.ENDPOINT
         raise ConnectionError(f"it is not in the cache, and no address can be found for {host}") from error
     return Path(path)
-
-
-def _has_no_address(url: str) -> bool:
-    """Whether its host's name can't be resolved here; a proxy may know better."""
-    if urllib.request.getproxies():
-        return False
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(url).hostname, None)
-    except OSError:
-        return True
-    return False
 
 
 def from_github(repository: str, file: str, revision: str | None, access: Access, folder: Path, largest: int) -> Path:

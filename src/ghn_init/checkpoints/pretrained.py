@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
+from ghn_init.checkpoints.default import DEFAULT as DEFAULT
 from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
 from ghn_init.checkpoints.folder import (
     CONFIG,
@@ -33,9 +35,6 @@ from ghn_init.confidence.confidence import FILE, Confidence
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
-
-DEFAULT = "ghn2-small"
-"""Name of the bundled checkpoint that is used where none is asked for."""
 
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
 
@@ -119,9 +118,11 @@ def load(
             raise CheckpointError(f"{name!r} and revision {revision!r} name two revisions; give one.")
         folder = _hub_folder(repository, tag or revision, access)
         return _with_confidence(assemble(*read_folder(folder), folder), folder).to(device)
+    near = difflib.get_close_matches(name, [*own, *CHECKPOINTS], 3, 0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise CheckpointError(
         f"{name!r} is neither a bundled checkpoint ({', '.join(own) or 'there are none'}) nor a file or folder here, "
-        f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {EXPECTED}."
+        f"nor a published one ({', '.join(CHECKPOINTS)}), nor a hub id owner/repo; {hint}{EXPECTED}."
     )
 
 

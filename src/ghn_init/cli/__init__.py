@@ -59,12 +59,15 @@ def main() -> None:
     """Runs the command line; errors end in one line and exit code 1."""
     from rich.markup import escape
 
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    if not words:
+    from ghn_init.cli.words import in_options
+    from ghn_init.viz.text_table import printable
+
+    words = sys.argv[1:]
+    if not words or words[0].startswith("-"):
         return console.help_page({name: text for name, (_, text) in COMMANDS.items()})()
     load([words[0]] if words[0] in COMMANDS else COMMANDS)
     try:
         console.app()
     except GHNInitError as error:
-        console.err.print(f"[bold red]error:[/] {escape(str(error))}")
+        console.err.print(f"[bold red]error:[/] {escape(printable(in_options(str(error))))}")
         sys.exit(1)

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.checkpoints.folder import write_folder
-from ghn_init.checkpoints.pretrained import bundled
-from ghn_init.checkpoints.pretrained import convert as published
-from ghn_init.checkpoints.published.cache import folder_of, is_kept
-from ghn_init.checkpoints.published.registry import CHECKPOINTS
-from ghn_init.cli.console import app, check_folder, out, writing
+from ghn_init.cli.console import app, check_folder, out, say, writing
 from ghn_init.cli.console import table as new_table
-from ghn_init.hypernetwork.config import GHNConfig
+
+if TYPE_CHECKING:
+    from ghn_init.hypernetwork.config import GHNConfig
 
 
 @app.command("list")
 def list_checkpoints() -> None:
     """Lists the hypernetworks that come with the package or are published; nothing is downloaded."""
+    from ghn_init.checkpoints.pretrained import bundled
+    from ghn_init.checkpoints.published.cache import folder_of, is_kept
+    from ghn_init.checkpoints.published.registry import CHECKPOINTS
+
     table = new_table("checkpoint", "tasks (outputs)", "hidden width", "largest kernel", "parameters", "MB", "where")
     for name, folder in bundled().items():
         ghn = ghn_init.load(name)
         size = sum(file.stat().st_size for file in folder.iterdir())
         shown = f"{name} (default)" if name == ghn_init.DEFAULT else name
         table.add_row(shown, *_figures(ghn.config, sum(p.numel() for p in ghn.parameters()), size), "bundled")
+    pages = defaultdict(list)
     for entry in CHECKPOINTS.values():
-        where = "cached" if is_kept(folder_of(entry)) else entry.release.page
+        where = "cached" if is_kept(folder_of(entry)) else "remote"
+        pages[entry.release.page].append(entry.name)
         table.add_row(entry.name, *_figures(entry.config, entry.numel, 4 * entry.numel), where)
     out.print(table)
+    for page, names in pages.items():
+        say(f"{page}: {', '.join(names)}")
     out.print("Others: a folder, a .safetensors file, or a hub id owner/repo[@revision].", markup=False)
 
 
@@ -46,8 +52,11 @@ def convert(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write")],
 ) -> None:
     """Converts a published hypernetwork to a folder of safetensors; no code of the file is run."""
+    from ghn_init.checkpoints import pretrained
+    from ghn_init.checkpoints.folder import write_folder
+
     check_folder(output)
-    ghn = published(file)
+    ghn = pretrained.convert(file)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_folder(output, ghn.config, ghn.state_dict())

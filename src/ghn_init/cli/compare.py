@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.markup import escape
-from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import comparison
-from ghn_init.cli.console import app, check_picture, err, out, progress_bar, reading
+from ghn_init.cli.console import app, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Model
-from ghn_init.comparison.inits import NAMES
-from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
-from ghn_init.models import spec as model_spec
-from ghn_init.tasks.image_data import Images, load_images
-from ghn_init.viz import race
+from ghn_init.cli.counting import counting
+from ghn_init.cli.predicting import Arguments, Model, constructed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ghn_init import comparison
+    from ghn_init.tasks.image_data import Images
+
+NAMES = "default, orthogonal, mimetic, impulse, dirac, zero-gamma, whitened, lsuv, GHN, GHN+CONDITION, GHN+CONDITION+weights"
+"""Inits, for the help page, which loads nothing of the others; a test compares them."""
 
 
 @app.command()
 def compare(
     model: Model,
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
-    init: Annotated[list[str] | None, typer.Option(help=", ".join(NAMES))] = None,
+    model_arg: Arguments = None,
+    init: Annotated[list[str] | None, typer.Option(help=NAMES)] = None,
     images: Annotated[int, typer.Option(min=2, help="Training images")] = 1000,
     val_images: Annotated[int, typer.Option(min=1, help="Validation images, others of the training split")] = 1000,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
@@ -43,7 +48,18 @@ def compare(
     It is chosen on a fifth of the training images after training on the rest; the race then trains on all of them, and the
     validation images decide it alone.
     """
+    import torch
+
+    from ghn_init import comparison
+    from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
+    from ghn_init.models import spec as model_spec
+    from ghn_init.tasks.image_data import load_images
+    from ghn_init.viz import race
+
     check_picture(plot)
+    if any(rate <= 0 for rate in lr or ()):
+        raise typer.BadParameter("expected more than 0", param_hint="--lr")
+    arguments = constructed(model_arg)
     with reading() as count:
         whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:
@@ -54,21 +70,17 @@ def compare(
     train, val = order[:images], order[images : images + val_images]
 
     def make() -> nn.Module:
-        built = model_spec.build(model, whole.num_classes)
+        built = model_spec.build(model, whole.num_classes, **arguments)
         return ghn_init.adapt_stem_(built, whole.pixels.shape[2]) if small else built
 
     rates, decays = lr or list(RATES), weight_decay or list(WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
     names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
-    with progress_bar() as bar:
-        total = len(names) * (seeds + (settings if settings > 1 else 0))
-        task = bar.add_task("", total=total)
+    runs = itertools.count(1)
+    with counting(len(names) * (seeds + (settings if settings > 1 else 0)), every=0) as tell:
 
         def show(run: comparison.Run) -> None:
-            text = f"{escape(run.init)}, learning rate {run.lr:g}: {run.final:.1f} %"
-            bar.update(task, advance=1, description=text)
-            if not err.is_terminal:  # where no bar is drawn
-                err.print(f"{bar.tasks[0].completed:.0f} of {total}: {text}")
+            tell(next(runs), f"{run.init}, learning rate {run.lr:g}: {run.final:.1f} %")
 
         found = comparison.compare(
             make,
@@ -93,5 +105,7 @@ def compare(
 
 
 def _loader(images: Images, rows: Tensor, batch_size: int, shuffle: bool) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
+    import torch
+
     data = torch.utils.data.TensorDataset(images.normalise(images.pixels[rows]), images.labels[rows])
     return torch.utils.data.DataLoader(data, batch_size, shuffle, drop_last=shuffle and len(rows) >= batch_size)

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Literal
 
 from safetensors import SafetensorError
 
 from ghn_init.version import __version__
+from ghn_init.viz.text_table import printable
 
 try:
     import typer
     from rich import box
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement, measure_renderables
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
+    from rich.table import Column, Table
 except ImportError as missing:  # a plain install has no command line
     sys.exit(f"ghn-init needs its command-line extra ({missing}): pip install 'ghn_init[cli]'")
 
@@ -57,7 +60,7 @@ def help_page(commands: Mapping[str, str]) -> typer.Typer:
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-WORDS = ("what", "why")
+WORDS = ("tasks (outputs)", "verdict", "what", "where", "why")
 """Columns of tables, beside the first, that are no figures."""
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -65,13 +68,37 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 Checkpoint = Annotated[str, typer.Option(help="Hypernetwork: bundled or published name, folder, file or hub id")]
 
 
+class _Figures(Table):
+    """A table that cuts no figure: where it doesn't fit titles are broken at spaces, text columns fold, at last figures do."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, names = options.max_width, self.columns[0]
+        figures = [column for column in self.columns if column.no_wrap]
+        if Measurement.get(console, options.update_width(10_000), self).maximum > width:
+            for column in figures:
+                column.header = str(column.header).replace(" ", "\n")
+            least = measure_renderables(console, options, [names.header, *names.cells]).minimum
+            names.width = least if least <= width // 4 else None
+        needed = (measure_renderables(console, options, [column.header, *column.cells]).maximum for column in figures)
+        if sum(needed) + 2 * len(self.columns) > width:
+            for column in figures:
+                column.no_wrap = False
+        yield from super().__rich_console__(console, options)
+
+
 def table(*columns: str) -> Table:
     """An empty table: the first column is text, the others are figures."""
-    made = Table(box=box.SIMPLE if out.is_terminal else None, pad_edge=False)
+    made = _Figures(box=box.SIMPLE if out.is_terminal else None, pad_edge=False, collapse_padding=out.is_terminal)
     made.add_column(columns[0], overflow="fold")  # cut off, names would read alike
     for column in columns[1:]:
-        made.add_column(column, justify="left" if column in WORDS else "right")
+        words = column in WORDS
+        made.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return made
+
+
+def say(text: str) -> None:
+    """Prints lines as they are, without markup; names in them may hold control characters."""
+    out.print(printable(text), markup=False, soft_wrap=True)
 
 
 def check_file(path: Path | None, option: str) -> None:
@@ -118,11 +145,20 @@ def reading(show: bool = True) -> Iterator[Callable[[int, int], None]]:
         def count(read: int, of: int) -> None:
             if status is not None and read % 100 == 0:
                 status.update(f"reading images: {read} of {of}")
+            if show and not err.is_terminal and read % 10_000 == 0:
+                err.print(f"reading images: {read} of {of}")
 
         yield count
 
 
+class _Bar(Progress):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.transient = kind is not None and issubclass(kind, Exception)  # an error takes its place
+        super().__exit__(kind, error, trace)
+
+
 def progress_bar(text: str = "{task.description}", show: bool = True) -> Progress:
-    """A bar on the error console: how many of how many, `text` of the task, time left."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(text), TimeRemainingColumn())
-    return Progress(*columns, console=err, disable=not show)
+    """A bar on the error console, where that is a terminal: how many of how many, time left, `text` of the task."""
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what narrow terminals cut
+    columns = (BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn(text, table_column=rest))
+    return _Bar(*columns, console=err, disable=not (show and err.is_terminal), expand=True)

@@ -7,13 +7,8 @@ import platform
 import re
 from importlib import metadata
 
-import torch
-from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
-
-from ghn_init.checkpoints.published.cache import folder_of, is_kept
-from ghn_init.checkpoints.published.registry import CHECKPOINTS
-from ghn_init.cli.console import app, out
-from ghn_init.prediction.precision import bfloat16_pays
+from ghn_init.cli.console import app, say
+from ghn_init.version import __version__
 
 _REQUIREMENT = re.compile(r"^([\w.-]+).*extra == ['\"]([\w-]+)['\"]")
 _FOR_DEVELOPMENT = ("browser", "dev", "docs", "packages")
@@ -22,17 +17,24 @@ _FOR_DEVELOPMENT = ("browser", "dev", "docs", "packages")
 @app.command()
 def doctor() -> None:
     """Tells versions, processor, GPU, caches and extras, in lines to paste into an issue."""
-    for name, value in [*_versions(), *_machine(), *_caches(), *_extras()]:
-        out.print(f"{name:14} {value}", markup=False, soft_wrap=True)
+    lines = [*_versions(), *_machine(), *_caches(), *_extras()]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        say(f"{name:{width}} {value}")
 
 
 def _versions() -> list[tuple[str, str]]:
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    packages = ("ghn_init", "torch", "numpy", "safetensors", "huggingface_hub")
-    return [("system", system), ("Python", platform.python_version()), *((name, metadata.version(name)) for name in packages)]
+    packages = ("torch", "numpy", "safetensors", "huggingface_hub")
+    own = [("system", system), ("Python", platform.python_version()), ("ghn_init", __version__)]
+    return own + [(name, metadata.version(name)) for name in packages]
 
 
 def _machine() -> list[tuple[str, str]]:
+    import torch
+
+    from ghn_init.prediction.precision import bfloat16_pays
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     capability = torch.backends.cpu.get_cpu_capability()
     bf16 = "faster" if bfloat16_pays() else "slower"
@@ -46,6 +48,11 @@ def _machine() -> list[tuple[str, str]]:
 
 
 def _caches() -> list[tuple[str, str]]:
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    from ghn_init.checkpoints.published.cache import folder_of, is_kept
+    from ghn_init.checkpoints.published.registry import CHECKPOINTS
+
     kept = [name for name, entry in CHECKPOINTS.items() if is_kept(folder_of(entry))]
     offline = ", offline mode is on" if HF_HUB_OFFLINE else ""
     return [("hub cache", f"{HF_HUB_CACHE}{offline}"), ("published", ", ".join(kept) or "none is in the cache")]
@@ -53,6 +60,8 @@ def _caches() -> list[tuple[str, str]]:
 
 def _extras() -> list[tuple[str, str]]:
     """Which of an extra's packages are installed, and what gets the missing ones."""
+    if _version("ghn_init") is None:
+        return [("extras", "not known: run from source, without an installation")]
     extras: dict[str, list[str]] = {}
     for text in metadata.requires("ghn_init") or []:
         match = _REQUIREMENT.match(text)

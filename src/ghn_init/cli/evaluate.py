@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import ghn_init
-from ghn_init import deepnets
-from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out, progress_bar
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.evaluation.results import Evaluation, Result, SGDResult
-from ghn_init.viz import results
+from ghn_init.cli.counting import counting
+from ghn_init.cli.deepnets import SPLITS
+
+if TYPE_CHECKING:
+    from ghn_init.evaluation.results import Evaluation, Result, SGDResult
 
 
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet and test.parquet, or a hub data set")],
     ghn: Checkpoint = ghn_init.DEFAULT,
-    split: Annotated[list[str] | None, typer.Option(help=", ".join(deepnets.SPLITS) + "; may be given several times")] = None,
+    split: Annotated[list[str] | None, typer.Option(help=f"{SPLITS}, predefined; may be given several times")] = None,
     networks: Annotated[int, typer.Option(min=1, help="The first ones of each split")] = 100,
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
     task: Annotated[str | None, typer.Option(help="Whose head; by default the data's, or the only one that fits")] = None,
@@ -31,14 +33,16 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against network size")] = None,
 ) -> None:
     """Measures accuracies of predicted parameters, without training, on unseen networks of DeepNets-1M."""
+    from ghn_init.evaluation.results import Result
+    from ghn_init.viz import results
+
     check_file(output, "--output")
     check_picture(plot)
-    with progress_bar() as bar:
-        shown = bar.add_task("reading images", total=None)
+    with counting(None, "reading images") as tell:
 
         def show(row: Result | SGDResult, done: int, total: int) -> None:
             what = row.split if isinstance(row, Result) else f"{row.split}, SGD"
-            bar.update(shown, completed=done, total=total, description=f"{what} {row.index}: {row.accuracy:.1f} %")
+            tell(done, f"{what} {row.index}: {row.accuracy:.1f} %", total)
 
         found = ghn_init.evaluate(
             data,
@@ -62,7 +66,7 @@ def evaluate(
 def _report(found: Evaluation) -> None:
     """Prints a table of all splits beside published means, and one of the networks that were trained as well."""
     columns = (f"published {name}" for name in found.published)
-    own = new_table("split", "mean accuracy, %", "standard error", "best", "networks", *columns)
+    own = new_table("split", "mean top-1, %", "standard error", "best", "networks", *columns)
     for name, values in found.groups.items():
         beside = [f"{row[name]:.1f}" if name in row else "" for row in found.published.values()]
         single = len(values.values) == 1
@@ -71,7 +75,7 @@ def _report(found: Evaluation) -> None:
     out.print(own)
     if not found.sgd:
         return
-    table = new_table("trained by SGD", "mean accuracy, %", "standard error", "best", "networks", "predicted, same networks")
+    table = new_table("trained by SGD", "mean top-1, %", "standard error", "best", "networks", "predicted, same networks")
     for (split, steps), (values, same) in found.trained.items():
         figures = (f"{values.mean:.1f}", f"{values.standard_error:.1f}", f"{values.best:.1f}", str(len(values.values)))
         table.add_row(f"{split}, {steps:,} steps", *figures, f"{same.mean:.1f}" if same.values else "")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, in_options, predicted, started, wished
+from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, say, writing
+from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, predicted, started, wished
 from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
-from ghn_init.models.spec import build_timm, library, without_storage
-from ghn_init.tasks.image_data import Images
+from ghn_init.cli.words import in_options
+
+if TYPE_CHECKING:
+    from ghn_init.tasks.image_data import Images
+
+FILES = ("config.json", "model.safetensors")
 
 
 @app.command()
@@ -34,16 +37,23 @@ def export(
     condition: Conditions = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse models of which something is kept or approximated")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there")] = False,
 ) -> None:
     """Initialises a timm model and writes a folder that timm loads: local-dir:FOLDER, with pretrained.
 
     With DATA, batch norms are recalibrated on its images and the classification head is fitted to its classes. Images have
     the size and the normalisation of the model's configuration, as timm's train script gives them.
     """
+    import torch
+
+    from ghn_init.models.spec import build_timm
+
     library, _, name = model.partition(":")
     if library != "timm" or not name:
         raise typer.BadParameter(f"{model!r} is not timm:NAME; only timm's models become timm's folders", param_hint="MODEL")
     check_folder(output)
+    if not force and (there := [file for file in FILES if (output / file).exists()]):
+        raise typer.BadParameter(f"{output} has {' and '.join(there)}; pass --force to replace them", param_hint="--output")
     if data is None and image_size is not None:
         raise typer.BadParameter("it is for the images of DATA, which isn't given", param_hint="--image-size")
     if data is not None and in_chans not in (None, 3):
@@ -69,13 +79,15 @@ def export(
     origin |= {} if images is None else {"data": data, "size": images.pixels.shape[2], "classes": list(images.classes)}
     with writing(output):
         ghn_init.timm.export(built, output, model_args=options, origin=origin)
-    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
-        out.print(line, soft_wrap=True, markup=False)
+    for line in [report.summary, *report.data_lines, *report.warnings]:
+        say(in_options(line))
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)
 
 
 def _images(data: str, name: str, options: Mapping[str, Any], image_size: int | None) -> Images:
     """The training images as timm would give them to the model."""
+    from ghn_init.models.spec import build_timm, library, without_storage
+
     config = library("timm").data.resolve_model_data_config(without_storage(lambda: build_timm(name, options)))
     return normalised_by(read(data, image_size or config["input_size"][-1]), config["mean"], config["std"])

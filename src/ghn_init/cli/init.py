@@ -6,16 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.markup import escape
-from safetensors.torch import save_model
-from torch import nn
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, err, out, writing
+from ghn_init.cli.console import Checkpoint, app, check_file, err, out, say, writing
 from ghn_init.cli.predicting import (
     Arguments,
     Classes,
@@ -25,15 +22,18 @@ from ghn_init.cli.predicting import (
     Overwrite,
     Size,
     constructed,
-    in_options,
     predict,
     started,
     wished,
 )
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
-from ghn_init.models import spec as model_spec
-from ghn_init.prediction.report import Report
-from ghn_init.tasks.image_data import Images
+from ghn_init.cli.words import in_options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ghn_init.prediction.report import Report
+    from ghn_init.tasks.image_data import Images
 
 
 @app.command()
@@ -61,6 +61,8 @@ def init(
     normalised, and the names of the classes, are noted in the file. With --choose the model's own init, orthogonal and
     predicted weights, with a random and with a fitted head, race on DATA first, and the best is written.
     """
+    import torch
+
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output} does not end in .safetensors", param_hint="--output")
     check_file(output, "--output")
@@ -92,8 +94,8 @@ def init(
         images = read(data, image_size)
         built, report, seconds = _start(model, ghn, images, num_classes, model_arg, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
-    for line in [report.summary, *report.data_lines, *map(in_options, report.warnings)]:
-        out.print(line, soft_wrap=True, markup=False)
+    for line in [report.summary, *report.data_lines, *report.warnings]:
+        say(in_options(line))
     out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
 
@@ -101,6 +103,10 @@ def _start(
     model: str, ghn: str, images: Images, num_classes: int | None, arguments: list[str] | None, wishes: Mapping[str, Any]
 ) -> tuple[nn.Module, Report, float]:
     """The model, started from images, and what was done in how many seconds."""
+    import torch
+
+    from ghn_init.models import spec as model_spec
+
     hypernetwork = ghn_init.load(ghn)
     torch.manual_seed(wishes["seed"])
     with err.status(f"building {escape(model)}"):
@@ -121,6 +127,8 @@ def _of(images: Images) -> dict[str, str]:
 
 
 def _write(model: nn.Module, output: Path, metadata: Mapping[str, str]) -> None:
+    from safetensors.torch import save_model
+
     temporary = output.with_name(output.name + ".tmp")
     with writing(output):
         try:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, out, writing
+from ghn_init.cli.console import Checkpoint, app, check_file, out, say, writing
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, in_options, predict
-from ghn_init.graph import PRIMITIVES
-from ghn_init.prediction.grouping import GROUP_COLUMNS
+from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, predict
+from ghn_init.cli.words import in_options
 from ghn_init.viz.text_table import shown
+
+if TYPE_CHECKING:
+    from ghn_init.prediction.prediction import Prediction
 
 Colour = Literal["primitive", "fate"]
 
@@ -23,7 +25,7 @@ def write(path: Path, option: str, text: str) -> None:
     """Writes a file, and says so."""
     with writing(path, option):
         path.write_text(text, encoding="utf-8")
-    out.print(f"written to {path}", markup=False, soft_wrap=True)
+    say(f"written to {path}")
 
 
 @app.command()
@@ -44,23 +46,43 @@ def inspect(
     colour: Annotated[
         Colour, typer.Option(help="Of the picture: by primitive, or by what happens to parameters")
     ] = "primitive",
-    explain: Annotated[str | None, typer.Option(metavar="PARAMETER", help="How one parameter was predicted")] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="PARAMETER", help="How one parameter was predicted, in the place of the graph")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is random, the model's own init included")] = 0,
 ) -> None:
     """Shows a model's architecture graph, and what would be predicted for it and what kept."""
+    import torch
+
     check_file(svg, "--svg")
     check_file(html, "--html")
-    prediction, _ = predict(model, ghn, num_classes, input_size, model_arg, head=head, overwrite=overwrite or ())
-    if explain is not None:
-        try:
-            out.print(ghn_init.explain(prediction, explain), markup=False, soft_wrap=True)
-        except KeyError as error:
-            raise typer.BadParameter(in_options(error.args[0]), param_hint="--explain") from error
-        return
-    graph, report = prediction.graph, prediction.report
+    torch.manual_seed(seed)
+    prediction, _ = predict(model, ghn, num_classes, input_size, model_arg, head=head, overwrite=overwrite or (), seed=seed)
+    explanation = None if explain is None else _explained(prediction, explain)
     if svg is not None:
-        write(svg, "--svg", prediction.to_svg() if colour == "fate" else graph.to_svg())
+        write(svg, "--svg", prediction.to_svg() if colour == "fate" else prediction.graph.to_svg())
     if html is not None:
         write(html, "--html", prediction.to_html(model))
+    if explanation is None or parameters or statistics:
+        _report(prediction, parameters, statistics)
+    if explanation is not None:
+        say(explanation)
+
+
+def _explained(prediction: Prediction, name: str) -> str:
+    """How one parameter was predicted."""
+    try:
+        return str(ghn_init.explain(prediction, name))
+    except KeyError as error:
+        raise typer.BadParameter(in_options(error.args[0]), param_hint="--explain") from error
+
+
+def _report(prediction: Prediction, parameters: bool, statistics: bool) -> None:
+    """Prints the graph's figures, what becomes of parameters, and what a person has to know."""
+    from ghn_init.graph import PRIMITIVES
+    from ghn_init.prediction.grouping import GROUP_COLUMNS
+
+    graph, report = prediction.graph, prediction.report
     distances = graph.distances
     table = new_table("graph", "")
     table.add_row("nodes", f"{graph.num_nodes:,}")
@@ -72,13 +94,13 @@ def inspect(
             table.add_row(primitive, f"{count:,}")
     out.print(table)
     if statistics:
-        out.print(str(prediction.layer_statistics()), markup=False, soft_wrap=True)
-    elif parameters:
-        out.print(in_options(report.table()), markup=False, soft_wrap=True)
-    else:
+        say(str(prediction.layer_statistics()))
+    if parameters:
+        say(in_options(report.table()))
+    if not statistics and not parameters:
         groups = new_table(*GROUP_COLUMNS)
         for group in report.groups:
             groups.add_row(*(escape(in_options(shown(cell))) for cell in group.cells))
         out.print(groups)
     for line in report.lines:
-        out.print(in_options(line), soft_wrap=True, markup=False)
+        say(in_options(line))

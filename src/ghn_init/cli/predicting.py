@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import ast
-import re
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 import typer
 from rich.markup import escape
-from torch import nn
 
 import ghn_init
-from ghn_init.checkpoints.pretrained import GHN
 from ghn_init.cli.console import err
-from ghn_init.models import spec as model_spec
-from ghn_init.models.spec import KINDS
-from ghn_init.prediction.prediction import Prediction
-from ghn_init.prediction.report import Report
+from ghn_init.cli.words import in_options
+from ghn_init.models.kinds import KINDS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ghn_init.checkpoints.pretrained import GHN
+    from ghn_init.prediction.prediction import Prediction
+    from ghn_init.prediction.report import Report
 
 Model = Annotated[str, typer.Argument(help=KINDS)]
-Classes = Annotated[int | None, typer.Option(help="Passed to the model's constructor")]
+Classes = Annotated[int | None, typer.Option(min=0, help="Passed to the model's constructor")]
 Arguments = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,19 +44,10 @@ Overwrite = Annotated[
     typer.Option(help="Pattern of parameters to predict even if frozen, zero or padding; may be repeated"),
 ]
 
-
 Conditions = Annotated[
     Literal["auto", "balanced", "none", "orthogonal", "noise", "orthogonal+noise"],
     typer.Option(help="What is done to predicted parameters before fine-tuning; auto: balanced where the head is kept"),
 ]
-
-
-def in_options(text: str) -> str:
-    """A report's words in those of the command line: `--head yes` for `head=True`."""
-    words = {"head=True": "--head yes", "ghn_init.recalibrate_batchnorm": "ghn_init.recalibrate_batchnorm in Python"}
-    for word, option in words.items():
-        text = text.replace(word, option)
-    return re.sub(r"(head|condition)='([^']*)'", r"--\1 \2", text)
 
 
 def which(head: str) -> str | bool:
@@ -93,6 +85,10 @@ def predict(
     **options: Any,
 ) -> tuple[Prediction, float]:
     """The prediction, and the seconds that it took; `options` are `ghn_init.predict`'s."""
+    import torch
+
+    from ghn_init.models import spec as model_spec
+
     keywords = constructed(arguments)
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
@@ -125,7 +121,8 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
 
 
 def _misfit(error: ValueError) -> typer.BadParameter:
-    return typer.BadParameter(str(error), param_hint="--overwrite" if str(error).startswith("overwrite=") else "--head")
+    option = "--overwrite" if str(error).startswith("overwrite=") else "--head"
+    return typer.BadParameter(in_options(str(error)), param_hint=option)
 
 
 def _sizes(text: str) -> list[int]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, out, progress_bar, reading
+from ghn_init.cli.console import app, check_folder, out, reading
+from ghn_init.cli.counting import counting
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.tasks.images import tasks_of
-from ghn_init.training.curve import Progress
-from ghn_init.training.objectives import FineTune, Objective, ZeroShot
 from ghn_init.training.recipe import TrainConfig
+
+if TYPE_CHECKING:
+    from ghn_init.training.curve import Progress
+    from ghn_init.training.objectives import Objective
 
 DEFAULTS = TrainConfig()
 BUDGET = 0.3
@@ -51,7 +52,7 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
+            min=0, help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
         ),
     ] = None,
     pool: Annotated[int, typer.Option(min=1, help="Different training networks of each task")] = DEFAULTS.pool,
@@ -67,29 +68,34 @@ def train(
         typer.Option(help="tensorboard, wandb, mlflow, …: who is told what each step gave"),
     ] = None,
     save_minutes: Annotated[float, typer.Option(min=0, help="Between two writes of the state")] = DEFAULTS.save_minutes,
-    seed: Annotated[int, typer.Option(help="Of initialisation, networks and images")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of initialisation, networks and images")] = 0,
 ) -> None:
     """Trains a hypernetwork on networks of DeepNets-1M; interrupted runs (Ctrl+C) go on where they were.
 
     Several data sets are several tasks, each with a head of its own. Several processes, started by `accelerate launch` or
     `torchrun`, share the networks of a step.
     """
+    import torch
+
+    from ghn_init.tasks import images
+
+    check_folder(output)
+    if lr <= 0:
+        raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
     with reading(show=leads) as count:
-        tasks = tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
+        tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
         budget = BUDGET
-    with progress_bar(show=leads) as bar:
-        shown = bar.add_task("tracing the first networks", total=steps)
+    with counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
-        judge: Objective = FineTune() if objective == "fine-tune" else ZeroShot()
+        judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
 
         def show(progress: Progress) -> None:
-            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy of predicted networks {100 * progress.accuracy:.1f} %"
-            speed = f"{progress.networks_per_second:.1f} networks/s"
-            bar.update(shown, completed=progress.step, description=f"{loss}  {accuracy}  {speed}")
+            loss, accuracy = f"loss {progress.loss:.3f}", f"accuracy {100 * progress.accuracy:.1f} %"
+            tell(progress.step, f"{loss}, {accuracy}, {progress.networks_per_second:.1f} networks/s")
 
         ghn_init.train(
             tasks,

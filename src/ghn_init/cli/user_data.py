@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from torch import Tensor
 
+import ghn_init
 from ghn_init.cli.console import reading
-from ghn_init.tasks.image_data import Images, load_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ghn_init.tasks.image_data import Images
 
 Data = Annotated[
     str | None,
@@ -43,9 +46,11 @@ class Loader:
 def read(data: str, image_size: int | None) -> Images:
     """Images of the training split, as many as a head is fitted to."""
     with reading() as count:
-        return load_images(data, "train", image_size=image_size, limit=LIMIT, on_image=count)
+        return ghn_init.tasks.load_images(data, "train", image_size=image_size, limit=LIMIT, on_image=count)
 
 
 def normalised_by(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
     """As the model's configuration says."""
+    import torch
+
     return replace(images, mean=torch.tensor(mean), std=torch.tensor(std))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import ghn_init
-from ghn_init.cli.console import app, err, out, progress_bar
+from ghn_init.cli.console import app, err, out
 from ghn_init.cli.console import table as new_table
-from ghn_init.evaluation.norms import TOLERANCE, NormCheck, norms_table, read_table
-from ghn_init.evaluation.norms import verify as compare
+from ghn_init.cli.counting import counting
+
+if TYPE_CHECKING:
+    from ghn_init.evaluation.norms import NormCheck
 
 
 @app.command()
@@ -21,15 +23,16 @@ def verify(
     column: Annotated[str | None, typer.Option(help="The table's column; by default the checkpoint's name")] = None,
 ) -> None:
     """Compares norms of predicted parameters with published ones, model by model; exit code 1 where one is off."""
-    rows = read_table(table or norms_table(), column or name)
+    from ghn_init.evaluation import norms
+
+    rows = norms.read_table(table or norms.norms_table(), column or name)
     with err.status("loading"):
         ghn = ghn_init.load(name)
-    shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "")
+    shown = new_table("model", "published norm", "norm here", "in single precision", "deviation", "verdict")
     wrong: list[NormCheck] = []
-    with progress_bar() as bar:
-        task = bar.add_task("predicting", total=len(rows))
-        for row, found in zip(rows, compare(ghn, rows), strict=True):
-            bar.update(task, advance=1, description=row.model)
+    with counting(len(rows), "predicting") as tell:
+        for done, (row, found) in enumerate(zip(rows, norms.verify(ghn, rows), strict=True), 1):
+            tell(done, row.model)
             wrong += [] if found.matches else [found]
             shown.add_row(
                 found.model,
@@ -40,7 +43,7 @@ def verify(
                 _verdict(found),
             )
     out.print(shown)
-    out.print(f"{len(rows) - len(wrong)} of {len(rows)} norms reproduced within {TOLERANCE}", soft_wrap=True)
+    out.print(f"{len(rows) - len(wrong)} of {len(rows)} norms reproduced within {norms.TOLERANCE}", soft_wrap=True)
     if wrong:
         raise typer.Exit(1)
 

@@ -180,8 +180,8 @@ def compare(
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(
-            f"{len(chosen)} inits, {steps} steps, {seeds} seeds, {checks} checks, {len(rates)} learning rates, "
-            f"{len(weight_decays)} weight decays: a race needs two inits and at least one of each of the others."
+            f"inits: {len(chosen)}, steps: {steps}, seeds: {seeds}, checks: {checks}, learning rates: {len(rates)}, "
+            f"weight decays: {len(weight_decays)}; a race needs two inits and at least one of each of the others."
         )
     if not all(0 < lr < math.inf and 0 <= decay < math.inf for lr, decay in settings):
         raise ComparisonError(

@@ -17,7 +17,7 @@ from ghn_init.deepnets.predefined import PREDEFINED, predefined
 from ghn_init.deepnets.release import SUFFIXES, Release
 from ghn_init.deepnets.splits import SPLITS, Split, arguments
 from ghn_init.deepnets.statistics import PUBLISHED_STATISTICS, GraphStatistics, Summary
-from ghn_init.deepnets.store import Entry, Stored, write
+from ghn_init.deepnets.store import Entry, Stored, is_stored, write
 
 __all__ = [
     "PREDEFINED",
@@ -75,4 +75,4 @@ def read(path: str | Path, split: str | None = None) -> Sequence[Entry]:
     Raises:
         ArchitectureError: No such file or split, or the file is something else.
     """
-    return (Release if Path(path).suffix in SUFFIXES else Stored)(path, split)
+    return (Release if Path(path).suffix in SUFFIXES and not is_stored(path) else Stored)(path, split)

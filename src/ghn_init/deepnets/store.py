@@ -93,6 +93,10 @@ def write(
     """
     arguments(split, start, seed)  # raises where there is no such split or index
     stop = SPLITS[split].size if stop is None else stop
+    if stop < start:
+        raise ArchitectureError(
+            f"the slice of {split!r} goes from {start} to {stop}; expected a stop that is not before start."
+        )
     with closing(_open(path, seed)) as database:
         there = {index for (index,) in database.execute("select idx from networks where split = ?", (split,))}
         missing = [index for index in range(start, stop) if index not in there]
@@ -155,6 +159,14 @@ def _open(path: str | Path, seed: int | None) -> sqlite3.Connection:
     if seed is not None and found[1] != seed:
         raise ArchitectureError(f"{path} holds networks of seed {found[1]}, not {seed}; write another file.")
     return database
+
+
+def is_stored(path: str | Path) -> bool:
+    """Whether a file is an SQLite database, whatever it is called."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 class Entries(Sequence[Entry]):

@@ -83,17 +83,19 @@ def evaluate(
         >>> [(row.split, row.index, row.nodes) for row in found.results]
         [('test', 0, 114)]
     """
-    name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
-    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(name)
-    train = None if isinstance(data, Images) else load_images(data, "train")
-    test = data if isinstance(data, Images) else load_images(data, "test", train)
-    if images is not None:
-        test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
-    head = _task(hypernetwork, test.num_classes, task, None if isinstance(data, Images) else task_name(data))
     splits = [networks] if isinstance(networks, str) else list(networks)
     modules = [one for one in splits if isinstance(one, nn.Module)]
     if modules and len(modules) < len(splits):
         raise EvaluationError("networks are splits and modules; pass either.")
+    for split in splits if not modules else ():
+        _check(str(split), seed)
+    name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
+    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(name)
+    train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd)
+    test = data if isinstance(data, Images) else load_images(data, "test", train, first=images)
+    if images is not None:
+        test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
+    head = _task(hypernetwork, test.num_classes, task, None if isinstance(data, Images) else task_name(data))
     if sgd and (train is None or modules):
         raise EvaluationError("SGD needs a data set with training images and a split of DeepNets-1M; leave sgd out.")
     found = Evaluation.resume(
@@ -144,6 +146,12 @@ def _task(ghn: GraphHyperNetwork, classes: int, name: str | None, data: str | No
         what = f"{' and '.join(fitting)} have as many: pass task=" if fitting else f"it knows {config.described_tasks}"
         raise EvaluationError(f"the data have {classes} classes, for which the hypernetwork has not one task; {what}.")
     return fitting[0]
+
+
+def _check(split: str, seed: int) -> None:
+    """Refuses a split that there is not, before anything is read."""
+    if split != "predefined":
+        deepnets.arguments(split, 0, seed)
 
 
 def _size(split: str, count: int) -> int:

@@ -8,16 +8,17 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import ModelSpecError
+from ghn_init.models.kinds import KINDS
 from ghn_init.tracing.untouched import untouched
-
-KINDS = "timm:NAME, torchvision:NAME, transformers:NAME or module:callable"
 
 
 def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
@@ -35,7 +36,7 @@ def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Mod
     """
     library, separator, name = spec.partition(":")
     if not separator or not library or not name:
-        raise ModelSpecError(f"{spec!r} names no model; expected {KINDS}.")
+        raise ModelSpecError(f"{spec!r} names no model; {_libraries_with(spec)}expected {KINDS}.")
     options = {**arguments, **({} if num_classes is None else {"num_classes": num_classes})}
     if library == "timm":
         return build_timm(name, options)
@@ -59,7 +60,8 @@ def build_timm(name: str, options: Mapping[str, Any]) -> nn.Module:
     timm = library("timm")
     if ":" not in name:
         check_timm_name(name)
-    return _called(f"timm:{name}", functools.partial(timm.create_model, name), options)
+    create = cached_if_cut_off()(timm.create_model) if name.startswith("hf-hub:") else timm.create_model
+    return _called(f"timm:{name}", functools.partial(create, name), options)
 
 
 def without_storage(build: Callable[[], nn.Module]) -> nn.Module:
@@ -101,7 +103,8 @@ def _transformers(name: str, num_classes: int | None, arguments: Mapping[str, An
     transformers = library("transformers")
     options = {**arguments, **({} if num_classes is None else {"num_labels": num_classes})}
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **options)
+        with cached_if_cut_off():
+            config = transformers.AutoConfig.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
         told = " ".join(str(error).split())
         raise ModelSpecError(
@@ -129,6 +132,16 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelSpecError(f"{name} is not installed ({error}); pip install {name}.") from error
+
+
+def _libraries_with(name: str) -> str:
+    """A hint at libraries that have a model of that name, or nothing."""
+    specs = []
+    if find_spec("timm") is not None and library("timm").is_model(name.partition(".")[0]):
+        specs.append(f"timm:{name}")
+    if find_spec("torchvision") is not None and name in library("torchvision").models.list_models():
+        specs.append(f"torchvision:{name}")
+    return f"did you mean {' or '.join(specs)}? " if specs else ""
 
 
 def _unknown(name: str, library: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,10 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import TrainingError
 
 Transform = Callable[[Tensor], Tensor]
 """Augments (B, 3, H, W) uint8 pixels."""
+
+NORMALISED_BY = 10_000
+"""Images of which mean and deviation are taken, of data sets that have so many."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Images:
             )
         if like is not None:
             return replace(like, pixels=pixels, labels=labels)
-        sample = pixels[:: max(len(pixels) // 10_000, 1)].float().div(255)
+        sample = pixels[:: _stride(len(pixels))].float().div(255)
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
         return cls(pixels, labels.long(), len(classes) or int(labels.max()) + 1, mean, std, classes)
 
@@ -125,6 +129,8 @@ def load_images(
     like: Images | None = None,
     image_size: int | None = None,
     limit: int | None = None,
+    first: int | None = None,
+    thin: bool = False,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Images:
     """Reads a split of an image classification data set with `datasets`; one that is sorted by class is shuffled.
@@ -136,11 +142,13 @@ def load_images(
         like: Takes classes (by their names), normalisation and size from this data set.
         image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
         limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded.
+        first: Reads so many of the first images alone.
+        thin: Reads those images alone that normalisation is computed of: of large data sets some 10,000.
         on_image: Called for each image with how many have been read, and of how many.
 
     Raises:
-        TrainingError: No such folder, file or data set, no image and label columns, images without a label or of a class that
-            `like` lacks, or images of several sizes.
+        TrainingError: No such folder, file or data set, no image and label columns, one class alone, or images without a label,
+            of a class that `like` lacks, of several sizes, or that can't be read.
     """
     try:
         import datasets
@@ -155,10 +163,11 @@ def load_images(
     names = tuple(data.features[labels[0]].names)
     classes = like.classes if like is not None and like.classes else names
     chosen = _numbered(data[labels[0]], names, classes, source)
-    order = _mixed(chosen, limit)
+    order = _mixed(chosen, limit)[:first]
+    order = order[:: _stride(len(order)) if thin else 1]
     side = like.pixels.shape[2] if like is not None else image_size
     pixels = []
-    for number, image in enumerate(data.select(order.tolist())[images[0]], 1):
+    for number, image in enumerate(_decoded(data, images[0], order.tolist(), source), 1):
         pixels.append(_pixels(image, side))
         if on_image is not None:
             on_image(number, len(order))
@@ -166,6 +175,34 @@ def load_images(
     if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
         raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
     return Images.from_tensors(torch.stack(pixels), chosen[order], like, classes)
+
+
+def _decoded(data: Any, column: str, order: Sequence[int], source: str | Path) -> Iterator[Any]:
+    """PIL images; one that can't be read is named."""
+    try:
+        yield from data.select(order)[column]
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+        broken = _broken(data, column, order)
+        raise TrainingError(f"{source}: {broken} is no image that can be read ({error}); leave it out.") from error
+
+
+def _broken(data: Any, column: str, order: Sequence[int]) -> str:
+    """The first image that can't be decoded: its file, or where it has none, its number."""
+    import datasets
+
+    files = data.cast_column(column, datasets.Image(decode=False))
+    for row in order:
+        file = files[row][column]
+        try:
+            datasets.Image().decode_example(file)
+        except (OSError, SyntaxError, ValueError):
+            return file["path"] or f"image {row}"
+    return "an image"
+
+
+def _stride(count: int) -> int:
+    """Every how many images are looked at for mean and deviation."""
+    return max(count // NORMALISED_BY, 1)
 
 
 def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str, ...], source: str | Path) -> Tensor:
@@ -194,12 +231,18 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
     if (folder / f"{split}.parquet").is_file():
         return datasets.load_dataset("parquet", data_files={split: str(folder / f"{split}.parquet")}, split=split)
     if (folder / split).is_dir():
+        classes = sorted(path.name for path in (folder / split).iterdir() if path.is_dir() and any(path.iterdir()))
+        if len(classes) < 2:
+            raise TrainingError(
+                f"{folder / split} has images of classes {classes}; expected a folder for each of two at least."
+            )
         return datasets.load_dataset("imagefolder", data_files={split: str(folder / split / "*" / "*")}, split=split)
     if folder.is_dir():
         there = sorted(p.name for p in folder.iterdir())[:8]
         raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
     try:
-        return datasets.load_dataset(str(source), split=split)
+        with cached_if_cut_off():
+            return datasets.load_dataset(str(source), split=split)
     except (OSError, ValueError) as error:  # no connection, no such data set, no such split
         raise TrainingError(
             f"{str(source)!r} is no folder here, and its split {split!r} could not be had from the hub "

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-import torch
-
 from ghn_init.errors import TrainingError
 from ghn_init.version import __version__
 
@@ -108,6 +106,8 @@ def changed(config: TrainConfig | None, changes: Mapping[str, Any]) -> TrainConf
 
 def versions() -> dict[str, str]:
     """What the run was made with."""
+    import torch
+
     return {"ghn_init": __version__, "torch": str(torch.__version__)}
 
 
