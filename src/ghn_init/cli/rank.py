@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,11 @@ from rich.markup import escape
 from torch import Tensor
 
 import ghn_init
-from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, err, out, progress_bar, reading
+from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
+from ghn_init.cli.counting import counting
 from ghn_init.cli.user_data import Loader
+from ghn_init.models.kinds import KINDS
 from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, From
 from ghn_init.ranking.rank import RUNGS
 from ghn_init.tasks.image_data import Images, load_images
@@ -25,7 +28,7 @@ from ghn_init.viz import ranking as picture
 @app.command()
 def rank(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
-    models: Annotated[list[str], typer.Argument(help="timm:NAME, torchvision:NAME, module:callable, or timm's name alone")],
+    models: Annotated[list[str], typer.Argument(help=f"{KINDS}, or timm's name alone")],
     *,
     ghn: Checkpoint = ghn_init.DEFAULT,
     val_images: Annotated[int, typer.Option(min=2, help="Validation images, others of the training split")] = 1000,
@@ -52,19 +55,16 @@ def rank(
     check_picture(plot)
     accuracies = dict(map(_known, known)) if known else None
     with reading() as told:
-        whole = load_images(data, "train", image_size=image_size, on_image=told)
+        whole = load_images(data, "train", image_size=image_size, limit=val_images + steps * batch_size, on_image=told)
     count = len(whole.labels)
     if count <= val_images:
         raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    with progress_bar() as bar:
-        task = bar.add_task("", total=judgements(len(models), rungs))
+    judged = itertools.count(1)
+    with counting(judgements(len(models), rungs), every=0) as tell:
 
         def show(name: str, steps: int, score: float) -> None:
-            text = f"{escape(name)}, {steps} steps: {score:.1f} %"
-            bar.update(task, advance=1, description=text)
-            if not err.is_terminal:  # where no bar is drawn
-                err.print(text)
+            tell(next(judged), f"{name}, {steps} steps: {score:.1f} %")
 
         found = ghn_init.rank(
             models,
