@@ -221,7 +221,7 @@ def test_doctor_runs_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_inspect_explains_a_parameter() -> None:
     told = run("inspect", "timm:resnet18", "--explain", "layer4.0.conv1.weight")
     assert told.startswith("layer4.0.conv1.weight: node 38, conv, 512 × 256 × 3 × 3")
-    assert "decoded 64 × 64 × 3 × 3, 32 copies" in told
+    assert "decoded 64 × 64 × 3 × 3, copies: 32" in told
 
 
 def test_inspect_lists_every_parameter_on_request() -> None:

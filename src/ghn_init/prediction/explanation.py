@@ -102,7 +102,7 @@ class Explanation:
         he = "" if self.he_scale is None else f", He {self.he_scale:.3g}"
         lines = [
             f"{self.name}: node {self.node}, {self.primitive}, {' × '.join(map(str, self.shape))}",
-            f"  decoded {' × '.join(map(str, self.core.shape))}, {self.copies:.3g} copies",
+            f"  decoded {' × '.join(map(str, self.core.shape))}, copies: {self.copies:.3g}",
             f"  root mean square {self.scale:.3g}{own}{he}",
         ]
         for title, side in (("before it", -1), ("after it", 1)):
