@@ -568,9 +568,9 @@ def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
             1,
             "TypeError",
         ),
-        (["rank", "data", "own_models:small", "own_models:Wide"], 2, "--val-images"),
-        (["rank", "data", "own_models:small", "--val-images", "5"], 1, "error: there are 1 candidates"),
-        (["rank", "data", "own_models:small", "--known", "a=b"], 2, "--known"),
+        (["rank", "own_models:small", "own_models:Wide", "data"], 2, "--val-images"),
+        (["rank", "own_models:small", "data", "--val-images", "5"], 1, "error: there are 1 candidates"),
+        (["rank", "own_models:small", "data", "--known", "a=b"], 2, "--known"),
         (["init", "own_models:small", "nothing/here", "-o", "x.safetensors"], 1, "error: 'nothing/here' is no folder here"),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--head", "dogs"], 2, "--head"),
         (["export", "timm:resnet10t", "data", "-o", "net", "--in-chans", "1"], 2, "--in-chans"),
@@ -601,7 +601,7 @@ def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
 
 def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--val-images", "5", "--steps", "2", "--rungs", "2", "--batch-size", "3", "-o", "r.json", "--plot", "r.png"]
-    text = run("rank", str(data), "own_models:small", "own_models:Wide", *options)
+    text = run("rank", "own_models:small", "own_models:Wide", str(data), *options)
     table, first = text.splitlines()[1:3], text.splitlines()[-1]
     assert {line.split()[0] for line in table} == {"own_models:small", "own_models:Wide"}
     found = json.loads(Path("r.json").read_text())["ranking"]
@@ -615,8 +615,8 @@ def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: p
     assert {row["name"]: row["score"] for row in found["rows"]} == expected.scores
     assert Path("r.png").stat().st_size > 5000
     monkeypatch.delattr(bench, "judge")  # nothing is measured again
-    assert run("rank", str(data), *models, *options).splitlines()[1:3] == table
-    other = CliRunner().invoke(cli.app, ["rank", str(data), *models, *options, "--seed", "1"])
+    assert run("rank", *models, str(data), *options).splitlines()[1:3] == table
+    other = CliRunner().invoke(cli.app, ["rank", *models, str(data), *options, "--seed", "1"])
     assert (other.exit_code, "seed (0 there, 1 here)" in str(other.exception)) == (1, True)
 
 

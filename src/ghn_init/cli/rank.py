@@ -27,8 +27,8 @@ from ghn_init.viz import ranking as picture
 
 @app.command()
 def rank(
-    data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
     models: Annotated[list[str], typer.Argument(help=f"{KINDS}, or timm's name alone")],
+    data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
     *,
     ghn: Checkpoint = ghn_init.DEFAULT,
     val_images: Annotated[int, typer.Option(min=2, help="Validation images, others of the training split")] = 1000,
