@@ -71,7 +71,7 @@ def finetune(model: nn.Module, train: Split, test: Split, rate: float, steps: in
 
 
 def main() -> None:
-    """Prints mean accuracies of both initialisations for each network, each at its best learning rate."""
+    """Prints mean accuracies (± standard errors) of both initialisations for each network, each at its best learning rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
     parser.add_argument("--models", nargs="+", default=["regnetx_002", "vit_tiny_patch16_224"])
@@ -99,7 +99,11 @@ def main() -> None:
             rate = max(args.rates, key=lambda rate: accuracy(name, init, rate, 1000, rest, judge))
             results = [accuracy(name, init, rate, seed, train, test) for seed in range(args.seeds)]
             values = ", ".join(f"{value:.1f}" for value in results)
-            print(f"{name:22} {init:16} {statistics.fmean(results):.1f} % (learning rate {rate}, seeds: {values})", flush=True)
+            error = f" ± {statistics.stdev(results) / args.seeds**0.5:.1f}" if args.seeds > 1 else ""
+            print(
+                f"{name:22} {init:16} {statistics.fmean(results):.1f}{error} % (learning rate {rate}, seeds: {values})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -181,6 +181,18 @@ def test_arguments_reach_the_models_constructor(tmp_path: Path) -> None:
     assert "pos_enc" in run("inspect", "timm:vit_tiny_patch16_224", "--model-arg", "img_size=64")
 
 
+def uninstalled(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks as if one package were not there."""
+    version = metadata.version
+
+    def others(name: str) -> str:
+        if name == package:
+            raise metadata.PackageNotFoundError
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", others)
+
+
 def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {line.split()[0]: line for line in run("doctor").splitlines()}
     assert told["torch"].split() == ["torch", metadata.version("torch")]
@@ -189,14 +201,7 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
     assert not {"dev", "docs"} & told.keys()
     start = told["torch"].index(metadata.version("torch"))
     assert all(line[start - 1] == " " != line[start] for line in run("doctor").splitlines())
-    version = metadata.version
-
-    def without_timm(name: str) -> str:
-        if name == "timm":
-            raise metadata.PackageNotFoundError
-        return version(name)
-
-    monkeypatch.setattr(metadata, "version", without_timm)
+    uninstalled("timm", monkeypatch)
     told = {line.split()[0]: line for line in run("doctor").splitlines()}
     assert told["timm"].split(maxsplit=1)[1] == "without timm: pip install 'ghn_init[timm]'"
     assert re.search(
@@ -205,14 +210,7 @@ def test_doctor_tells_what_is_here_and_what_is_missing(monkeypatch: pytest.Monke
 
 
 def test_doctor_runs_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = metadata.version
-
-    def not_installed(name: str) -> str:
-        if name == "ghn_init":
-            raise metadata.PackageNotFoundError
-        return version(name)
-
-    monkeypatch.setattr(metadata, "version", not_installed)
+    uninstalled("ghn_init", monkeypatch)
     told = {line.split()[0]: line for line in run("doctor").splitlines()}
     assert told["ghn_init"].split()[1] == ghn_init.__version__
     assert "run from source" in told["extras"]

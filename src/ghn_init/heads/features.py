@@ -53,10 +53,8 @@ def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Fe
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in weights}
     labels: list[Tensor] = []
-    strange = 0
     for content, inputs in batches:
         labels.append(class_numbers(labels_of(content), len(inputs)))
-        strange += inputs.not_finite()
         watch = Watch(weights)
         run(batches.model, inputs, watch)
         for name, seen in parts.items():
@@ -68,6 +66,7 @@ def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Fe
     for name, features in found.of.items():
         broken = int((~features.isfinite()).any(1).sum())
         if broken:
+            strange = sum(inputs.not_finite() for _, inputs in batches)
             cause = f"images that are not finite themselves: {strange}" if strange else "look at the weights before it"
             raise HeadError(f"what the head '{name}' sees of {broken} of {len(features)} images is not finite; {cause}.")
     return found

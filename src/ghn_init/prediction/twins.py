@@ -16,8 +16,7 @@ from ghn_init.hypernetwork.slots import Slot
 from ghn_init.prediction.prediction import noise_of
 
 NOISE = 0.1
-"""Standard deviation of the noise, as a part of the root mean square of what was decoded. Two averaged branches of convolutions
-differed by 27 % after 200 steps of AdamW; with 0.01 by 7 %, and without, by rounding, by 0.00003 %."""
+"""Standard deviation of the noise, as a part of the root mean square of what was decoded."""
 NOTE = f"{NOISE:.0%} of noise added, to tell it from a parallel layer"
 ALIKE = 1e-3
 """Relative difference below which two decoded tensors are the same but for rounding."""

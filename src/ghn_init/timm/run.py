@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import timm
-
 from ghn_init.checkpoints.pretrained import load
 from ghn_init.errors import GHNInitError
+from ghn_init.models.spec import library
 from ghn_init.timm.register import PREFIX, register
 
 _NAME = re.compile(rf"(?:^|=){PREFIX}(\w+)")
@@ -40,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = [match[1] for match in map(_NAME.search, own) if match]
     if not named and not options.register:
         parser.error(f"no argument of {program} names a model {PREFIX}NAME, such as {PREFIX}resnet50; --register names one")
-    known = [name for name in named if timm.is_model(name)]  # others may be names of runs
     try:
+        known = [name for name in named if library("timm").is_model(name)]  # others may be names of runs
         ghn = None if options.ghn is None else load(options.ghn)
         for name in dict.fromkeys([*options.register, *(known or named)]):
             register(name, ghn, {} if options.head is None else {"head": options.head})
