@@ -2,9 +2,10 @@
 
     python benchmarks/coverage.py [-o docs/coverage.md] [--only resnet50 vit_b_32] [--skip-timm] [--threads 2]
 
-Per model: seconds to trace, to find distances, to predict and to write (median of `--repeats`), extra peak memory over
-the model's own, and the ratio of all four stages to the model's own construction in the same process. Fails if a value is
-not finite or if the report does not cover every parameter exactly once.
+Per model: milliseconds to trace, to find distances, to predict and to write (median of `--repeats`), the ratio of all four
+stages to the model's own construction in the same process, what running statistics take on top (`initialize` sets batch
+norms' by one forward pass of noise), extra peak memory over the model's own. Fails if a value is not finite or if the report
+does not cover every parameter exactly once.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ class Row:
     graph: float
     predict: float
     write: float
+    statistics: float
+    batch_norms: bool
     extra_memory: float
     largest: float
 
     @property
     def total(self) -> float:
-        """Seconds of initialize()."""
+        """Seconds of initialize(), but for running statistics."""
         return self.trace + self.graph + self.predict + self.write
 
     def cells(self) -> list[str]:
@@ -61,6 +64,7 @@ class Row:
             f"{self.parameters - self.kept} / {self.parameters}",
             *(f"{1000 * t:.0f}" for t in (self.trace, self.graph, self.predict, self.write, self.total)),
             f"{self.total / self.construct:.2f}",
+            f"{1000 * self.statistics:.0f}",
             f"{self.extra_memory:.0f}",
             f"{self.largest:.0f}",
         ]
@@ -68,7 +72,7 @@ class Row:
 
 HEADER = [
     "model", "M params", "nodes", "predicted", "trace ms", "graph ms", "predict ms", "write ms", "total ms",
-    "total / construction", "extra peak MiB", "largest parameter MiB",
+    "total / construction", "statistics ms", "extra peak MiB", "largest parameter MiB",
 ]  # fmt: skip
 
 
@@ -99,7 +103,7 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
     started = time.perf_counter()
     model = build()
     construct = time.perf_counter() - started
-    stages: list[tuple[float, float, float, float]] = []
+    stages: list[tuple[float, ...]] = []
     extra = 0.0
     for _ in range(repeats):
         before = reset_peak()
@@ -110,10 +114,12 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
         times.append(time.perf_counter())
         prediction = ghn_init.predict(model, ghn, head=True)
         times.append(time.perf_counter())
+        prediction.apply_(statistics=False)
+        times.append(time.perf_counter())
         prediction.apply_()
         times.append(time.perf_counter())
-        a, b, both, d = (y - x for x, y in itertools.pairwise(times))
-        stages.append((a, b, max(both - a - b, 0.0), d))  # predict() traces on its own
+        a, b, both, d, whole = (y - x for x, y in itertools.pairwise(times))
+        stages.append((a, b, max(both - a - b, 0.0), d, max(whole - d, 0.0)))  # predict() traces on its own
         extra = max(extra, (peak() - before) / MIB)
     check(model, prediction)
     parameters = list(model.parameters())
@@ -125,6 +131,7 @@ def measure(name: str, build: Callable[[], nn.Module], ghn: ghn_init.GHN, repeat
         len(parameters),
         construct,
         *(statistics.median(stage) for stage in zip(*stages, strict=True)),
+        any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
         extra,
         max(p.numel() * p.element_size() for p in parameters) / MIB,
     )
@@ -168,10 +175,12 @@ def main() -> None:
             print(failures[-1], flush=True)
     small = [row for row in rows if row.name.startswith("torchvision") and row.millions < 100]
     slowest = max(small, key=lambda row: row.total, default=rows[0])
+    noise = [row.statistics for row in rows if row.batch_norms] or [0.0]
     summary = (
         f"{len(rows)} of {len(rows) + len(failures)} models initialised; median "
         f"{1000 * statistics.median(row.total for row in rows):.0f} ms; slowest torchvision model below 100 M parameters: "
-        f"{slowest.total:.2f} s ({slowest.name}); "
+        f"{slowest.total:.2f} s ({slowest.name}); running "
+        f"statistics take {1000 * statistics.median(noise):.0f} ms more where there are batch norms (median of {len(noise)}); "
         f"extra peak memory beyond the largest parameter: at most {max(r.extra_memory - r.largest for r in rows):.0f} MiB."
     )
     machine = f"{args.threads} threads, {platform.machine()} CPU, torch {torch.__version__}, timm {timm.__version__}"

@@ -28,6 +28,7 @@ from ghn_init.errors import ModelSpecError
 from ghn_init.models import spec as model_spec
 from ghn_init.ranking import bench
 from ghn_init.tasks import images as image_tasks
+from ghn_init.training import pace
 from helpers import write_release
 
 OWN = """
@@ -154,18 +155,30 @@ def test_long_names_are_not_cut_off() -> None:
     assert first.replace(" ", "") == "init" + "".join(names)
 
 
-@pytest.mark.parametrize(("options", "budget"), [([], 0.3), (["--budget", "0"], None), (["--budget", "2"], 2.0)])
-def test_a_first_run_has_a_budget(
-    options: list[str], budget: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("slowness", "options", "budget"),
+    [
+        (1.0, [], 0.3),
+        (0.32, [], 0.94),  # two digits
+        (2.0, [], 0.15),
+        (100.0, [], 0.1),  # with less, most networks would be left out
+        (2.0, ["--budget", "0"], None),
+        (2.0, ["--budget", "2"], 2.0),
+    ],
+)
+def test_a_first_run_has_a_budget_that_the_machine_can_afford(
+    slowness: float, options: list[str], budget: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, object] = {}
     train = import_module("ghn_init.cli.train")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(pace, "pace", lambda _: slowness)
     monkeypatch.setattr(train, "VARIANTS", {"ghn-2": lambda _: None})
     monkeypatch.setattr(ghn_init, "train", lambda *_, **kwargs: seen.update(kwargs))  # first: its own import of tasks_of stays
     monkeypatch.setattr(image_tasks, "tasks_of", lambda *_, **__: [])
-    run("train", "data", "-o", str(tmp_path), *options)
+    told = CliRunner().invoke(cli.app, ["train", "data", "-o", str(tmp_path), *options]).stderr
     assert seen["budget"] == budget
+    assert (f"{slowness:.2g} times as long here" in told) is (not options)
 
 
 def test_arguments_reach_the_models_constructor(tmp_path: Path) -> None:
@@ -450,6 +463,16 @@ def test_train_writes_a_checkpoint_that_the_other_commands_take(trained: Path) -
     options = ["--num-classes", "3", "--ghn", "run", "--head", "yes"]
     assert "4 of 4 parameters predicted" in run("inspect", "own_models:small", *options)
     assert Path("run/curve.png").stat().st_size > 5000
+
+
+def test_a_run_goes_on_with_the_budget_that_was_measured(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = json.loads(Path("run/recipe.json").read_text())["recipe"]["budget"]
+    monkeypatch.setattr(pace, "pace", lambda _: pytest.fail("measured again"))
+    options = ["--steps", "2", "--meta-batch", "1", "--batch-size", "4", "--pool", "3", "--no-bf16"]
+    run("train", str(trained), "-o", "run", *options)
+    begun = json.loads(Path("run/recipe.json").read_text())
+    assert begun["recipe"]["budget"] == budget >= 0.1
+    assert all("budget" not in change for change in begun["changes"])
 
 
 def test_train_goes_on_from_a_checkpoint_and_takes_a_file_of_networks(trained: Path) -> None:

@@ -43,14 +43,14 @@ def training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_narrow_terminal_shows_count_time_and_figures(training: None, terminal: io.StringIO, tmp_path: Path) -> None:
-    call("train", "data", "-o", str(tmp_path))
+    call("train", "data", "-o", str(tmp_path), "--budget", "1")
     assert "12/10000" in terminal.getvalue()
     assert "-:--:--" in terminal.getvalue()
     assert "loss 2.312, accuracy 10.4 %, 0.6 networks/s" in terminal.getvalue()
 
 
 def test_training_tells_of_its_steps_without_a_terminal(training: None, tmp_path: Path) -> None:
-    told = call("train", "data", "-o", str(tmp_path)).stderr
+    told = call("train", "data", "-o", str(tmp_path), "--budget", "1").stderr
     assert told == "12 of 10000: loss 2.312, accuracy 10.4 %, 0.6 networks/s\n"
 
 

@@ -11,18 +11,21 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, check_folder, out, reading
+from ghn_init.cli.console import app, check_folder, err, out, reading
 from ghn_init.cli.counting import counting
 from ghn_init.hypernetwork.config import GHNConfig
-from ghn_init.training.recipe import TrainConfig
+from ghn_init.training.recipe import FILE, TrainConfig, begun_with
 
 if TYPE_CHECKING:
     from ghn_init.training.curve import Progress
     from ghn_init.training.objectives import Objective
 
 DEFAULTS = TrainConfig()
-BUDGET = 0.3
-"""Core-seconds: the largest networks of DeepNets-1M take tens of them, and a first run would show nothing for minutes."""
+SECONDS = 0.3
+"""What a network may take of this machine: the largest of DeepNets-1M take tens of it, and a first run would show nothing for
+minutes."""
+LEAST_BUDGET = 0.1
+"""Core-seconds: with less, most networks would be left out."""
 VARIANTS: dict[str, Callable[[dict[str, int]], GHNConfig]] = {
     "ghn-1": GHNConfig.ghn1,
     "ghn-2": GHNConfig.ghn2,
@@ -52,7 +55,9 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            min=0, help=f"Core-seconds per network: costlier ones get fewer images; by default {BUDGET}, 0 and on GPUs no bound"
+            min=0,
+            help="Estimated core-seconds per network: costlier ones get fewer images; by default what takes this machine "
+            f"{SECONDS} s, measured first; 0 and on GPUs no bound",
         ),
     ] = None,
     pool: Annotated[int, typer.Option(min=1, help="Different training networks of each task")] = DEFAULTS.pool,
@@ -88,7 +93,7 @@ def train(
     with reading(show=leads) as count:
         tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
-        budget = BUDGET
+        budget = _budget(output, bf16, leads)
     with counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
@@ -122,6 +127,26 @@ def train(
         )
     if leads:
         out.print(f"written to {escape(str(output))}", soft_wrap=True)
+
+
+def _budget(run: Path, bf16: bool, leads: bool) -> float | None:
+    """That with which a run began; else what this machine can afford, the same in all processes."""
+    begun = begun_with(run / FILE)
+    if begun is not None and "budget" in begun:
+        return begun["budget"]
+    from ghn_init.training import pace, workers
+
+    with counting(None, "measuring this machine", show=leads):
+        all_processes = workers.Workers()
+        (total,) = all_processes.sum([], pace.pace(bf16))
+    slowness = total / all_processes.size
+    budget = max(float(f"{SECONDS / slowness:.2g}"), LEAST_BUDGET)
+    if leads:
+        err.print(
+            f"a step takes {slowness:.2g} times as long here as estimated: networks that cost more than --budget {budget:g} "
+            f"core-seconds get fewer images\nloss and accuracy are those of predicted parameters, on training images"
+        )
+    return budget
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:

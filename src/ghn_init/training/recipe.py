@@ -157,6 +157,14 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
     return {**wanted, "versions": versions(), "changes": notes}
 
 
+def begun_with(path: Path) -> dict[str, Any] | None:
+    """Fields of `TrainConfig` in a run's `recipe.json`; None where there is none that can be read (`check` says why)."""
+    try:
+        return dict(json.loads(path.read_text())["recipe"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def write(path: Path, contents: Mapping[str, Any]) -> None:
     """Writes it so that a reader sees the old file or the new one."""
     temporary = path.with_suffix(".tmp")
