@@ -26,8 +26,10 @@ import ghn_init
 from ghn_init import Images, ImageTask, deepnets, families
 from ghn_init.families.sequences import Networks
 from ghn_init.hypernetwork.widening import widen_
+from ghn_init.prediction.precision import bfloat16_pays
 from ghn_init.tasks import DistilledImageTask, answers_of, load_images
 from ghn_init.training.curve import Progress
+from ghn_init.training.workers import Workers
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 """What the teacher's images were normalised with."""
@@ -68,7 +70,8 @@ class ResNet56(nn.Module):
 
 
 def distilled(images: Images, path: Path, share: float, cache: Path, shift: int | None) -> DistilledImageTask:
-    """CIFAR-10 with the teacher's answers, which are worked out once."""
+    """CIFAR-10 with the teacher's answers, which are worked out once, by all processes together."""
+    workers = Workers()
     if not cache.exists():
         teacher = ResNet56()
         teacher.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()}, strict=False)
@@ -76,10 +79,17 @@ def distilled(images: Images, path: Path, share: float, cache: Path, shift: int 
         scale, offset = (images.std / STD).view(1, 3, 1, 1), ((images.mean - MEAN) / STD).view(1, 3, 1, 1)
 
         def answer(pixels: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_pays()):
                 return teacher((pixels * scale + offset).contiguous(memory_format=torch.channels_last))
 
-        save_file({"answers": answers_of(answer, images)}, cache)
+        rows = workers.share(range(len(images.labels)))
+        answers = torch.zeros(len(images.labels), 2, images.num_classes, device=workers.device)
+        own = replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
+        answers[rows] = answers_of(answer, own).to(answers)
+        workers.sum([answers])
+        if workers.leads:
+            save_file({"answers": answers.half().cpu()}, cache)
+        workers.wait()
     return DistilledImageTask(images, "cifar10", answers=load_file(cache)["answers"], share=share, shift=shift)
 
 
