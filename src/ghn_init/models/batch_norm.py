@@ -76,11 +76,13 @@ def parameters_around(model: nn.Module) -> dict[_BatchNorm, set[str]]:
     Of one that has none those of the smallest module around it with any: its convolution's, mostly.
     """
     by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {norm: {by_id[id(parameter)] for parameter in norm.parameters()} for norm in tracking_norms(model)}
+    if all(found.values()):
+        return found
     every = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
     places = {module: name for name, module in model.named_modules()}
-    found = {}
-    for norm in tracking_norms(model):
-        around, names = places[norm], {by_id[id(parameter)] for parameter in norm.parameters()}
+    for norm, names in found.items():
+        around = places[norm]
         while not names and around:
             around = around.rpartition(".")[0]
             names = {name for path, name in every.items() if path.startswith(around + "." if around else "")}

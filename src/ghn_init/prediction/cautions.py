@@ -16,6 +16,7 @@ LEAST = 16
 """Fewer elements correlate by chance."""
 MOST = 1000
 """Longer lists hold data."""
+_SCALARS = frozenset({type(None), bool, int, float, str})
 _BOOKS = frozenset(vars(nn.Module()))
 """In which a module registers parameters, buffers, modules and hooks."""
 
@@ -60,13 +61,14 @@ def beside(model: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def unregistered(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What a module keeps in attributes of its own, and in the lists and dictionaries among them, by the way to it."""
+    """What a module keeps in attributes of its own, and in lists and dictionaries among them, by the way to it; no scalars."""
     for key, value in vars(module).items():
-        if key not in _BOOKS:
-            yield key, value
-            if isinstance(value, list | tuple | dict) and len(value) <= MOST:
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                yield from ((f"{key}[{k!r}]", item) for k, item in items)
+        if type(value) in _SCALARS or key in _BOOKS:
+            continue
+        yield key, value
+        if isinstance(value, list | tuple | dict) and len(value) <= MOST:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{key}[{k!r}]", item) for k, item in items if type(item) not in _SCALARS)
 
 
 def hidden_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:

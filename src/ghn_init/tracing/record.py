@@ -251,21 +251,20 @@ def record_calls(
         return torch.empty_like(tensor, device="meta") if on_meta else tensor.clone()
 
     recorder = Recorder(keep, on_meta)
+    own, own_buffers = dict(model.named_parameters()), dict(model.named_buffers())
     # Inference mode, for the stand-ins as well as for the run: tensors that autograd knows, even under `no_grad`, reach the
     # dispatch mode only after PyTorch has taken composite operations apart (an LSTM then arrives as its sums and gates).
     with torch.inference_mode():
         # Parameters again: a module takes nothing else back after `self.count += 1`.
-        parameters: dict[str, Tensor] = {
-            name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in model.named_parameters()
-        }
-        buffers = {name: stand_in(b) for name, b in model.named_buffers() if b is not None}
+        parameters: dict[str, Tensor] = {name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in own.items()}
+        buffers = {name: stand_in(b) for name, b in own_buffers.items()}
         args, kwargs = mapped(stand_in, (args, dict(kwargs)))
     for name, tensor in parameters.items():
         recorder.register(tensor, "parameter", name)
     # `functional_call` swaps what modules have registered, and nothing else.
-    for name, parameter in model.named_parameters():
+    for name, parameter in own.items():
         recorder.alias(parameter, parameters[name])
-    for name, buffer in model.named_buffers():
+    for name, buffer in own_buffers.items():
         if buffer.numel() == 1:
             recorder.constant(buffers[name], buffer)
     for tensor in tensors_in((args, kwargs)):

@@ -169,20 +169,19 @@ def _attempt(
 
 def _with_padding(graph: Graph, model: nn.Module) -> Graph:
     """Tables whose module has a row of padding, also where the forward takes the weight without the module."""
+    rows_of = ((module, getattr(module, "padding_idx", None)) for module in model.modules())
+    padded = [(module._parameters.get("weight"), row) for module, row in rows_of if isinstance(row, int)]
+    if not padded:
+        return graph
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    rows = {}
-    for module in model.modules():
-        row = getattr(module, "padding_idx", None)
-        weight = dict(module.named_parameters(recurse=False)).get("weight") if isinstance(row, int) else None
-        if weight is not None:
-            rows[names[id(weight)]] = row
+    rows = {names[id(weight)]: row for weight, row in padded if weight is not None}
     nodes = tuple(
         replace(node, padding=rows[node.weight])
         if node.primitive == "pos_enc" and node.weight in rows and node.padding is None
         else node
         for node in graph.nodes
     )
-    return replace(graph, nodes=nodes) if rows else graph
+    return replace(graph, nodes=nodes)
 
 
 def _run(model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, mode: AbstractContextManager[Any]) -> Record:

@@ -108,6 +108,7 @@ class Before:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
+        self._empty: list[dict[Any, Any]] = []
         self._snapshots: list[Snapshot] = []
         self._lent: list[Snapshot] = []
         self._copies = Copies()
@@ -121,18 +122,25 @@ class Before:
         """Gives everything its former content back."""
         for give, value, content in self._snapshots:
             give(value, content)
+        for value in self._empty:
+            if value:
+                value.clear()
 
     def note(self, root: Any) -> None:
         """Takes snapshots of `root` and of what it holds."""
         stack = [root]
         while stack:
             value = stack.pop()
-            if type(value) in _FREQUENT or id(value) in self._seen or isinstance(value, _PLAIN):
+            kind = type(value)
+            if kind in _FREQUENT:
+                continue
+            if kind in _BARE and not value:
+                self._empty.append(value)
+                continue
+            if id(value) in self._seen or isinstance(value, _PLAIN):
                 continue
             self._seen.add(id(value))
-            if type(value) in _BARE and not value:
-                self._snapshots.append((_set_mapping, value, _EMPTY))
-            elif isinstance(value, _CONTAINERS) and len(value) > _MOST:
+            if isinstance(value, _CONTAINERS) and len(value) > _MOST:
                 continue
             elif isinstance(value, dict | MutableMapping):
                 self._hold(_set_mapping, value, tuple(value), tuple(value.values()), stack)

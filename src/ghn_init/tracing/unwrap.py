@@ -66,6 +66,8 @@ def _problems(model: nn.Module) -> Iterator[tuple[str, str]]:
             return
     for name, parameter in model.named_parameters():
         kind = type(parameter)
+        if kind is nn.Parameter and not parameter.is_quantized:
+            continue
         if isinstance(parameter, UninitializedParameter):
             yield f"'{name}' is not initialised yet (lazy module)", "run one forward pass on a batch of data first"
         elif kind.__name__ == "DTensor" or hasattr(parameter, "device_mesh"):
