@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN, GHNConfig
+from ghn_init import GHN, GHNConfig, deepnets
 from ghn_init.errors import UnsupportedModelError
 
 
@@ -77,4 +77,14 @@ def test_the_nearest_nodes_of_other_graphs_are_told(ghn: GHN) -> None:
     assert rest[0].distance == pytest.approx(expected.item(), rel=1e-5)
     assert "the same: 3.weight" in repr(told)
     assert json.loads(json.dumps(told.to_dict()))["nearest"][0]["graph"] == "the same"
-    assert ghn_init.explain(prediction, "3.weight").nearest == ()
+    assert ghn_init.explain(prediction, "3.weight", {}).nearest == ()
+
+
+def test_by_default_networks_of_meta_training_are_looked_through(ghn: GHN) -> None:
+    x = torch.zeros(2, 3, 32, 32)
+    prediction = ghn_init.predict(network(), ghn, x)
+    told = ghn_init.explain(prediction, "3.weight", count=40)
+    assert len({near.graph for near in told.nearest}) > 1
+    graphs = {f"train {index}": ghn_init.trace(deepnets.network("train", index), x) for index in range(16)}
+    expected = ghn_init.explain(prediction, "3.weight", graphs, 40).nearest
+    assert [(near.graph, near.node) for near in told.nearest] == [(near.graph, near.node) for near in expected]

@@ -7,17 +7,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from math import prod, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ghn_init import deepnets
 from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.gnn import GatedGNN
 from ghn_init.prediction.prediction import Prediction
+from ghn_init.progress import counting
+from ghn_init.tracing.trace import read_in_eval_mode
+
+NETWORKS = 16
+"""Of meta-training, among which the nearest nodes are looked for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Explanation:
         default_scale: Of the model's own values when it was predicted; None on the meta device.
         he_scale: √(2 / fan-in), the standard deviation of He et al., 2015 (arXiv 1502.01852); None for vectors.
         neighbours: By their shares, those before the node first. Each sweep's shares add up to 1; none for the MLP ablation.
-        nearest: Nodes of other graphs with the nearest embeddings, the nearest first; none where no graphs were given.
+        nearest: Nodes of other graphs with the nearest embeddings, the nearest first.
     """
 
     name: str
@@ -123,13 +130,13 @@ class Explanation:
 def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None = None, count: int = 5) -> Explanation:
     """Shows how a parameter was predicted: its node, its neighbours' shares in the messages, the decoded core, scales.
 
-    With other graphs, those of meta-training for example, also where the hypernetwork has seen nearly the same:
-    `among={f"train {k}": ghn_init.trace(ghn_init.deepnets.network("train", k), x) for k in range(50)}`.
+    Also where the hypernetwork may have seen nearly the same: nodes of networks as meta-training has them.
 
     Args:
         prediction: Of a model; look before `apply_`, which takes the place of the model's own values.
         name: Dotted name of a predicted parameter.
-        among: Name → graph, whose nodes with parameters are compared.
+        among: Name → graph, whose nodes with parameters are compared; by default 16 networks of DeepNets-1M's training split,
+            which takes a second the first time; `{}` for none.
         count: How many of them are told.
 
     Raises:
@@ -167,7 +174,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
         default_scale=None if own.is_meta else _rms(own.detach()),
         he_scale=sqrt(2 * slot.sizes[0] * slot.slices / prod(slot.shape)) if weight else None,
         neighbours=_neighbours(prediction.graph, slot.node, ghn),
-        nearest=_nearest(prediction.graph, slot.node, ghn, among or {}, count),
+        nearest=_nearest(prediction.graph, slot.node, ghn, _training_graphs() if among is None else among, count),
     )
 
 
@@ -191,6 +198,19 @@ def _neighbours(graph: Graph, node: int, ghn: GraphHyperNetwork) -> tuple[Neighb
         nodes = graph.nodes
         found += [Neighbour(j, nodes[j].primitive, nodes[j].weight, int(far[j]), shares[j].item()) for j in order]
     return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def _training_graphs() -> dict[str, Graph]:
+    """Of some networks as hypernetworks are trained on unless they are told otherwise."""
+    graphs = {}
+    with counting(NETWORKS, "networks of meta-training", show=True) as done:
+        for index in range(NETWORKS):
+            with torch.device("meta"):
+                network = deepnets.network("train", index)
+            graphs[f"train {index}"] = read_in_eval_mode(network, torch.empty(2, 3, 32, 32)).graph
+            done("")
+    return graphs
 
 
 def _nearest(graph: Graph, node: int, ghn: GraphHyperNetwork, among: Mapping[str, Graph], count: int) -> tuple[Near, ...]:
