@@ -38,7 +38,8 @@ from torch import nn
 import ghn_init
 from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
-from ghn_init.ranking.measure import FITTED_IMAGES, From, Look, Settings, judge, look
+from ghn_init.ranking.defaults import From
+from ghn_init.ranking.measure import FITTED_IMAGES, Look, Settings, judge, look
 from ghn_init.tasks import load_images
 from ghn_init.trials.halving import one_by_one, order, successive_halving
 from ghn_init.trials.pool import Pool, seeded

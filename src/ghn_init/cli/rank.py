@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.markup import escape
-from torch import Tensor
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out, reading
@@ -18,11 +16,12 @@ from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
 from ghn_init.cli.user_data import Loader
 from ghn_init.models.kinds import KINDS
-from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, From
-from ghn_init.ranking.rank import RUNGS
-from ghn_init.tasks.image_data import Images, load_images
-from ghn_init.trials.halving import judgements
-from ghn_init.viz import ranking as picture
+from ghn_init.ranking.defaults import BATCH_SIZE, RATE, RUNGS, STEPS, From
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ghn_init.tasks.image_data import Images
 
 
 @app.command()
@@ -51,6 +50,12 @@ def rank(
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against cost")] = None,
 ) -> None:
     """Ranks models by how well they learn your data in few steps from predicted weights."""
+    import torch
+
+    from ghn_init.tasks.image_data import load_images
+    from ghn_init.trials.halving import judgements
+    from ghn_init.viz import ranking as picture
+
     check_file(output, "--output")
     check_picture(plot)
     accuracies = dict(map(_known, known)) if known else None

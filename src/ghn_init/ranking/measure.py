@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,11 @@ from ghn_init.models.batch_norm import tracking_norms
 from ghn_init.models.batches import Batches
 from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
+from ghn_init.ranking.defaults import From
 from ghn_init.tracing.trace import read
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
 from ghn_init.trials.pool import Pool, seeded
 
-From = Literal["predicted", "predicted+fitted", "default"]
-"""Where networks start: with predicted parameters and a random head, or a fitted one, or as they are made."""
-
-STEPS, RATE, BATCH_SIZE = 100, 0.02, 32
-VAL_IMAGES = 2000
 FITTED_IMAGES = 1000
 """That heads are fitted to, where they are: as many as cost about as much as the steps that follow."""
 

@@ -14,8 +14,9 @@ from ghn_init.api import Hypernetwork
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.calibration import calibrate, check_known
 from ghn_init.ranking.candidates import Candidates, Make, makers
+from ghn_init.ranking.defaults import BATCH_SIZE, RATE, RUNGS, STEPS, VAL_IMAGES, From
 from ghn_init.ranking.fingerprints import of_images, of_network
-from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From, Settings
+from ghn_init.ranking.measure import Settings
 from ghn_init.ranking.processes import Processes, naming
 from ghn_init.ranking.record import CANDIDATES, Record
 from ghn_init.ranking.result import Ranked, Ranking
@@ -24,8 +25,6 @@ from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.halving import Rung, order, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_interval, surely_ahead
-
-RUNGS = 2
 
 
 def rank(

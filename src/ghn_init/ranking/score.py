@@ -13,7 +13,8 @@ from ghn_init.api import Hypernetwork
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Candidate, maker, name_of
-from ghn_init.ranking.measure import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From, Settings
+from ghn_init.ranking.defaults import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From
+from ghn_init.ranking.measure import Settings
 from ghn_init.ranking.processes import Processes
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
