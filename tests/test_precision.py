@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 
 import pytest
@@ -10,12 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ghn_init.prediction import cost
+from ghn_init.prediction import cost, precision
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.record import record_calls
 from ghn_init.tracing.rules import WHOLE
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one without instructions for bfloat16 is to compute in it here."""
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +68,18 @@ def test_attention_runs_in_float32_in_both_directions() -> None:
 def test_without_bf16_nothing_changes() -> None:
     layer = nn.Conv2d(8, 8, 3)
     x = torch.randn(2, 8, 6, 4)
+    expected = layer(x)
     with mixed_precision(CPU, False):
-        assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+        assert torch.equal(layer(x), expected)
+
+
+def test_where_bfloat16_is_slow_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: False)
+    layer = nn.Conv2d(8, 8, 3)
+    x = torch.randn(2, 8, 6, 4)
+    expected = layer(x)
+    with mixed_precision(CPU, True):
+        assert torch.equal(layer(x), expected)
 
 
 def seconds(module: nn.Module, shape: tuple[int, ...]) -> float:

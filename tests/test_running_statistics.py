@@ -100,7 +100,8 @@ def test_bfloat16_is_tried_where_it_pays_and_gives_the_same(monkeypatch: pytest.
             return nn.Sequential.forward(self, x)
 
     def statistics(pays: bool) -> list[Tensor]:
-        monkeypatch.setattr("ghn_init.prediction.running_statistics.bfloat16_pays", lambda: pays)
+        for place in ("running_statistics", "precision"):
+            monkeypatch.setattr(f"ghn_init.prediction.{place}.bfloat16_pays", lambda: pays)
         torch.manual_seed(0)
         model = Picky(*deep(2)).train()
         seen.clear()

@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 @contextmanager
 def mixed_precision(device: torch.device, bf16: bool) -> Iterator[None]:
     """The block's networks run in bfloat16 where that pays; float32 throughout without `bf16`."""
+    bf16 = bf16 and (device.type != "cpu" or bfloat16_pays())
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         if device.type == "cpu":
             with _Kernels(bf16):
