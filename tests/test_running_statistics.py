@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import GHN
+from ghn_init import GHN, api
 from ghn_init.prediction.running_statistics import IMAGES, from_noise_, noise_like
 from ghn_init.tracing.inputs import Inputs
 from zoo import Fn, conv, images
@@ -73,6 +73,19 @@ def test_the_report_says_it_once_and_nothing_of_models_without_batch_norms(ghn: 
         ghn_init.initialize(deep(3), ghn, images())
     assert caplog.text.count(WARNING.format(3)) == 1
     assert not any("batch norms" in text for text in ghn_init.predict(conv(), ghn, images()).report.warnings)
+
+
+def test_a_process_is_told_once_unless_there_are_data(ghn: GHN, caplog: pytest.LogCaptureFixture) -> None:
+    api._say_that_statistics_are_of_noise.cache_clear()
+    ghn_init.initialize(deep(2), ghn, data=[images()])
+    ghn_init.initialize(conv(), ghn, images())
+    assert not caplog.records
+    for _ in range(2):
+        ghn_init.initialize(deep(2), ghn, images())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "running statistics of batch norms are those of noise" in record.message
+    assert "recalibrate_batchnorm(model, loader)" in record.message
 
 
 @pytest.mark.parametrize("broken", [lambda x: x / 0, lambda x: x.missing])

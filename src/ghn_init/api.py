@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -133,6 +133,8 @@ def initialize(
         prediction = predict(model, ghn, example_inputs, head=head, **options)
         prediction.apply_()
         report = prediction.report
+        if report.noise:
+            _say_that_statistics_are_of_noise()
     else:
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
@@ -147,6 +149,14 @@ def initialize(
     if on_report is not None:
         on_report(report)
     return model
+
+
+@lru_cache(maxsize=1)  # said once in a process
+def _say_that_statistics_are_of_noise() -> None:
+    log.warning(
+        "running statistics of batch norms are those of noise: before eval mode take them from your data, by "
+        "initialize(model, data=loader) or recalibrate_batchnorm(model, loader)"
+    )
 
 
 def predict(

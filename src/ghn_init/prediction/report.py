@@ -209,6 +209,11 @@ class Report:
         return replace(self, warnings=(*self.warnings, norms))
 
     @property
+    def noise(self) -> str:
+        """The warning of running statistics that are those of noise; empty where there are none."""
+        return next((text for text in self.warnings if text.startswith(_NOISE)), "")
+
+    @property
     def predicted(self) -> tuple[Row, ...]:
         """Rows of the parameters that are predicted."""
         return tuple(row for row in self.rows if row.primitive is not None)
