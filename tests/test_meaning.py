@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import EQUALISED, FROZEN, ZERO
+from ghn_init.prediction.meaning import EQUALISED, FROZEN
+from ghn_init.prediction.starts import BESIDE, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -68,6 +69,63 @@ def test_an_adapter_that_starts_at_zero_stays_so_with_its_bias(ghn: GHN) -> None
     model = with_adapter()
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {"up.weight": ZERO, "up.bias": ZERO}
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="up.*").kept == {}
+
+
+def near_zero(weight: Tensor) -> None:
+    nn.init.normal_(weight, std=1e-4)
+
+
+def ones(weight: Tensor) -> None:
+    nn.init.constant_(weight, 0.25)
+
+
+STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, IDENTITY: nn.init.eye_, SAME: ones}
+
+
+@pytest.mark.parametrize("why", STARTS)
+def test_a_layer_that_starts_as_something_on_purpose_keeps_its_weight_and_bias(ghn: GHN, why: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 10))
+    STARTS[why](model[1].weight)
+    kept = {"1.weight": why} | ({} if why == SAME else {"1.bias": BESIDE})
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == kept
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="1.*").kept == {}
+    for layer in (model[0], model[2]):
+        STARTS[why](layer.weight)
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+
+
+def test_a_transformer_of_spatial_maps_starts_as_the_identity(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        theta = m.theta(m.a(x).mean((2, 3))).view(-1, 2, 3)
+        return m.fc(F.grid_sample(x, F.affine_grid(theta, list(x.shape), False), align_corners=False).flatten(1))
+
+    model = Fn(forward, a=conv(), theta=nn.Linear(8, 6), fc=nn.Linear(192, 10))
+    nn.init.zeros_(model.theta.weight)
+    model.theta.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+    ghn_init.initialize(model, ghn, images())
+    assert model.theta.bias.tolist() == [1, 0, 0, 0, 1, 0]
+
+
+def test_a_kernel_that_is_the_identity_is_kept_and_one_init_of_all_layers_is_not(ghn: GHN) -> None:
+    model = nn.Sequential(conv(), conv(8, 8), nn.Flatten(), nn.Linear(512, 10))
+    nn.init.dirac_(model[1].weight)
+    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+    model[0] = nn.Conv2d(3, 8, 1)
+    nn.init.dirac_(model[0].weight)  # not square: three channels are passed on
+    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+    model[0] = nn.Identity()
+    assert ghn_init.predict(model, ghn, images(8), head=True).kept == {}
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_deviation_that_is_a_layer_of_its_own_keeps_its_logarithm(ghn: GHN, log: bool) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        variance = F.linear(x.square(), F.softplus(m.rho).square())
+        return m.fc(F.linear(x, m.mu) + variance.sqrt() * torch.randn_like(variance))
+
+    rho = nn.Parameter(0.1 * torch.randn(8, 8) - 5) if log else param(8, 8)
+    model = Fn(forward, mu=param(8, 8), rho=rho, fc=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == ({"rho": OFF_CENTRE} if log else {})
 
 
 def test_zero_convolutions_may_outnumber_other_weights(ghn: GHN) -> None:
