@@ -9,7 +9,7 @@ from typing import Any
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import FACTOR, FUNCTION, UNKNOWN, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import b_numel, inputs_first, layout, main_parameter, stack_in
+from ghn_init.tracing.rules.parameters import b_numel, bias_of_slices, inputs_first, layout, main_parameter, stack_in
 from ghn_init.tracing.rules.reasons import (
     MIXED_KERNEL,
     POSITION_TABLE,
@@ -119,7 +119,7 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
     flow = b.flow(bias)
     if flow.parts and not flow.data:  # as where queries and values have a bias and keys have none
         return union([apply_bias(b, x, part) for part in held_parts(b, flow)])
-    name = main_parameter(b, flow, bias.shape)
+    name = main_parameter(b, flow, bias.shape) or bias_of_slices(b, x, bias)
     if name is not None:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         scale = flow.scale if flow.scale is not None and len(flow.params) == 1 else 1.0

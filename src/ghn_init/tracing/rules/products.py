@@ -10,7 +10,7 @@ from math import prod
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import FACTOR, MASKED, Factors, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import main_parameter
+from ghn_init.tracing.rules.parameters import main_parameter, unexpanded
 from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
 from ghn_init.tracing.rules.registry import argument, rule
 
@@ -167,6 +167,7 @@ def _is_gain_of_heads(b: GraphBuilder, name: str, value: Value) -> bool:
 
 def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
+    value = unexpanded(b, value)
     flow = b.flow(value)
     name = main_parameter(b, flow, value.shape) or (flow.params[0] if len(flow.params) == 1 else None)
     vector = name is not None and sum(size > 1 for size in value.shape) == 1
