@@ -323,6 +323,8 @@ EQUALISED_LAYERS = {
     "the input": lambda m, x: m.head(F.linear(0.1 * x, m.w)),
     "the result": lambda m, x: m.head(F.linear(x, m.w) * m.c),
     "the result's divisor": lambda m, x: m.head((x @ m.w.T) / 10),
+    "the factor of a product": lambda m, x: m.head(torch.addmm(x[:, :8], x, m.w.T, alpha=0.1)),
+    "the result with its bias": lambda m, x: m.head(F.linear(x, m.w, m.c.expand(8)) / 10),
 }
 
 
@@ -332,6 +334,17 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {"w": EQUALISED}
     nn.init.kaiming_normal_(model.w)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+@pytest.mark.parametrize("function", [torch.sin, torch.relu])
+def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, function: Any) -> None:
+    model = Fn(lambda m, x: m.c(function(30 * m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
+    for layer in (model.a, model.c):
+        nn.init.normal_(layer.weight, std=2**0.5 / 8 / 30)
+    kept = {"a.weight"} if function is torch.sin else {"a.weight", "c.weight"}
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == dict.fromkeys(kept, EQUALISED)
+    nn.init.kaiming_normal_(model.a.weight)
+    assert "a.weight" not in ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept
 
 
 @pytest.mark.parametrize("seen", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from math import prod
 
@@ -15,6 +16,8 @@ EQUALISED = "the model scales what goes in or comes out by a constant, for which
 FROZEN = "it is frozen (requires_grad is False)"
 LARGE = 4.0
 """Times 1/√fan_in: more than any usual init's deviation, which is √2 at most."""
+LITTLE = 0.07
+"""Likewise less: a SIREN's is √2 / 30."""
 
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
@@ -27,13 +30,16 @@ def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     """Weights of layers whose input or result the model scales, and that are far larger than a layer's own init would be.
 
     Constants beside a layer are common (attention's 1/√d); that they belong to its weight shows in the weight: one that is
-    drawn from N(0, 1) is larger by the root of its fan-in. What multiplies the weight itself is the prediction's affair.
+    drawn from N(0, 1) is larger by the root of its fan-in. Or it is far smaller, and usual with its constant, as those of a
+    SIREN, `sin(30 * layer(x))`. What multiplies the weight itself is the prediction's affair.
     """
     found = set()
     for node in graph.nodes:
-        if node.rescaled and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
+        beside = node.rescaled
+        if beside is not None and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
             fan_in = prod(node.shape[1:])
-            if float(parameters[node.weight].detach().float().square().mean()) * node.scale**2 * fan_in > LARGE**2:
+            size = math.sqrt(float(parameters[node.weight].detach().float().square().mean()) * fan_in) * abs(node.scale)
+            if size > LARGE or (size < LITTLE and size * abs(beside) > 0.5):
                 found.add(node.weight)
     return found
 

@@ -63,7 +63,7 @@ class Flow:
         lost: The value's axes are no longer known.
         ranks: How far a value is from parameters that it was computed from (`PART`, …); those that are it aren't listed.
         scale: The constant that it was multiplied with; None: one that is not known.
-        rescaled: A stream that was multiplied with a constant.
+        rescaled: The constant that a stream was multiplied with; NaN: one that is not known; None: there is none.
         parts: What it was concatenated from.
         whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
         mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
@@ -89,7 +89,7 @@ class Flow:
     lost: bool = False
     ranks: tuple[tuple[str, int], ...] = ()
     scale: float | None = 1.0
-    rescaled: bool = False
+    rescaled: float | None = None
     parts: tuple[Value, ...] = ()
     whole: tuple[int, ...] = ()
     mixed: tuple[str, ...] = ()
@@ -119,6 +119,9 @@ layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_
 """
 SAME = frozenset(_SAME.split())
 """Operations on parameters that leave what they are: views, casts, sums and products with others."""
+
+BOUNDED = frozenset({"sin", "cos", "tanh", "sigmoid", "softmax", "sign", "erf"})
+"""Functions after which a constant of their argument is no factor of the stream."""
 
 
 def _is_elementwise(call: Call) -> bool:
@@ -153,7 +156,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         gain=first.gain if all(flow.gain is first.gain for flow in flows) else None,
         batch=any(flow.batch for flow in flows),
         scale=1.0,
-        rescaled=False,
+        rescaled=None,
         parts=(),
         whole=(),
         factors=None,
@@ -225,6 +228,8 @@ class GraphBuilder:
         if any(flow.stream is not None for flow in flows) and any(flow.data for flow in flows):
             flows = [as_stream(flow) for flow in flows]
         result = union(flows)
+        if result.rescaled is not None and call.op.rstrip("_") in BOUNDED:
+            result = replace(result, rescaled=None)
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
         elif result.params and call.op.rstrip("_") not in SAME:

@@ -8,8 +8,8 @@ from ghn_init.tracing.flow import MASKED, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.biases import add_parameter, looked_up_bias
 from ghn_init.tracing.rules.layers import product
-from ghn_init.tracing.rules.products import gate, scale_by_parameter
-from ghn_init.tracing.rules.reasons import POSITION_TABLE, TOKEN
+from ghn_init.tracing.rules.products import gate, scale_by_parameter, stream_times
+from ghn_init.tracing.rules.reasons import POSITION_TABLE, SINK, TOKEN
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -69,7 +69,8 @@ def _concat(b: GraphBuilder, call: Call) -> None:
         whole = replace(whole, parts=parts, whole=shape, axes=None, lost=not shape, flipped=False)
         return b.assign(call.outputs, whole)
     # With a class token alone a stream stays what it was: published graphs have no node for the token, and no `concat`.
-    b.keep((name for flow in flows for name in flow.params), TOKEN)
+    logits = any(flow.product for flow in streams)
+    b.keep((name for flow in flows for name in flow.params), SINK if logits else TOKEN)
     b.assign(call.outputs, b.merge("concat", streams))
 
 
@@ -106,7 +107,8 @@ def _addmm(b: GraphBuilder, call: Call) -> None:
     bias, left, right = call.args[:3]
     result, flow = product(b, call, left, right), b.flow(bias)
     if result.data:
-        flow = as_stream(flow)
+        flow, alpha = as_stream(flow), call.kwargs.get("alpha", 1)
+        result = result if alpha == 1 else stream_times(b, result, result, alpha)
         if flow.data:
             result = b.merge("sum", [flow, result])
         elif flow.params:
