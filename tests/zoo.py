@@ -1047,6 +1047,40 @@ ZOO: dict[str, Case] = {
     "weight of concatenated parts": Case(
         lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.q, m.k])), q=param(4, 8), k=param(6, 8)), {"conv": 2}, inputs=SEQUENCE
     ),
+    "weight of blocks": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.block_diag(*m.w.unbind(0), m.q)), w=param(2, 3, 2), q=param(4, 4)),
+        {"conv": 2},
+        inputs=SEQUENCE,
+    ),
+    "weight with zeros around it": Case(
+        lambda: Fn(lambda m, x: m.a(F.conv2d(x, F.pad(m.w, (1, 1, 1, 1)))), w=param(8, 3, 1, 1), a=conv(8)),
+        {"conv": 2, "bias": 1},
+        inputs=images(),
+    ),
+    "weight beside zeros": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.w, m.w.new_zeros(2, 8)])), w=param(4, 8)), {"conv": 1}, inputs=SEQUENCE
+    ),
+    "table with a row of zeros before it": Case(
+        lambda: Fn(lambda m, i: m.o(F.embedding(i, torch.cat([m.t.new_zeros(1, 8), m.t]))), t=param(19, 8), o=nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "table with a norm": Case(
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Embedding(20, 8)), nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        {"0.parametrizations.weight.original0": "reparametrises"},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "channels of a wider layer": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(F.linear(x, m.w[:4, :8], m.b[:4]), m.v[:, :4]), w=param(6, 10), b=param(6), v=param(6, 6)
+        ),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "middle of a kernel": Case(
+        lambda: Fn(lambda m, x: F.conv2d(x, m.w[:, :, 1:4, 1:4]), w=param(8, 3, 5, 5)), {"conv": 1}, inputs=images()
+    ),
     "mask over concatenated parts": Case(
         lambda: Fn(
             lambda m, x: F.linear(x, torch.cat([m.q, m.k]) * m.mask),

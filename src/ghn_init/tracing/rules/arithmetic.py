@@ -55,7 +55,16 @@ def drop_position_table(b: GraphBuilder, x: Flow) -> bool:
     return True
 
 
-@rule("cat", "concat", "concatenate", "stack", "hstack", "vstack")
+@rule("constant_pad_nd")
+def _pad(b: GraphBuilder, call: Call) -> None:
+    """A parameter with zeros around it is like one that was concatenated with zeros."""
+    b.contract(call)
+    flow = b.flow(call.outputs[0])
+    if flow.params and not flow.data:
+        b.assign(call.outputs, replace(flow, parts=(call.args[0],), whole=(), axes=None, lost=True, flipped=False))
+
+
+@rule("cat", "concat", "concatenate", "stack", "hstack", "vstack", "block_diag")
 def _concat(b: GraphBuilder, call: Call) -> None:
     flows = [b.flow(value) for value in call.inputs]
     if any(flow.data for flow in flows):
@@ -64,7 +73,7 @@ def _concat(b: GraphBuilder, call: Call) -> None:
     if not streams:
         b.contract(call)
         whole = b.flow(call.outputs[0])
-        parts = tuple(call.inputs) if len(whole.params) > 1 else ()
+        parts = tuple(call.inputs) if whole.params and len(call.inputs) > 1 else ()
         shape = call.outputs[0].shape if parts and call.op == "stack" else ()
         whole = replace(whole, parts=parts, whole=shape, axes=None, lost=not shape, flipped=False)
         return b.assign(call.outputs, whole)

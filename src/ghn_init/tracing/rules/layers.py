@@ -289,13 +289,19 @@ def _embedding_renorm(b: GraphBuilder, call: Call) -> None:
 @rule("embedding", "embedding_bag")
 def _embedding(b: GraphBuilder, call: Call) -> None:
     table, index = call.args[:2]
-    name = main_parameter(b, b.flow(table), table.shape)
+    flow = b.flow(table)
+    name = main_parameter(b, flow, table.shape)
+    if name is None and flow.parts:
+        named = ((part, main_parameter(b, b.flow(part), part.shape)) for part in held_parts(b, flow))
+        nodes = [Node("pos_enc", tuple(b.shapes[own]), own, scale=b.flow(part).scale or 1.0) for part, own in named if own]
+        return b.assign(call.outputs, union([b.add(node, b.flow(index).nodes) for node in nodes]))
     if name is None:
         return b.contract(call)
+    b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
     at = 8 if call.op == "embedding_bag" else 2
     padding = argument(call, at, "padding_idx", -1)
     row = padding if isinstance(padding, int) and 0 <= padding < table.shape[0] else None
-    node = Node("pos_enc", tuple(b.shapes[name]), name, scale=b.flow(table).scale or 1.0, padding=row)
+    node = Node("pos_enc", tuple(b.shapes[name]), name, scale=flow.scale or 1.0, padding=row)
     b.assign(call.outputs, b.add(node, b.flow(index).nodes))
 
 

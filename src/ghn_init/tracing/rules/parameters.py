@@ -37,12 +37,13 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
 
 
 def is_piece(shape: tuple[int, ...], whole: tuple[int, ...], flipped: bool) -> bool:
-    """Whether a weight is some output channels of a parameter, as queries, keys and values packed in one are.
+    """Whether a weight is some channels of a parameter, as queries, keys and values packed in one are, or part of its kernel.
 
-    Each piece is an own call in cross-attention; all of them lead to the one node of the packed parameter.
+    Each piece is an own call in cross-attention, or at another width of a slimmable network; all of them lead to the one node
+    of the whole parameter.
     """
     shape = (*shape[:-2], shape[-1], shape[-2]) if flipped and len(shape) > 1 else shape
-    return len(shape) == len(whole) and shape[1:] == tuple(whole[1:]) and 0 < shape[0] < whole[0]
+    return len(shape) == len(whole) and shape != whole and all(0 < n <= m for n, m in zip(shape, whole, strict=True))
 
 
 def unexpanded(b: GraphBuilder, value: Value) -> Value:
