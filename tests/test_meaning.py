@@ -210,6 +210,25 @@ def test_a_copy_that_no_module_registers_gets_a_warning(ghn: GHN, hide: Any) -> 
     assert warnings(model, ghn, vectors(2, 8)) == ()
 
 
+class Shadow:
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def test_a_copy_in_buffers_or_in_an_object_gets_a_warning(ghn: GHN) -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    words = "which is no parameter, is a copy of 'net.0.weight': they will differ"
+    model = Fn(lambda m, x: m.net(x), net=net, average=Shadow(net))
+    assert any(w.startswith(f"'average.weights[0]', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, average=nn.Module())
+    model.average.register_buffer("0weight", net[0].weight.detach().clone())
+    assert any(w.startswith(f"'average.0weight', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, turned=net[0].weight.detach().T.clone())
+    assert any(w.startswith(f"'turned', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, view=net[0].weight.detach())
+    assert warnings(model, ghn, vectors(2, 8)) == ()
+
+
 def test_repeated_layers_are_no_copies(ghn: GHN) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)

@@ -174,6 +174,22 @@ def test_helper_objects_and_nested_containers_are_as_before() -> None:
     model(images())
 
 
+@pytest.mark.parametrize("make", [
+    lambda: random.Random(0).random,
+    lambda: np.random.default_rng(0).random,
+    lambda: np.random.RandomState(0).rand,
+    lambda: functools.partial(torch.rand, 1, generator=torch.Generator().manual_seed(0)),
+])  # fmt: skip
+def test_a_choice_by_a_generator_of_the_models_own_is_seen(make: Callable[[], Any]) -> None:
+    model = Fn(lambda m, x: m.a(x) if float(m.draw()) < 2 else m.b(x), a=conv(), b=conv(), draw=make())
+    assert "not reached" in ghn_init.trace(model, images()).kept["b.weight"]
+
+
+def test_the_systems_random_numbers_have_no_state() -> None:
+    model = Fn(lambda m, x: m.a(x) * m.own.random(), a=conv(), own=random.SystemRandom())
+    assert ghn_init.trace(model, images()).kept == {}
+
+
 def test_unregistered_statistics_are_not_written() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         y = F.batch_norm(m.a(x), m.mean, m.var, training=True)

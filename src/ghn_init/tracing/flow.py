@@ -16,6 +16,7 @@ import numpy as np
 
 from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.axes import Axes, fits, stored
+from ghn_init.tracing.operators import BOUNDED, SAME
 from ghn_init.tracing.order import topological
 from ghn_init.tracing.record import Call, Record, Value
 
@@ -108,20 +109,6 @@ class Flow:
 CONSTANT = Flow()
 MASKED, FUNCTION, FACTOR = 1, 2, 3
 """Ranks: times a constant tensor (noise, a mask); a function of the parameter; a factor of a product of parameters."""
-
-
-_SAME = """
-view reshape unsqueeze squeeze expand expand_as select slice unbind split split_with_sizes chunk narrow t transpose permute
-swapaxes movedim numpy_T mT contiguous clone to _to_copy detach alias view_as _reshape_alias unsafe_chunk unsafe_split
-_unsafe_view lift_fresh type_as repeat tile index index_select gather take flip roll where tril triu masked_fill add sub rsub
-mul multiply div true_divide neg cat concat concatenate stack hstack vstack dropout copy addcmul addcdiv lerp batch_norm
-layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_nd pad diagonal as_strided positive
-"""
-SAME = frozenset(_SAME.split())
-"""Operations on parameters that leave what they are: views, casts, sums and products with others."""
-
-BOUNDED = frozenset({"sin", "cos", "tanh", "sigmoid", "softmax", "sign", "erf"})
-"""Functions after which a constant of their argument is no factor of the stream."""
 
 
 def _is_elementwise(call: Call) -> bool:
