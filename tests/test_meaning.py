@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ghn_init
 from ghn_init import GHN
 from ghn_init.prediction.meaning import EQUALISED, FROZEN
-from ghn_init.prediction.starts import BESIDE, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
+from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -126,6 +126,20 @@ def test_a_deviation_that_is_a_layer_of_its_own_keeps_its_logarithm(ghn: GHN, lo
     rho = nn.Parameter(0.1 * torch.randn(8, 8) - 5) if log else param(8, 8)
     model = Fn(forward, mu=param(8, 8), rho=rho, fc=nn.Linear(8, 10))
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == ({"rho": OFF_CENTRE} if log else {})
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_table_of_gains_keeps_its_values(ghn: GHN, gains: bool) -> None:
+    def forward(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        gain, shift = m.table(y)[:, :, None, None].chunk(2, 1)
+        return m.head((gain * m.norm(m.a(x)) + shift).mean((2, 3)))
+
+    table = nn.Embedding(5, 16)
+    if gains:
+        table.weight.data = torch.cat([1 + 0.02 * torch.randn(5, 8), torch.zeros(5, 8)], 1)
+    model = Fn(forward, a=conv(), norm=nn.BatchNorm2d(8, affine=False), table=table, head=nn.Linear(8, 10))
+    kept = ghn_init.predict(model, ghn, (images(), torch.tensor([0, 1])), head=True).kept
+    assert kept == ({"table.weight": GAINS} if gains else {})
 
 
 def test_zero_convolutions_may_outnumber_other_weights(ghn: GHN) -> None:

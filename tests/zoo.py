@@ -921,6 +921,12 @@ ZOO: dict[str, Case] = {
         {"w": "sums its products with a stream"},
         inputs=SEQUENCE,
     ),
+    "scale of a stream that is also summed": Case(
+        lambda: Fn(lambda m, x: (lambda z: (z.exp(), z.sum(-1)))(m.a(x).tanh() * m.w), a=nn.Linear(8, 4), w=param(4)),
+        {"conv": 1, "bias": 1},
+        {"w": "scales a stream"},
+        inputs=vectors(2, 8),
+    ),
     "scale before a sum over positions": Case(
         lambda: Fn(lambda m, x: (m.a(x) * m.w).sum(1), a=nn.Linear(8, 4), w=param(4)),
         {"conv": 1, "bias": 1},

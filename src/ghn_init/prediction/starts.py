@@ -17,10 +17,13 @@ SAME = "its values are all the same, as those of scales and masks are, and of no
 OFF_CENTRE = (
     "the model computes the layer's weight from it, and its values lie around another number than zero (a log deviation)"
 )
+GAINS = "its values lie around a number that is not zero, as gains of a conditional norm do"
 NEAR = 0.01
 """Times 1/√fan_in: usual inits have 0.5 at least, and GPT-2's fixed 0.02 has 0.08 in a network as narrow as 16."""
 OFF = 3.0
 """Standard deviations of the values that their mean is away from zero."""
+FEW, ROWS = 4, 64
+"""How many rows of an embedding say something of its columns, and are enough."""
 
 
 def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
@@ -54,8 +57,10 @@ def why_special(node: Node, parameter: Tensor) -> str | None:
     first = value[(0,) * value.dim()]  # one element mostly tells, and costs less
     if not first and not bool(value.any()):
         return ZERO
-    if node.primitive not in WEIGHT_PRIMITIVES or not value.is_floating_point():
+    if not value.is_floating_point():
         return None
+    if node.primitive not in WEIGHT_PRIMITIVES:
+        return GAINS if _has_gains(value) else None
     return next(_others(node, value, first), None)
 
 
@@ -82,6 +87,15 @@ def is_identity(weight: Tensor) -> bool:
     for size in reversed(kernel):
         centre = centre[..., size // 2]
     return bool(centre[0, 0] == 1) and bool((centre.diagonal() == 1).all()) and int(weight.count_nonzero()) == out
+
+
+def _has_gains(table: Tensor) -> bool:
+    """Whether a quarter of an embedding's columns, in its first rows, is around another number than zero (BigGAN's norms)."""
+    rows = table[:ROWS].float()
+    if rows.dim() != 2 or len(rows) < FEW:
+        return False
+    columns = rows.mean(0).abs() > OFF * rows.std(0)
+    return float(columns.float().mean()) >= 0.25
 
 
 def _is_off_centre(value: Tensor) -> bool:

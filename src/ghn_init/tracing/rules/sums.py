@@ -15,8 +15,8 @@ from ghn_init.tracing.rules.registry import argument, rule
 @rule("sum")
 def _sum(b: GraphBuilder, call: Call) -> None:
     factors = b.flow(call.args[0]).factors
-    if factors is None or factors.product is not call.args[0]:
-        return b.contract(call)
+    if factors is None or factors.product is not call.args[0] or b.uses(factors.product) > 1:
+        return b.contract(call)  # what else takes the product sees a scaled stream, as where flows sum their log scales
     rank = len(factors.product.shape)
     dims = argument(call, 1, "dim")
     summed = {axis % rank for axis in dims} if isinstance(dims, list | tuple) else set()
