@@ -232,6 +232,17 @@ def queries_normed_by_hand(m: Any, x: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(z.expand(2, -1, -1), k, k)
 
 
+def latents_normed_by_hand(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    z = (m.z - m.z.mean(-1, keepdim=True)) / (m.z.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt() * m.scale + m.shift
+    return F.scaled_dot_product_attention(z.expand(2, -1, -1), k, k)
+
+
+def scaled_queries(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    return F.scaled_dot_product_attention((m.norm(m.z) * m.s).expand(2, -1, -1), k, k)
+
+
 def expert_by_expert(m: Any, x: Tensor) -> Tensor:
     return torch.stack([F.linear(x, m.w[k]) for k in range(4)]).mean(0)
 
@@ -722,6 +733,16 @@ ZOO: dict[str, Case] = {
         {"kernels": "mix kernels from it"},
         inputs=images(),
     ),
+    "maps that the data mix": Case(
+        lambda: Fn(
+            lambda m, x: torch.einsum("bi,boi->bo", x, torch.einsum("be,eoi->boi", m.route(x).softmax(-1), m.maps)),
+            route=nn.Linear(8, 3),
+            maps=param(3, 6, 8),
+        ),
+        {"conv": 1, "bias": 1},
+        {"maps": "mix kernels from it"},
+        inputs=vectors(2, 8),
+    ),
     "modulated convolution": Case(
         lambda: Fn(modulated, style=nn.Linear(3, 3, bias=False), w=param(1, 8, 3, 3, 3)),
         {"conv": 1, "glob_avg": 1},
@@ -1048,6 +1069,18 @@ ZOO: dict[str, Case] = {
         lambda: Fn(queries_normed_by_hand, z=param(4, 8), scale=param(8), k=nn.Linear(8, 8)),
         {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
         {"z": "learned query"},
+        inputs=SEQUENCE,
+    ),
+    "layer norm of learned queries by hand": Case(
+        lambda: Fn(latents_normed_by_hand, z=param(4, 8), scale=param(8), shift=param(8), k=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
+        {"z": "learned query"},
+        inputs=SEQUENCE,
+    ),
+    "scale after a norm of learned queries": Case(
+        lambda: Fn(scaled_queries, z=param(4, 8), norm=nn.LayerNorm(8), s=param(8), k=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
+        {"z": "learned query", "s": "no primitive covers what the model does with it"},
         inputs=SEQUENCE,
     ),
     "weight of concatenated parts": Case(

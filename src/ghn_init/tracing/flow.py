@@ -18,12 +18,14 @@ from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph
 from ghn_init.tracing.axes import Axes, fits, stored
 from ghn_init.tracing.operators import BOUNDED, SAME
 from ghn_init.tracing.order import topological
+from ghn_init.tracing.reach import parameters_behind
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
 UNSEEN = f"{DEAD_END}, but may decide what is computed: the forward pass chooses by values or at random"
+UNCOVERED = "no primitive covers what the model does with it"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
@@ -302,12 +304,18 @@ class GraphBuilder:
         marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
         nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
-        kept = {
-            name: self.kept.get(name, self._dead_end if name in self.node_of else self._unused)
-            for name in self.shapes
-            if name not in placed
-        }
+        left = [name for name in self.shapes if name not in placed]
+        used = (
+            parameters_behind(outputs, self._calls)
+            if any(name not in self.kept and name not in self.node_of for name in left)
+            else set()
+        )
+        kept = {name: self.kept.get(name, self._why_left(name, used)) for name in left}
         return Graph(nodes, np.array(edges, dtype=np.int64).reshape(-1, 2).T, kept)
+
+    def _why_left(self, name: str, used: set[str]) -> str:
+        """Why a parameter has no node, which no rule gave a reason for."""
+        return self._dead_end if name in self.node_of else UNCOVERED if name in used else self._unused
 
     def _resolve(self, nodes: Iterable[int]) -> set[int]:
         """Replaces contracted nodes by their predecessors."""

@@ -12,5 +12,11 @@ layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_
 SAME = frozenset(_SAME.split())
 """Operations on parameters that leave what they are: views, casts, sums and products with others."""
 
+FRESH = (
+    *("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"),
+    *("rand_like", "randn_like"),
+)
+"""Operations that take no more than the shape from their operand."""
+
 BOUNDED = frozenset({"sin", "cos", "tanh", "sigmoid", "softmax", "sign", "erf"})
 """Functions after which a constant of their argument is no factor of the stream."""

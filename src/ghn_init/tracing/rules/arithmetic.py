@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ghn_init.tracing.flow import MASKED, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
@@ -23,15 +24,24 @@ def _add(b: GraphBuilder, call: Call) -> None:
     if not streams or len(values) < 2:
         b.contract(call)
         result = b.flow(call.outputs[0])
+        if any(flow.stream is not None for flow in flows) and all(flow.params for flow in flows):
+            result = replace(result, stream=partial(_sum_of_constants, b, values))
         return b.assign(call.outputs, replace(result, offset=result.offset or sum(bool(f.params) for f in flows) == 1))
+    b.assign(call.outputs, _added(b, values, flows))
+
+
+def _added(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
+    """The sum of two values, one of which is a stream at least."""
+    streams = [flow for flow in flows if flow.data]
     if len(streams) == 2:
-        result = add_streams(b, streams)
-    else:
-        result = streams[0]
-        parameter = values[0] if flows[1].data else values[1]
-        if b.flow(parameter).params:
-            result = add_parameter(b, result, parameter)
-    b.assign(call.outputs, result)
+        return add_streams(b, streams)
+    parameter = values[0] if flows[1].data else values[1]
+    return add_parameter(b, streams[0], parameter) if b.flow(parameter).params else streams[0]
+
+
+def _sum_of_constants(b: GraphBuilder, values: list[Value]) -> Flow:
+    """A norm of learned queries, or a layer of constants, with its bias."""
+    return _added(b, values, [as_stream(b.flow(value)) for value in values])
 
 
 def add_streams(b: GraphBuilder, streams: list[Flow]) -> Flow:
