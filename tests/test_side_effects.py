@@ -121,6 +121,27 @@ def test_example_inputs_are_not_written() -> None:
     assert torch.equal(x, images())
 
 
+class Edges:
+    __slots__ = ("cache", "edge_index", "x")
+
+    def __init__(self) -> None:
+        self.x, self.edge_index, self.cache = torch.zeros(4, 3), torch.tensor([[0, 1], [1, 2]]), {}
+
+    @property
+    def adjacency(self) -> Tensor:
+        if "adjacency" not in self.cache:
+            self.cache["adjacency"] = self.x.new_zeros(4, 4).index_put(
+                (self.edge_index[0], self.edge_index[1]), self.x.new_ones(2)
+            )
+        return self.cache["adjacency"]
+
+
+def test_example_inputs_keep_no_cache() -> None:
+    graph = Edges()
+    ghn_init.trace(Fn(lambda m, g: m.a(g.adjacency @ g.x), a=nn.Linear(3, 4)), (graph,))
+    assert graph.cache == {}
+
+
 def test_plain_tensors_of_the_model_are_not_written() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         m.steps += 1

@@ -180,7 +180,7 @@ def _with_padding(graph: Graph, model: nn.Module) -> Graph:
 
 def _run(model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, mode: AbstractContextManager[Any]) -> Record:
     """One run under a mode."""
-    with untouched(model) as before, no_transformations():
+    with untouched(model, inputs.args, inputs.kwargs) as before, no_transformations():
         _set_mode(model, training)
         draws = Draws()
         with mode:

@@ -58,12 +58,14 @@ _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
 
 @contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[Before]:
+def untouched(model: nn.Module, *others: Any) -> Iterator[Before]:
     """Restores on exit what the modules' attributes hold (training flags, caches, hooks, helper objects), and random states.
 
-    What it gives can tell whether the model's own generators were used.
+    Likewise what `others` hold, inputs that cache what is computed from them, say. What it gives can tell whether the model's
+    own generators were used.
     """
     before = Before()
+    before.note(others)
     for module in model.modules():
         before.note(vars(module))
     restore_random_states = _random_states()
