@@ -334,6 +334,24 @@ def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_predicti
     torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
 
 
+SCALED_BY_A_PARAMETER = {
+    "a factor": lambda m, x: F.linear(x, m.w * m.c),
+    "a factor before it, and a number": lambda m, x: x @ (m.c * (0.5 * m.w * 2)).t(),
+    "a divisor": lambda m, x: F.linear(x, m.w / m.d),
+}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("name", SCALED_BY_A_PARAMETER)
+def test_what_a_parameter_of_one_element_scales_is_divided_by_its_value(ghn: GHN, name: str, trained: bool) -> None:
+    plain = ghn_init.predict(Fn(lambda m, x: F.linear(x, m.w), w=param(8, 6)), ghn, vectors(2, 6), head=True)
+    scalars = {key: nn.Parameter(torch.tensor(value), requires_grad=trained) for key, value in (("c", 0.25), ("d", 4.0))}
+    model = Fn(SCALED_BY_A_PARAMETER[name], w=param(8, 6), **scalars)
+    scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
+    torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
+    assert set(scaled.kept) == {"c", "d"}
+
+
 SCALED_PARTS = {
     "a number": lambda w, c: w * 0.25,
     "a divisor": lambda w, c: w / 4,

@@ -78,6 +78,8 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
         x = flows[0] if flows[0].params else flows[-1]
         return parts_times(b, call, x, constants[0]) or constant_times(result, x.scale, constants[0], inverse=False)
     for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
+        if (scaled := times_one(x, result, parameter)) is not None:
+            return scaled
         if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
             return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
     shared = set(flows[0].params) & set(flows[-1].params)
@@ -86,6 +88,13 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
     if not any(_sets(b, value, prod(call.outputs[0].shape)) for value in values):
         return replace(result, lost=True).ranked(FACTOR)
     return result
+
+
+def times_one(x: Flow, result: Flow, parameter: Value, inverse: bool = False) -> Flow | None:
+    """A weight that is multiplied with a parameter of one element, which keeps its value, or divided by it."""
+    if parameter.source != "parameter" or not parameter.number or x.scale is None or x.normalised or x.deviation:
+        return None
+    return replace(result, scale=x.scale / parameter.number if inverse else x.scale * parameter.number)
 
 
 def _sets(b: GraphBuilder, value: Value, size: int) -> bool:
