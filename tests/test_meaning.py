@@ -128,6 +128,15 @@ def test_a_deviation_that_is_a_layer_of_its_own_keeps_its_logarithm(ghn: GHN, lo
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == ({"rho": OFF_CENTRE} if log else {})
 
 
+def test_a_narrow_layer_of_a_usual_small_deviation_is_predicted(ghn: GHN) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 64), nn.Linear(64, 4), nn.Linear(4, 1), nn.Linear(1, 10))
+    for layer in model:
+        nn.init.normal_(layer.weight, std=0.006)
+    nn.init.normal_(model[2].weight, std=1e-4)  # of four elements nothing is known
+    assert ghn_init.predict(model, ghn, vectors(2, 1), head=True).kept == {}
+
+
 @pytest.mark.parametrize("gains", [True, False])
 def test_a_table_of_gains_keeps_its_values(ghn: GHN, gains: bool) -> None:
     def forward(m: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -419,6 +428,18 @@ def test_a_weight_whose_own_constant_is_divided_out_is_predicted_whatever_scales
     weights = {name: nn.Parameter(torch.randn(64, 64) / rate) for name in ("w1", "w2")}
     model = Fn(style_mapping, rate=rate, **weights, b1=param(64), b2=param(64), head=nn.Linear(64, 10))
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+def test_a_convolution_by_einsum_is_predicted_at_the_scale_of_its_inputs(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.head(torch.einsum("bchwij,ocij->bohw", x.unfold(2, 3, 1).unfold(3, 3, 1), m.w).flatten(1))
+
+    model = Fn(forward, w=param(8, 3, 3, 3), head=nn.Linear(288, 10))
+    prediction = ghn_init.predict(model, ghn, images(), head=True)
+    assert next(node.shape for node in prediction.graph.nodes if node.weight == "w") == (8, 27)
+    plain = nn.Sequential(nn.Linear(27, 8, bias=False), nn.Linear(8, 10))
+    expected = ghn_init.predict(plain, ghn, vectors(2, 27), head=True, condition="none").tensors["0.weight"].std()
+    assert float(prediction.tensors["w"].std()) == pytest.approx(float(expected), rel=0.5)
 
 
 STACKS = {

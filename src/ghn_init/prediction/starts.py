@@ -20,6 +20,8 @@ OFF_CENTRE = (
 GAINS = "its values lie around a number that is not zero, as gains of a conditional norm do"
 NEAR = 0.01
 """Times 1/√fan_in: usual inits have 0.5 at least, and GPT-2's fixed 0.02 has 0.08 in a network as narrow as 16."""
+SMALL, LEAST = 0.005, 16
+"""A fixed deviation of 0.01 or 0.02 is no purpose either, however few the inputs; of few elements it may come out smaller."""
 OFF = 3.0
 """Standard deviations of the values that their mean is away from zero."""
 FEW, ROWS = 4, 64
@@ -72,8 +74,8 @@ def _others(node: Node, value: Tensor, first: Tensor) -> Iterator[str]:
     if node.computed:
         if _is_off_centre(value[0]) and _is_off_centre(value):
             yield OFF_CENTRE
-    else:
-        limit = NEAR**2 / (node.scale**2 * prod((node.shape or (1,))[1:]))
+    elif value.numel() >= LEAST:
+        limit = min(SMALL**2, NEAR**2 / prod((node.shape or (1,))[1:])) / node.scale**2
         if _square(value[0]) < limit and _square(value) < limit:
             yield NEAR_ZERO
 

@@ -102,7 +102,9 @@ def stack_in(b: GraphBuilder, flow: Flow, shape: tuple[int, ...], flipped: bool,
     kernel = () if batched else range(2, len(shape))
     out, inner = (inner, out) if flipped else (out, inner)
     stack = stack_of(whole, axes, out, inner, kernel)
-    return None if stack is None or stack.plain or (stack.slices == 1 and len(shape) == 2 and _turned(stack)) else stack
+    if stack is None or (stack.plain and (len(shape) == 2 or not batched)):
+        return None
+    return None if stack.slices == 1 and len(shape) == 2 and _turned(stack) else stack
 
 
 def inputs_first(stack: Stack) -> bool:
