@@ -57,6 +57,22 @@ def test_a_forward_that_takes_gradients_gets_the_true_reason(what: str) -> None:
     assert torch.func.grad(lambda t: energy(model, t))(vectors(2, 8)).shape == (2, 8)  # PyTorch's own is back
 
 
+def test_gradients_that_are_taken_in_training_mode_alone_do_not_matter() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        return (energy(m, x), by_grad(m, x)) if m.training else energy(m, x)
+
+    graph = ghn_init.trace(Fn(forward, a=nn.Linear(8, 4), b=nn.Linear(4, 1)), vectors(2, 8))
+    assert (graph.primitives["conv"], dict(graph.kept)) == (2, {})
+
+
+def test_an_error_in_eval_mode_does_not_hide_that_training_mode_takes_gradients() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        return by_grad(m, x) if m.training else m.missing(x)
+
+    with pytest.raises(TraceError, match=r"differentiates \(torch.autograd.grad\)"):
+        ghn_init.trace(Fn(forward, a=nn.Linear(8, 4), b=nn.Linear(4, 1)), vectors(2, 8))
+
+
 def test_hooks_of_modules_that_hook_gradients_are_let_be() -> None:
     seen: list[Tensor] = []
     model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import EQUALISED, FROZEN, ZERO
+from ghn_init.prediction.meaning import EQUALISED, FROZEN
+from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -68,6 +69,86 @@ def test_an_adapter_that_starts_at_zero_stays_so_with_its_bias(ghn: GHN) -> None
     model = with_adapter()
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {"up.weight": ZERO, "up.bias": ZERO}
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="up.*").kept == {}
+
+
+def near_zero(weight: Tensor) -> None:
+    nn.init.normal_(weight, std=1e-4)
+
+
+def ones(weight: Tensor) -> None:
+    nn.init.constant_(weight, 0.25)
+
+
+STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, IDENTITY: nn.init.eye_, SAME: ones}
+
+
+@pytest.mark.parametrize("why", STARTS)
+def test_a_layer_that_starts_as_something_on_purpose_keeps_its_weight_and_bias(ghn: GHN, why: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 10))
+    STARTS[why](model[1].weight)
+    kept = {"1.weight": why} | ({} if why == SAME else {"1.bias": BESIDE})
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == kept
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True, overwrite="1.*").kept == {}
+    for layer in (model[0], model[2]):
+        STARTS[why](layer.weight)
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+
+
+def test_a_transformer_of_spatial_maps_starts_as_the_identity(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        theta = m.theta(m.a(x).mean((2, 3))).view(-1, 2, 3)
+        return m.fc(F.grid_sample(x, F.affine_grid(theta, list(x.shape), False), align_corners=False).flatten(1))
+
+    model = Fn(forward, a=conv(), theta=nn.Linear(8, 6), fc=nn.Linear(192, 10))
+    nn.init.zeros_(model.theta.weight)
+    model.theta.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+    ghn_init.initialize(model, ghn, images())
+    assert model.theta.bias.tolist() == [1, 0, 0, 0, 1, 0]
+
+
+def test_a_kernel_that_is_the_identity_is_kept_and_one_init_of_all_layers_is_not(ghn: GHN) -> None:
+    model = nn.Sequential(conv(), conv(8, 8), nn.Flatten(), nn.Linear(512, 10))
+    nn.init.dirac_(model[1].weight)
+    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+    model[0] = nn.Conv2d(3, 8, 1)
+    nn.init.dirac_(model[0].weight)  # not square: three channels are passed on
+    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+    model[0] = nn.Identity()
+    assert ghn_init.predict(model, ghn, images(8), head=True).kept == {}
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_deviation_that_is_a_layer_of_its_own_keeps_its_logarithm(ghn: GHN, log: bool) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        variance = F.linear(x.square(), F.softplus(m.rho).square())
+        return m.fc(F.linear(x, m.mu) + variance.sqrt() * torch.randn_like(variance))
+
+    rho = nn.Parameter(0.1 * torch.randn(8, 8) - 5) if log else param(8, 8)
+    model = Fn(forward, mu=param(8, 8), rho=rho, fc=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == ({"rho": OFF_CENTRE} if log else {})
+
+
+def test_a_narrow_layer_of_a_usual_small_deviation_is_predicted(ghn: GHN) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 64), nn.Linear(64, 4), nn.Linear(4, 1), nn.Linear(1, 10))
+    for layer in model:
+        nn.init.normal_(layer.weight, std=0.006)
+    nn.init.normal_(model[2].weight, std=1e-4)  # of four elements nothing is known
+    assert ghn_init.predict(model, ghn, vectors(2, 1), head=True).kept == {}
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_table_of_gains_keeps_its_values(ghn: GHN, gains: bool) -> None:
+    def forward(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        gain, shift = m.table(y)[:, :, None, None].chunk(2, 1)
+        return m.head((gain * m.norm(m.a(x)) + shift).mean((2, 3)))
+
+    table = nn.Embedding(5, 16)
+    if gains:
+        table.weight.data = torch.cat([1 + 0.02 * torch.randn(5, 8), torch.zeros(5, 8)], 1)
+    model = Fn(forward, a=conv(), norm=nn.BatchNorm2d(8, affine=False), table=table, head=nn.Linear(8, 10))
+    kept = ghn_init.predict(model, ghn, (images(), torch.tensor([0, 1])), head=True).kept
+    assert kept == ({"table.weight": GAINS} if gains else {})
 
 
 def test_zero_convolutions_may_outnumber_other_weights(ghn: GHN) -> None:
@@ -149,6 +230,25 @@ def test_a_copy_that_no_module_registers_gets_a_warning(ghn: GHN, hide: Any) -> 
     (warning,) = warnings(model, ghn, vectors(2, 8))
     assert re.fullmatch(r"'1\.average\[.*\]\.0\.weight', which no module registers, is a copy of '0\.weight': .*", warning)
     model[1].average = hide(model[0])
+    assert warnings(model, ghn, vectors(2, 8)) == ()
+
+
+class Shadow:
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def test_a_copy_in_buffers_or_in_an_object_gets_a_warning(ghn: GHN) -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    words = "which is no parameter, is a copy of 'net.0.weight': they will differ"
+    model = Fn(lambda m, x: m.net(x), net=net, average=Shadow(net))
+    assert any(w.startswith(f"'average.weights[0]', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, average=nn.Module())
+    model.average.register_buffer("0weight", net[0].weight.detach().clone())
+    assert any(w.startswith(f"'average.0weight', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, turned=net[0].weight.detach().T.clone())
+    assert any(w.startswith(f"'turned', {words}") for w in warnings(model, ghn, vectors(2, 8)))
+    model = Fn(lambda m, x: m.net(x), net=net, view=net[0].weight.detach())
     assert warnings(model, ghn, vectors(2, 8)) == ()
 
 
@@ -243,6 +343,24 @@ def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_predicti
     torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
 
 
+SCALED_BY_A_PARAMETER = {
+    "a factor": lambda m, x: F.linear(x, m.w * m.c),
+    "a factor before it, and a number": lambda m, x: x @ (m.c * (0.5 * m.w * 2)).t(),
+    "a divisor": lambda m, x: F.linear(x, m.w / m.d),
+}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("name", SCALED_BY_A_PARAMETER)
+def test_what_a_parameter_of_one_element_scales_is_divided_by_its_value(ghn: GHN, name: str, trained: bool) -> None:
+    plain = ghn_init.predict(Fn(lambda m, x: F.linear(x, m.w), w=param(8, 6)), ghn, vectors(2, 6), head=True)
+    scalars = {key: nn.Parameter(torch.tensor(value), requires_grad=trained) for key, value in (("c", 0.25), ("d", 4.0))}
+    model = Fn(SCALED_BY_A_PARAMETER[name], w=param(8, 6), **scalars)
+    scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
+    torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
+    assert set(scaled.kept) == {"c", "d"}
+
+
 SCALED_PARTS = {
     "a number": lambda w, c: w * 0.25,
     "a divisor": lambda w, c: w / 4,
@@ -265,6 +383,8 @@ EQUALISED_LAYERS = {
     "the input": lambda m, x: m.head(F.linear(0.1 * x, m.w)),
     "the result": lambda m, x: m.head(F.linear(x, m.w) * m.c),
     "the result's divisor": lambda m, x: m.head((x @ m.w.T) / 10),
+    "the factor of a product": lambda m, x: m.head(torch.addmm(x[:, :8], x, m.w.T, alpha=0.1)),
+    "the result with its bias": lambda m, x: m.head(F.linear(x, m.w, m.c.expand(8)) / 10),
 }
 
 
@@ -274,6 +394,17 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {"w": EQUALISED}
     nn.init.kaiming_normal_(model.w)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+@pytest.mark.parametrize("function", [torch.sin, torch.relu])
+def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, function: Any) -> None:
+    model = Fn(lambda m, x: m.c(function(30 * m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
+    for layer in (model.a, model.c):
+        nn.init.normal_(layer.weight, std=2**0.5 / 8 / 30)
+    kept = {"a.weight"} if function is torch.sin else {"a.weight", "c.weight"}
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == dict.fromkeys(kept, EQUALISED)
+    nn.init.kaiming_normal_(model.a.weight)
+    assert "a.weight" not in ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept
 
 
 @pytest.mark.parametrize("seen", [False, True])
@@ -297,6 +428,18 @@ def test_a_weight_whose_own_constant_is_divided_out_is_predicted_whatever_scales
     weights = {name: nn.Parameter(torch.randn(64, 64) / rate) for name in ("w1", "w2")}
     model = Fn(style_mapping, rate=rate, **weights, b1=param(64), b2=param(64), head=nn.Linear(64, 10))
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+def test_a_convolution_by_einsum_is_predicted_at_the_scale_of_its_inputs(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.head(torch.einsum("bchwij,ocij->bohw", x.unfold(2, 3, 1).unfold(3, 3, 1), m.w).flatten(1))
+
+    model = Fn(forward, w=param(8, 3, 3, 3), head=nn.Linear(288, 10))
+    prediction = ghn_init.predict(model, ghn, images(), head=True)
+    assert next(node.shape for node in prediction.graph.nodes if node.weight == "w") == (8, 27)
+    plain = nn.Sequential(nn.Linear(27, 8, bias=False), nn.Linear(8, 10))
+    expected = ghn_init.predict(plain, ghn, vectors(2, 27), head=True, condition="none").tensors["0.weight"].std()
+    assert float(prediction.tensors["w"].std()) == pytest.approx(float(expected), rel=0.5)
 
 
 STACKS = {

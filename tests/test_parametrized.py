@@ -46,6 +46,16 @@ def test_an_orthogonal_weight_is_the_predictions_nearest(ghn: GHN) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_recurrent_weight_that_a_hook_computes_is_no_cache(ghn: GHN) -> None:
+    model = nn.utils.spectral_norm(nn.LSTM(8, 8, batch_first=True), "weight_hh_l0")
+    prediction = ghn_init.predict(model, ghn, vectors(2, 5, 8), head=True)
+    assert prediction.report.warnings == ()
+    prediction.apply_()
+    assert model._flat_weights[1] is model.weight_hh_l0
+    assert float(torch.linalg.matrix_norm(model.weight_hh_l0.detach(), 2)) == pytest.approx(1, abs=0.05)
+
+
 def test_predicting_leaves_singular_vectors_as_they_are(ghn: GHN) -> None:
     model = parametrizations.spectral_norm(nn.Linear(8, 8))
     before = {name: value.clone() for name, value in model.state_dict().items()}

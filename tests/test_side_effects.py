@@ -121,6 +121,27 @@ def test_example_inputs_are_not_written() -> None:
     assert torch.equal(x, images())
 
 
+class Edges:
+    __slots__ = ("cache", "edge_index", "x")
+
+    def __init__(self) -> None:
+        self.x, self.edge_index, self.cache = torch.zeros(4, 3), torch.tensor([[0, 1], [1, 2]]), {}
+
+    @property
+    def adjacency(self) -> Tensor:
+        if "adjacency" not in self.cache:
+            self.cache["adjacency"] = self.x.new_zeros(4, 4).index_put(
+                (self.edge_index[0], self.edge_index[1]), self.x.new_ones(2)
+            )
+        return self.cache["adjacency"]
+
+
+def test_example_inputs_keep_no_cache() -> None:
+    graph = Edges()
+    ghn_init.trace(Fn(lambda m, g: m.a(g.adjacency @ g.x), a=nn.Linear(3, 4)), (graph,))
+    assert graph.cache == {}
+
+
 def test_plain_tensors_of_the_model_are_not_written() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         m.steps += 1
@@ -172,6 +193,22 @@ def test_helper_objects_and_nested_containers_are_as_before() -> None:
     assert states[:2] == (own.getstate(), str(numpy.bit_generator.state))
     assert torch.equal(states[2], generator.get_state())
     model(images())
+
+
+@pytest.mark.parametrize("make", [
+    lambda: random.Random(0).random,
+    lambda: np.random.default_rng(0).random,
+    lambda: np.random.RandomState(0).rand,
+    lambda: functools.partial(torch.rand, 1, generator=torch.Generator().manual_seed(0)),
+])  # fmt: skip
+def test_a_choice_by_a_generator_of_the_models_own_is_seen(make: Callable[[], Any]) -> None:
+    model = Fn(lambda m, x: m.a(x) if float(m.draw()) < 2 else m.b(x), a=conv(), b=conv(), draw=make())
+    assert "not reached" in ghn_init.trace(model, images()).kept["b.weight"]
+
+
+def test_the_systems_random_numbers_have_no_state() -> None:
+    model = Fn(lambda m, x: m.a(x) * m.own.random(), a=conv(), own=random.SystemRandom())
+    assert ghn_init.trace(model, images()).kept == {}
 
 
 def test_unregistered_statistics_are_not_written() -> None:

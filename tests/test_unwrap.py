@@ -64,6 +64,11 @@ class FullyShardedDataParallel(nn.Module):
         self.inner = conv()
 
 
+def complex_layers(m: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    x = m.a(x).to(torch.complex64)
+    return [torch.nn.functional.linear(x, w).real for name, w in m.named_parameters() if name.startswith("w")]
+
+
 def quantised() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(nn.Sequential(conv(), nn.Linear(8, 8)), {nn.Linear}, dtype=torch.qint8)
 
@@ -75,7 +80,7 @@ def quantised() -> nn.Module:
         (lambda: 3, "expected a torch.nn.Module, got int"),
         (lambda: nn.LazyLinear(4), r"'weight' is not initialised yet \(lazy module\).*run one forward pass"),
         (
-            lambda: Fn(lambda m, x: x, w=nn.Parameter(torch.zeros(2, dtype=torch.complex64)), a=conv()),
+            lambda: Fn(complex_layers, w=nn.Parameter(torch.ones(4, 8, dtype=torch.complex64)), a=conv(3, 3)),
             r"'w' is Parameter of torch.complex64; freeze complex parameters.*or leave them out by exclude",
         ),
         (
@@ -97,9 +102,9 @@ def test_models_that_cannot_be_written_get_one_clear_error(ghn: GHN, build: obje
 def test_an_error_names_all_that_is_wrong(ghn: GHN) -> None:
     with pytest.raises(UnsupportedModelError, match="'0.weight' is not initialised yet .*, '0.bias' is .* and 3 more"):
         ghn_init.trace(nn.Sequential(*[nn.LazyLinear(2) for _ in range(4)]))
-    broken = {f"w{k}": nn.Parameter(torch.zeros(2, dtype=torch.complex64)) for k in range(7)}
+    broken = {f"w{k}": nn.Parameter(torch.ones(4, 8, dtype=torch.complex64)) for k in range(7)}
     with pytest.raises(UnsupportedModelError, match="'w0' is .* of torch.complex64, 'w1' is .* and 2 more"):
-        ghn_init.predict(Fn(lambda m, x: m.a(x), a=conv(), **broken), ghn, images())
+        ghn_init.predict(Fn(complex_layers, a=conv(3, 3), **broken), ghn, images())
 
 
 class Scaled(nn.Module):
@@ -120,6 +125,12 @@ NOT_REFUSED = {
     "preprocessing that is scripted": lambda: Fn(lambda m, x: m.a(m.scaled(x)), a=conv(), scaled=torch.jit.script(Scaled())),
     "complex parameters that are frozen": lambda: Fn(
         spectral, a=conv(), w=nn.Parameter(torch.ones(8, dtype=torch.complex64), requires_grad=False)
+    ),
+    "complex parameters that make no layer": lambda: Fn(
+        spectral, a=conv(), w=nn.Parameter(torch.ones(8, dtype=torch.complex64))
+    ),
+    "complex parameters that are not used": lambda: Fn(
+        lambda m, x: m.a(x), a=conv(), w=nn.Parameter(torch.ones(8, dtype=torch.complex64))
     ),
     "bytes beside weights that are trained": lambda: Fn(
         lambda m, x: m.a(x) * m.w.float(), a=conv(), w=nn.Parameter(torch.ones(8, 1, 1, dtype=torch.int8), requires_grad=False)

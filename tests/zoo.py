@@ -48,6 +48,33 @@ def conv(i: int = 3, o: int = 8, k: int = 3, **kwargs: Any) -> nn.Conv2d:
     return nn.Conv2d(i, o, k, padding=k // 2, **kwargs)
 
 
+def scattered_attention(m: Any, x: Tensor, e: Tensor) -> Tensor:
+    left, right = m.l(x).view(-1, 2, 3), m.r(x).view(-1, 2, 3)
+    share = (F.leaky_relu(left[e[0]] + right[e[1]]) * m.score).sum(-1).exp()
+    share = share / x.new_zeros(5, 2).index_add(0, e[1], share)[e[1]]
+    return x.new_zeros(5, 2, 3).index_add(0, e[1], left[e[0]] * share[..., None]).flatten(1) + m.b
+
+
+def messages_by_edge(m: Any, x: Tensor, e: Tensor, edges: Tensor) -> Tensor:
+    kernels = m.kernel(edges).view(-1, 8, 6)
+    return x.new_zeros(5, 6).index_add(0, e[1], torch.bmm(x[e[0]][:, None], kernels)[:, 0]) + m.b
+
+
+def locally_connected(m: Any, x: Tensor) -> Tensor:
+    patches = x.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
+    return (patches[:, None] * m.w).sum((2, -1)) + m.b
+
+
+def sunk_attention(m: Any, x: Tensor) -> Tensor:
+    logits = m.q(x) @ m.k(x).transpose(-2, -1)
+    return torch.cat([logits, m.sink.expand(2, 5, 1)], -1).softmax(-1)[..., :-1] @ m.v(x)
+
+
+def norm_expanded(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)
+    return m.scale[None, :, None, None].expand_as(x) * (x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10))
+
+
 class Subclassed(nn.Conv2d):
     """Standardises its weight, under another name."""
 
@@ -203,6 +230,17 @@ def queries_normed_by_hand(m: Any, x: Tensor) -> Tensor:
     k = m.k(x)
     z = m.z * torch.rsqrt(m.z.pow(2).mean(-1, keepdim=True) + 1e-6) * m.scale
     return F.scaled_dot_product_attention(z.expand(2, -1, -1), k, k)
+
+
+def latents_normed_by_hand(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    z = (m.z - m.z.mean(-1, keepdim=True)) / (m.z.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt() * m.scale + m.shift
+    return F.scaled_dot_product_attention(z.expand(2, -1, -1), k, k)
+
+
+def scaled_queries(m: Any, x: Tensor) -> Tensor:
+    k = m.k(x)
+    return F.scaled_dot_product_attention((m.norm(m.z) * m.s).expand(2, -1, -1), k, k)
 
 
 def expert_by_expert(m: Any, x: Tensor) -> Tensor:
@@ -630,9 +668,28 @@ ZOO: dict[str, Case] = {
     ),
     "shift after a plain batch norm": Case(
         lambda: Fn(lambda m, x: m.norm(m.a(x)) * m.w, a=conv(), norm=nn.BatchNorm2d(8, affine=False), w=param(8, 1, 1)),
-        {"conv": 1, "bias": 1},
-        {"w": "scales a stream"},
+        {"conv": 1, "bias": 1, "bn": 1},
         inputs=images(),
+    ),
+    "affine after a plain instance norm": Case(
+        lambda: Fn(lambda m, x: F.instance_norm(m.a(x)) * m.w + m.b, a=conv(), w=param(8, 1, 1), b=param(8, 1, 1)),
+        {"conv": 1, "bias": 1, "bn": 1},
+        inputs=images(),
+    ),
+    "norm whose weight is an exponential": Case(
+        lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,)) * m.w.exp(), a=nn.Linear(8, 8), w=param(8)),
+        {"conv": 1, "bias": 1},
+        {"w": "computes this norm's weight"},
+        inputs=SEQUENCE,
+    ),
+    "norm that takes a positive weight": Case(
+        lambda: Fn(lambda m, x: F.layer_norm(m.a(x), (8,), F.softplus(m.w), m.b), a=nn.Linear(8, 8), w=param(8), b=param(8)),
+        {"conv": 1, "bias": 1, "ln": 1},
+        {"w": "computes this norm's weight"},
+        inputs=SEQUENCE,
+    ),
+    "norm whose weight is expanded": Case(
+        lambda: Fn(norm_expanded, a=conv(), scale=param(8)), {"conv": 1, "bias": 1, "ln": 1}, inputs=images()
     ),
     "norms by hand that share a shift": Case(
         lambda: Fn(shared_shift, a=nn.Linear(8, 8), c=nn.Linear(8, 8), v=param(8), w=param(8), b=param(8)),
@@ -675,6 +732,16 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "glob_avg": 1},
         {"kernels": "mix kernels from it"},
         inputs=images(),
+    ),
+    "maps that the data mix": Case(
+        lambda: Fn(
+            lambda m, x: torch.einsum("bi,boi->bo", x, torch.einsum("be,eoi->boi", m.route(x).softmax(-1), m.maps)),
+            route=nn.Linear(8, 3),
+            maps=param(3, 6, 8),
+        ),
+        {"conv": 1, "bias": 1},
+        {"maps": "mix kernels from it"},
+        inputs=vectors(2, 8),
     ),
     "modulated convolution": Case(
         lambda: Fn(modulated, style=nn.Linear(3, 3, bias=False), w=param(1, 8, 3, 3, 3)),
@@ -875,6 +942,12 @@ ZOO: dict[str, Case] = {
         {"w": "sums its products with a stream"},
         inputs=SEQUENCE,
     ),
+    "scale of a stream that is also summed": Case(
+        lambda: Fn(lambda m, x: (lambda z: (z.exp(), z.sum(-1)))(m.a(x).tanh() * m.w), a=nn.Linear(8, 4), w=param(4)),
+        {"conv": 1, "bias": 1},
+        {"w": "scales a stream"},
+        inputs=vectors(2, 8),
+    ),
     "scale before a sum over positions": Case(
         lambda: Fn(lambda m, x: (m.a(x) * m.w).sum(1), a=nn.Linear(8, 4), w=param(4)),
         {"conv": 1, "bias": 1},
@@ -886,6 +959,40 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "sum": 1},
         {"w": "scales a stream"},
         inputs=vectors(2, 8),
+    ),
+    "maps of places as a sum of products": Case(
+        lambda: Fn(lambda m, x: (x[..., None] * m.w).sum(2) + m.b, w=param(5, 8, 6), b=param(5, 6)),
+        {"conv": 1, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "locally connected": Case(
+        lambda: Fn(locally_connected, w=param(1, 4, 3, 6, 6, 9), b=param(4, 6, 6)), {"conv": 1, "bias": 1}, inputs=images()
+    ),
+    "experts and biases one by one": Case(
+        lambda: Fn(lambda m, x: sum(x @ m.w[k] + m.b[k] for k in range(3)), w=param(3, 8, 6), b=param(3, 6)),
+        {"conv": 1, "bias": 1},
+        inputs=vectors(2, 8),
+    ),
+    "biases of heads before their places": Case(
+        lambda: Fn(lambda m, x: torch.einsum("bnd,hkd->bhkn", x, m.w) + m.b, w=param(2, 4, 8), b=param(2, 4, 1)),
+        {"conv": 1, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "biases of experts in one axis": Case(
+        lambda: Fn(
+            lambda m, x: F.conv1d(x.repeat(1, 3, 1), m.w.view(18, 5, 1), groups=3) + m.b.view(1, 18, 1),
+            w=param(3, 6, 5),
+            b=param(3, 6),
+        ),
+        {"sep_conv": 1, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "bias expanded to the batch": Case(
+        lambda: Fn(
+            lambda m, x: torch.baddbmm(m.b[None, None].expand(2, 5, -1), x, m.w.expand(2, -1, -1)), w=param(8, 6), b=param(6)
+        ),
+        {"conv": 1, "bias": 1},
+        inputs=SEQUENCE,
     ),
     "weight summed in einsum": Case(
         lambda: Fn(lambda m, x: torch.einsum("bi,oih->bo", m.a(x), m.w), a=nn.Linear(8, 8), w=param(6, 8, 3)),
@@ -964,8 +1071,54 @@ ZOO: dict[str, Case] = {
         {"z": "learned query"},
         inputs=SEQUENCE,
     ),
+    "layer norm of learned queries by hand": Case(
+        lambda: Fn(latents_normed_by_hand, z=param(4, 8), scale=param(8), shift=param(8), k=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
+        {"z": "learned query"},
+        inputs=SEQUENCE,
+    ),
+    "scale after a norm of learned queries": Case(
+        lambda: Fn(scaled_queries, z=param(4, 8), norm=nn.LayerNorm(8), s=param(8), k=nn.Linear(8, 8)),
+        {"conv": 1, "bias": 1, "ln": 1, "msa": 1},
+        {"z": "learned query", "s": "no primitive covers what the model does with it"},
+        inputs=SEQUENCE,
+    ),
     "weight of concatenated parts": Case(
         lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.q, m.k])), q=param(4, 8), k=param(6, 8)), {"conv": 2}, inputs=SEQUENCE
+    ),
+    "weight of blocks": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.block_diag(*m.w.unbind(0), m.q)), w=param(2, 3, 2), q=param(4, 4)),
+        {"conv": 2},
+        inputs=SEQUENCE,
+    ),
+    "weight with zeros around it": Case(
+        lambda: Fn(lambda m, x: m.a(F.conv2d(x, F.pad(m.w, (1, 1, 1, 1)))), w=param(8, 3, 1, 1), a=conv(8)),
+        {"conv": 2, "bias": 1},
+        inputs=images(),
+    ),
+    "weight beside zeros": Case(
+        lambda: Fn(lambda m, x: F.linear(x, torch.cat([m.w, m.w.new_zeros(2, 8)])), w=param(4, 8)), {"conv": 1}, inputs=SEQUENCE
+    ),
+    "table with a row of zeros before it": Case(
+        lambda: Fn(lambda m, i: m.o(F.embedding(i, torch.cat([m.t.new_zeros(1, 8), m.t]))), t=param(19, 8), o=nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "table with a norm": Case(
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Embedding(20, 8)), nn.Linear(8, 4)),
+        {"pos_enc": 1, "conv": 1, "bias": 1},
+        {"0.parametrizations.weight.original0": "reparametrises"},
+        inputs=torch.zeros(2, 5).long(),
+    ),
+    "channels of a wider layer": Case(
+        lambda: Fn(
+            lambda m, x: F.linear(F.linear(x, m.w[:4, :8], m.b[:4]), m.v[:, :4]), w=param(6, 10), b=param(6), v=param(6, 6)
+        ),
+        {"conv": 2, "bias": 1},
+        inputs=SEQUENCE,
+    ),
+    "middle of a kernel": Case(
+        lambda: Fn(lambda m, x: F.conv2d(x, m.w[:, :, 1:4, 1:4]), w=param(8, 3, 5, 5)), {"conv": 1}, inputs=images()
     ),
     "mask over concatenated parts": Case(
         lambda: Fn(
@@ -1093,6 +1246,26 @@ ZOO: dict[str, Case] = {
             b=param(6),
         ),
         {"conv": 3, "bias": 3, "msa": 1},
+        inputs=SEQUENCE,
+    ),
+    "graph attention by edges": Case(
+        lambda: Fn(
+            scattered_attention, **{name: nn.Linear(8, 6, bias=False) for name in "lr"}, score=param(1, 2, 3), b=param(6)
+        ),
+        {"conv": 2, "sum": 1, "cse": 1, "bias": 1},
+        {"score": "sums its products"},
+        inputs=(vectors(5, 8), torch.tensor([[0, 1, 2], [1, 2, 0]])),
+    ),
+    "kernels of edges": Case(
+        lambda: Fn(messages_by_edge, kernel=nn.Linear(3, 48), b=param(6)),
+        {"conv": 1, "bias": 1},
+        {"b": "shifts a stream"},
+        inputs=(vectors(5, 8), torch.tensor([[0, 1, 2], [1, 2, 0]]), vectors(3, 3)),
+    ),
+    "attention with a sink": Case(
+        lambda: Fn(sunk_attention, **{name: nn.Linear(8, 8) for name in "qkv"}, sink=param(1)),
+        {"conv": 3, "bias": 3, "msa": 1},
+        {"sink": "attention sink"},
         inputs=SEQUENCE,
     ),
     "deformable convolution": Case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ LEAST = 16
 """Fewer elements correlate by chance."""
 MOST = 1000
 """Longer lists hold data."""
+DEPTH = 2
+"""How far objects of a module are looked into: an average's list of weights."""
 _SCALARS = frozenset({type(None), bool, int, float, str})
 _BOOKS = frozenset(vars(nn.Module()))
 """In which a module registers parameters, buffers, modules and hooks."""
@@ -39,10 +42,14 @@ def cautions(model: nn.Module, parameters: Mapping[str, Tensor], predicted: Cont
         if name in predicted or other in predicted:
             yield f"'{name}' is a copy of '{other}', but not frozen: they will differ (freeze it, and they stay the same)"
             break  # one row says it of a whole module
-    for label, name in hidden_copies(model, parameters):
-        if name in predicted:
-            yield f"'{label}', which no module registers, is a copy of '{name}': they will differ (copy it anew)"
-            break
+    for what, copies in (
+        ("which no module registers, ", hidden_copies(model, parameters)),
+        ("which is no parameter, ", stored_copies(model, parameters)),
+    ):
+        for label, name in copies:
+            if name in predicted:
+                yield f"'{label}', {what}is a copy of '{name}': they will differ (copy it anew)"
+                break
 
 
 def is_merged(module: nn.Module) -> bool:
@@ -54,21 +61,33 @@ def beside(model: nn.Module, name: str) -> dict[str, Tensor]:
     """Buffers and plain tensors of the module that owns a parameter, by dotted name."""
     prefix, _, _ = name.rpartition(".")
     owner = model.get_submodule(prefix)
-    derived = derived_names(owner)
-    plain = {key: value for key, value in unregistered(owner) if type(value) is Tensor and key not in derived}
+    # Also where such a tensor is held a second time, as recurrent layers do.
+    derived = {id(getattr(owner, key, None)) for key in derived_names(owner)}
+    plain = {key: value for key, value in unregistered(owner) if type(value) is Tensor and id(value) not in derived}
     held = {**{key: value for key, value in owner._buffers.items() if value is not None}, **plain}
     return {f"{prefix}.{key}".removeprefix("."): value for key, value in held.items()}
 
 
 def unregistered(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What a module keeps in attributes of its own, and in lists and dictionaries among them, by the way to it; no scalars."""
+    """What a module keeps in attributes of its own, in lists, dictionaries and objects there, by the way to it; no scalars."""
     for key, value in vars(module).items():
-        if type(value) in _SCALARS or key in _BOOKS:
-            continue
-        yield key, value
-        if isinstance(value, list | tuple | dict) and len(value) <= MOST:
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            yield from ((f"{key}[{k!r}]", item) for k, item in items if type(item) not in _SCALARS)
+        if type(value) not in _SCALARS and key not in _BOOKS:
+            yield from _held(key, value, DEPTH)
+
+
+def _held(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    yield label, value
+    if not depth or isinstance(value, nn.Module | Tensor | type | ModuleType):
+        return
+    if isinstance(value, list | tuple | dict):
+        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        items, way = items if len(value) <= MOST else (), "{}[{!r}]"
+    else:
+        held = getattr(value, "__dict__", None)
+        items, way = held.items() if isinstance(held, dict) else (), "{}.{}"
+    for key, item in items:
+        if type(item) not in _SCALARS:
+            yield from _held(way.format(label, key), item, depth - 1)
 
 
 def hidden_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
@@ -83,6 +102,35 @@ def hidden_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterato
                     for other, parameter in parameters.items():
                         if parameter is not value and are_equal(value, parameter):
                             yield f"{prefix}.{key}.{name}".removeprefix("."), other
+
+
+def stored_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Buffers and plain tensors with the values of a parameter of another module, or transposed, → that parameter.
+
+    Averages keep them, `LitEma` of latent diffusion in buffers, torch_ema in a list. What is of the same shape, beside the
+    parameter itself, is a cache (`stale`).
+    """
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for name, parameter in parameters.items():
+        if parameter.dim() > 1 and parameter.numel() >= LEAST and not parameter.is_meta:
+            alike.setdefault(tuple(parameter.shape), []).append(name)
+    for prefix, owner in model.named_modules():
+        held = [(key, value) for key, value in owner._buffers.items() if value is not None]
+        plain = ((key, value) for key, value in unregistered(owner) if type(value) is Tensor)
+        for key, value in [*held, *plain]:
+            for turned in (False, True) if value.dim() == 2 else (False,):
+                for name in alike.get(tuple(value.shape[::-1] if turned else value.shape), ()):
+                    beside_it = name.rpartition(".")[0] == prefix and not turned
+                    other = parameters[name].detach().T if turned else parameters[name].detach()
+                    if not beside_it and _is_copy(value, other):
+                        yield f"{prefix}.{key}".removeprefix("."), name
+
+
+def _is_copy(value: Tensor, other: Tensor) -> bool:
+    """Whether a tensor has the values of another one, which are not all the same, in a memory of its own."""
+    if value.is_meta or value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr():
+        return False
+    return are_equal(value, other) and bool((other != other[(0,) * other.dim()]).any())
 
 
 def stale(model: nn.Module, name: str, parameter: Tensor) -> list[str]:

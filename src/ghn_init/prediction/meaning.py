@@ -1,39 +1,45 @@
-"""Values that mean something which a prediction would destroy: what is frozen, what starts at zero, what is a frozen copy."""
+"""Values that mean something which a prediction would destroy: what is frozen, equalised, a start on purpose or a copy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from math import prod
 
 import torch
 from torch import Tensor
 
-from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.graph import Graph
+from ghn_init.prediction.starts import starts
 
 EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
 FROZEN = "it is frozen (requires_grad is False)"
-ZERO = "it starts at zero, so that its layer adds nothing at first (a zero convolution, LoRA's B)"
 LARGE = 4.0
 """Times 1/√fan_in: more than any usual init's deviation, which is √2 at most."""
+LITTLE = 0.07
+"""Likewise less: a SIREN's is √2 / 30."""
 
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
     scaled = dict.fromkeys(equalised(graph, parameters), EQUALISED)
-    return {**scaled, **dict.fromkeys(zeros(graph, parameters), ZERO), **dict.fromkeys(frozen(parameters), FROZEN)}
+    return {**scaled, **starts(graph, parameters), **dict.fromkeys(frozen(parameters), FROZEN)}
 
 
 def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
     """Weights of layers whose input or result the model scales, and that are far larger than a layer's own init would be.
 
     Constants beside a layer are common (attention's 1/√d); that they belong to its weight shows in the weight: one that is
-    drawn from N(0, 1) is larger by the root of its fan-in. What multiplies the weight itself is the prediction's affair.
+    drawn from N(0, 1) is larger by the root of its fan-in. Or it is far smaller, and usual with its constant, as those of a
+    SIREN, `sin(30 * layer(x))`. What multiplies the weight itself is the prediction's affair.
     """
     found = set()
     for node in graph.nodes:
-        if node.rescaled and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
+        beside = node.rescaled
+        if beside is not None and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
             fan_in = prod(node.shape[1:])
-            if float(parameters[node.weight].detach().float().square().mean()) * node.scale**2 * fan_in > LARGE**2:
+            size = math.sqrt(float(parameters[node.weight].detach().float().square().mean()) * fan_in) * abs(node.scale)
+            if size > LARGE or (size < LITTLE and size * abs(beside) > 0.5):
                 found.add(node.weight)
     return found
 
@@ -43,41 +49,6 @@ def frozen(parameters: Mapping[str, Tensor]) -> set[str]:
     floating = {name: parameter for name, parameter in parameters.items() if parameter.is_floating_point()}
     fixed = {name for name, parameter in floating.items() if not parameter.requires_grad}
     return fixed if len(fixed) < len(floating) else set()
-
-
-def zeros(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
-    """Weights of layers that start at zero on purpose, with those of their biases that do; heads are exempt.
-
-    Where all weights are zero, those of heads too, nobody chose so: the model was never initialised.
-    """
-    weights = {
-        index: node.weight
-        for index, node in enumerate(graph.nodes)
-        if node.weight is not None and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
-    }
-    values = {index: _is_zero(parameters[name]) for index, name in weights.items()}
-    heads = {index for index in values if graph.nodes[index].head or graph.nodes[index].side_head}
-    empty = {index for index, zero in values.items() if zero} - heads
-    if all(values.values()):
-        return set()
-    found = {weights[index] for index in empty}
-    for start, end in graph.edges if empty else ():
-        node = graph.nodes[end]
-        if start in empty and node.primitive == "bias" and node.weight is not None and _is_zero(parameters[node.weight]):
-            found.add(node.weight)
-    return found
-
-
-def _is_layer(graph: Graph, index: int, node: Node) -> bool:
-    """A layer's weight, or a table in which tokens are looked up; positions that are added don't make a layer."""
-    return node.primitive in WEIGHT_PRIMITIVES or (node.primitive == "pos_enc" and bool((graph.edge_index[1] == index).any()))
-
-
-def _is_zero(parameter: Tensor) -> bool:
-    if parameter.is_meta or parameter.numel() == 0:
-        return False
-    value = parameter.detach()
-    return not bool(value[(0,) * value.dim()]) and not bool(value.any())  # one element mostly tells, and costs less
 
 
 def frozen_copies(parameters: Mapping[str, Tensor]) -> dict[str, str]:

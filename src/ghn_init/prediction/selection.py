@@ -93,7 +93,7 @@ def select(
     no_meaning = _matching(names, overwrite, "overwrite")
     meaning = {name: why for name, why in meaningful(graph, parameters).items() if name not in no_meaning}
     impossible = unwritable(parameters)
-    _refuse_kinds(parameters, {*chosen, *meaning})
+    _refuse_kinds(parameters, {*chosen, *meaning}, graph.kept)
     kept = {**_explained(model, graph.kept), **own_head, **meaning, **impossible, **chosen}
     copies = {
         name: original
@@ -118,10 +118,14 @@ def _explained(model: nn.Module, kept: Mapping[str, str]) -> dict[str, str]:
     return reasons
 
 
-def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str]) -> None:
-    """Raises where a model's values are of a kind that has no prediction, and nobody left them out."""
+def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str], unplaced: Container[str]) -> None:
+    """Raises where a model's values are of a kind that has no prediction, and nobody left them out.
+
+    Complex ones that have no place in the graph would not be written.
+    """
     kinds = {name: f"{type(p).__name__} of {p.dtype}" for name, p in parameters.items() if name not in left_out}
     complex_ = [name for name in kinds if parameters[name].is_complex() and parameters[name].requires_grad]
+    complex_ = [name for name in complex_ if name not in unplaced]
     unknown = [name for name in kinds if not (parameters[name].is_complex() or parameters[name].dtype in KNOWN)]
     # Integers beside weights that are trained are a frozen part, as under adapters; without such, the model is quantised.
     trained = any(p.requires_grad and p.is_floating_point() and p.dim() > 1 for p in parameters.values())

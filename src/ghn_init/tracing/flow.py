@@ -16,13 +16,16 @@ import numpy as np
 
 from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 from ghn_init.tracing.axes import Axes, fits, stored
+from ghn_init.tracing.operators import BOUNDED, SAME
 from ghn_init.tracing.order import topological
+from ghn_init.tracing.reach import parameters_behind
 from ghn_init.tracing.record import Call, Record, Value
 
 UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
 DEAD_END = "its result does not reach the model's output"
 UNSEEN = f"{DEAD_END}, but may decide what is computed: the forward pass chooses by values or at random"
+UNCOVERED = "no primitive covers what the model does with it"
 SECOND_BIAS = "its norm shares '{}' with a norm that has another bias"
 RETURNED = "the model returns it as an output that depends on no input: no primitive covers it"
 UNKNOWN = "no primitive covers the operation '{}' that uses it"
@@ -63,7 +66,7 @@ class Flow:
         lost: The value's axes are no longer known.
         ranks: How far a value is from parameters that it was computed from (`PART`, …); those that are it aren't listed.
         scale: The constant that it was multiplied with; None: one that is not known.
-        rescaled: A stream that was multiplied with a constant.
+        rescaled: The constant that a stream was multiplied with; NaN: one that is not known; None: there is none.
         parts: What it was concatenated from.
         whole: Shape of the concatenation whose `axes` these are, in the place of a parameter's.
         mixed: Parameters that a stream scaled, and made larger: a kernel for each example, if it is used as one (StyleGAN2).
@@ -89,7 +92,7 @@ class Flow:
     lost: bool = False
     ranks: tuple[tuple[str, int], ...] = ()
     scale: float | None = 1.0
-    rescaled: bool = False
+    rescaled: float | None = None
     parts: tuple[Value, ...] = ()
     whole: tuple[int, ...] = ()
     mixed: tuple[str, ...] = ()
@@ -108,17 +111,6 @@ class Flow:
 CONSTANT = Flow()
 MASKED, FUNCTION, FACTOR = 1, 2, 3
 """Ranks: times a constant tensor (noise, a mask); a function of the parameter; a factor of a product of parameters."""
-
-
-_SAME = """
-view reshape unsqueeze squeeze expand expand_as select slice unbind split split_with_sizes chunk narrow t transpose permute
-swapaxes movedim numpy_T mT contiguous clone to _to_copy detach alias view_as _reshape_alias unsafe_chunk unsafe_split
-_unsafe_view lift_fresh type_as repeat tile index index_select gather take flip roll where tril triu masked_fill add sub rsub
-mul multiply div true_divide neg cat concat concatenate stack hstack vstack dropout copy addcmul addcdiv lerp batch_norm
-layer_norm native_layer_norm native_batch_norm rms_norm group_norm constant_pad_nd pad diagonal as_strided positive
-"""
-SAME = frozenset(_SAME.split())
-"""Operations on parameters that leave what they are: views, casts, sums and products with others."""
 
 
 def _is_elementwise(call: Call) -> bool:
@@ -153,7 +145,7 @@ def union(flows: Iterable[Flow]) -> Flow:
         gain=first.gain if all(flow.gain is first.gain for flow in flows) else None,
         batch=any(flow.batch for flow in flows),
         scale=1.0,
-        rescaled=False,
+        rescaled=None,
         parts=(),
         whole=(),
         factors=None,
@@ -225,6 +217,8 @@ class GraphBuilder:
         if any(flow.stream is not None for flow in flows) and any(flow.data for flow in flows):
             flows = [as_stream(flow) for flow in flows]
         result = union(flows)
+        if result.rescaled is not None and call.op.rstrip("_") in BOUNDED:
+            result = replace(result, rescaled=None)
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
         elif result.params and call.op.rstrip("_") not in SAME:
@@ -310,12 +304,18 @@ class GraphBuilder:
         marks: dict[int, Any] = {i: {"side_head": True} for i in side} | {i: {"head": True} for i in head}
         nodes = tuple(replace(self.nodes[i], **marks[i]) if i in marks else self.nodes[i] for i in order)
         placed = {name for node in nodes for name in node.parameters}
-        kept = {
-            name: self.kept.get(name, self._dead_end if name in self.node_of else self._unused)
-            for name in self.shapes
-            if name not in placed
-        }
+        left = [name for name in self.shapes if name not in placed]
+        used = (
+            parameters_behind(outputs, self._calls)
+            if any(name not in self.kept and name not in self.node_of for name in left)
+            else set()
+        )
+        kept = {name: self.kept.get(name, self._why_left(name, used)) for name in left}
         return Graph(nodes, np.array(edges, dtype=np.int64).reshape(-1, 2).T, kept)
+
+    def _why_left(self, name: str, used: set[str]) -> str:
+        """Why a parameter has no node, which no rule gave a reason for."""
+        return self._dead_end if name in self.node_of else UNCOVERED if name in used else self._unused
 
     def _resolve(self, nodes: Iterable[int]) -> set[int]:
         """Replaces contracted nodes by their predecessors."""

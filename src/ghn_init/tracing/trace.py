@@ -67,11 +67,8 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
 def read(model: nn.Module, example_inputs: Any = None) -> Trace:
     """As `trace`, with the record of the run as well."""
     inner, prefix = unwrap(model)
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            found = _read(inner, example_inputs)
-    except DifferentiatesError as what:
-        raise _differentiates(inner, what) from what
+    with torch.compiler.set_stance("force_eager"):
+        found = _read(inner, example_inputs)
     return replace(found, graph=found.graph.with_prefix(prefix)) if prefix else found
 
 
@@ -83,14 +80,11 @@ def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
     """
     inputs = next(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            for on_meta in (True, False):
-                found = _attempt(model, inputs, on_meta, False, failures)
-                if found is not None:
-                    return found
-    except DifferentiatesError as what:
-        raise _differentiates(model, what) from what
+    with torch.compiler.set_stance("force_eager"):
+        for on_meta in (True, False):
+            found = _attempt(model, inputs, on_meta, False, failures)
+            if found is not None:
+                return found
     raise _failed(model, failures) from failures[-1][1]
 
 
@@ -102,7 +96,7 @@ def _differentiates(model: nn.Module, what: DifferentiatesError) -> TraceError:
 
 
 def _read(model: nn.Module, example_inputs: Any) -> Trace:
-    """In training mode auxiliary heads run too; eval mode is tried where that fails or leaves parameters unused."""
+    """In training mode auxiliary heads run too; eval mode is tried where that fails, differentiates or leaves some unused."""
     tried = list(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
     for on_meta in (True, False):
@@ -135,7 +129,10 @@ def _larger_first(others: list[Inputs], inputs: Inputs) -> list[Inputs]:
 
 
 def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_guesses: int = 0) -> TraceError:
-    """The last failure in words."""
+    """In words the last failure, or that the forward pass takes gradients, for which no inputs are at fault."""
+    taken = next((error for _, error in failures if isinstance(error, DifferentiatesError)), None)
+    if taken is not None:
+        return _differentiates(model, taken)
     inputs, error = failures[-1]
     others = f" ({other_guesses} other guesses failed too)" if other_guesses else ""
     return TraceError(
@@ -150,16 +147,12 @@ def _attempt(
     """One run; whatever the user's forward raises is added to `failures`."""
     try:
         record = _run(model, inputs, on_meta, training, contextlib.nullcontext())
-    except DifferentiatesError:
-        raise
     except Exception as error:
         failures.append((inputs, error))
-        if not is_about_gradients(error):
+        if isinstance(error, DifferentiatesError) or not is_about_gradients(error):
             return None
         try:
             record = _run(model, inputs, on_meta, training, WithoutGradients())
-        except DifferentiatesError:
-            raise
         except Exception as another:
             failures[-1] = (inputs, another)
             return None
@@ -186,12 +179,12 @@ def _with_padding(graph: Graph, model: nn.Module) -> Graph:
 
 def _run(model: nn.Module, inputs: Inputs, on_meta: bool, training: bool, mode: AbstractContextManager[Any]) -> Record:
     """One run under a mode."""
-    with untouched(model), no_transformations():
+    with untouched(model, inputs.args, inputs.kwargs) as before, no_transformations():
         _set_mode(model, training)
         draws = Draws()
         with mode:
             record = _record(model, inputs, on_meta)
-        return replace(record, chooses=not on_meta or draws.made())
+        return replace(record, chooses=not on_meta or draws.made() or before.drew())
 
 
 def _set_mode(model: nn.Module, training: bool) -> None:

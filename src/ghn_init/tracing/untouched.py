@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import operator
+import pickle
 import queue
 import random
 import threading
@@ -46,6 +47,9 @@ _BARE = frozenset({dict, OrderedDict})
 _BOUND = (MethodType, BuiltinFunctionType, MethodWrapperType)
 """Functions of an object, which they may change."""
 
+_GENERATORS = (torch.Generator, random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator)
+"""Of random numbers."""
+
 _MOST = 1_000_000
 """Elements of a container or an array. Larger ones are data, which a forward pass leaves alone; owners of hooks hold some."""
 
@@ -54,9 +58,14 @@ _EMPTY: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
 
 @contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Restores on exit what the modules' attributes hold (training flags, caches, hooks, helper objects), and random states."""
+def untouched(model: nn.Module, *others: Any) -> Iterator[Before]:
+    """Restores on exit what the modules' attributes hold (training flags, caches, hooks, helper objects), and random states.
+
+    Likewise what `others` hold, inputs that cache what is computed from them, say. What it gives can tell whether the model's
+    own generators were used.
+    """
     before = Before()
+    before.note(others)
     for module in model.modules():
         before.note(vars(module))
     restore_random_states = _random_states()
@@ -65,7 +74,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         before.lend_copies()
-        yield
+        yield before
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         before.restore()
@@ -112,6 +121,11 @@ class Before:
         self._snapshots: list[Snapshot] = []
         self._lent: list[Snapshot] = []
         self._copies = Copies()
+        self._generators: list[tuple[Any, bytes]] = []
+
+    def drew(self) -> bool:
+        """Whether random numbers were drawn from a generator among them."""
+        return any(_state(generator) != state for generator, state in self._generators)
 
     def lend_copies(self) -> None:
         """Iterators can't be put back; until `restore` others stand in for them."""
@@ -156,6 +170,8 @@ class Before:
                 stack.extend([value.__self__, getattr(value, "__func__", None)])
             elif (snapshot := _by_value(value)) is not None:
                 self._snapshots.append(snapshot)
+                if isinstance(value, _GENERATORS):
+                    self._generators.append((value, _state(value)))
             elif not _is_shared(value):
                 if isinstance(value, functools.partial):
                     stack.extend([value.func, value.args, value.keywords])
@@ -179,7 +195,7 @@ def _by_value(value: Any) -> Snapshot | None:
         return (np.copyto, value, value.copy()) if value.flags.writeable and value.size <= _MOST else None
     if isinstance(value, torch.Generator):
         return torch.Generator.set_state, value, value.get_state()
-    if isinstance(value, random.Random):
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):  # the system's has no state
         return random.Random.setstate, value, value.getstate()
     if isinstance(value, np.random.RandomState):
         return np.random.RandomState.set_state, value, value.get_state()
@@ -192,6 +208,17 @@ def _by_value(value: Any) -> Snapshot | None:
     if isinstance(value, io.StringIO | io.BytesIO) and not value.closed:
         return _set_stream, value, value.__getstate__()
     return None
+
+
+def _state(generator: Any) -> bytes:
+    """Of a random generator, to compare."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state().numpy().tobytes()
+    if isinstance(generator, random.Random):
+        return pickle.dumps(generator.getstate())
+    if isinstance(generator, np.random.RandomState):
+        return pickle.dumps(generator.get_state())
+    return pickle.dumps(generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.state)
 
 
 def _is_shared(value: Any) -> bool:

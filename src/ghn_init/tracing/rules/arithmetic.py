@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ghn_init.tracing.flow import MASKED, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.biases import add_parameter, looked_up_bias
 from ghn_init.tracing.rules.layers import product
-from ghn_init.tracing.rules.products import gate, scale_by_parameter
-from ghn_init.tracing.rules.reasons import POSITION_TABLE, TOKEN
+from ghn_init.tracing.rules.products import gate, scale_by_parameter, stream_times
+from ghn_init.tracing.rules.reasons import POSITION_TABLE, SINK, TOKEN
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -23,15 +24,24 @@ def _add(b: GraphBuilder, call: Call) -> None:
     if not streams or len(values) < 2:
         b.contract(call)
         result = b.flow(call.outputs[0])
+        if any(flow.stream is not None for flow in flows) and all(flow.params for flow in flows):
+            result = replace(result, stream=partial(_sum_of_constants, b, values))
         return b.assign(call.outputs, replace(result, offset=result.offset or sum(bool(f.params) for f in flows) == 1))
+    b.assign(call.outputs, _added(b, values, flows))
+
+
+def _added(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
+    """The sum of two values, one of which is a stream at least."""
+    streams = [flow for flow in flows if flow.data]
     if len(streams) == 2:
-        result = add_streams(b, streams)
-    else:
-        result = streams[0]
-        parameter = values[0] if flows[1].data else values[1]
-        if b.flow(parameter).params:
-            result = add_parameter(b, result, parameter)
-    b.assign(call.outputs, result)
+        return add_streams(b, streams)
+    parameter = values[0] if flows[1].data else values[1]
+    return add_parameter(b, streams[0], parameter) if b.flow(parameter).params else streams[0]
+
+
+def _sum_of_constants(b: GraphBuilder, values: list[Value]) -> Flow:
+    """A norm of learned queries, or a layer of constants, with its bias."""
+    return _added(b, values, [as_stream(b.flow(value)) for value in values])
 
 
 def add_streams(b: GraphBuilder, streams: list[Flow]) -> Flow:
@@ -55,7 +65,16 @@ def drop_position_table(b: GraphBuilder, x: Flow) -> bool:
     return True
 
 
-@rule("cat", "concat", "concatenate", "stack", "hstack", "vstack")
+@rule("constant_pad_nd")
+def _pad(b: GraphBuilder, call: Call) -> None:
+    """A parameter with zeros around it is like one that was concatenated with zeros."""
+    b.contract(call)
+    flow = b.flow(call.outputs[0])
+    if flow.params and not flow.data:
+        b.assign(call.outputs, replace(flow, parts=(call.args[0],), whole=(), axes=None, lost=True, flipped=False))
+
+
+@rule("cat", "concat", "concatenate", "stack", "hstack", "vstack", "block_diag")
 def _concat(b: GraphBuilder, call: Call) -> None:
     flows = [b.flow(value) for value in call.inputs]
     if any(flow.data for flow in flows):
@@ -64,12 +83,13 @@ def _concat(b: GraphBuilder, call: Call) -> None:
     if not streams:
         b.contract(call)
         whole = b.flow(call.outputs[0])
-        parts = tuple(call.inputs) if len(whole.params) > 1 else ()
+        parts = tuple(call.inputs) if whole.params and len(call.inputs) > 1 else ()
         shape = call.outputs[0].shape if parts and call.op == "stack" else ()
         whole = replace(whole, parts=parts, whole=shape, axes=None, lost=not shape, flipped=False)
         return b.assign(call.outputs, whole)
     # With a class token alone a stream stays what it was: published graphs have no node for the token, and no `concat`.
-    b.keep((name for flow in flows for name in flow.params), TOKEN)
+    logits = any(flow.product for flow in streams)
+    b.keep((name for flow in flows for name in flow.params), SINK if logits else TOKEN)
     b.assign(call.outputs, b.merge("concat", streams))
 
 
@@ -106,7 +126,8 @@ def _addmm(b: GraphBuilder, call: Call) -> None:
     bias, left, right = call.args[:3]
     result, flow = product(b, call, left, right), b.flow(bias)
     if result.data:
-        flow = as_stream(flow)
+        flow, alpha = as_stream(flow), call.kwargs.get("alpha", 1)
+        result = result if alpha == 1 else stream_times(b, result, result, alpha)
         if flow.data:
             result = b.merge("sum", [flow, result])
         elif flow.params:

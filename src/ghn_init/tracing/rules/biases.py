@@ -9,21 +9,23 @@ from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import Flow, GraphBuilder
 from ghn_init.tracing.record import Value
 from ghn_init.tracing.rules.layers import apply_bias, held_parts
-from ghn_init.tracing.rules.parameters import b_numel, main_parameter
+from ghn_init.tracing.rules.parameters import b_numel, bias_of_slices, main_parameter, unexpanded
 from ghn_init.tracing.rules.reasons import POSITION_TABLE, QUERY, SHIFT
 
 
 def add_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream + parameter: the bias of the layer before, a positional embedding, or nothing that has a primitive."""
+    value = unexpanded(b, value)
     flow = b.flow(value)
-    name = main_parameter(b, flow, value.shape)
+    name = main_parameter(b, flow, value.shape) or bias_of_slices(b, x, value)
     sizes = [size for size in value.shape if size > 1]
     bias = layer_bias(b, x, value, name)
     if bias is not None:
         return bias
     # The published construction has no node for tables of relative positions, and its models keep theirs at their init.
     if x.product or x.softmax:
-        b.keep(flow.params, POSITION_TABLE if sizes else SHIFT)  # one number, as SigLIP's bias of logits, is no table
+        # One number, as SigLIP's bias of logits, or a vector, unless it was looked up, is no table.
+        b.keep(flow.params, POSITION_TABLE if len(sizes) > 1 or flow.gathered else SHIFT)
         return x
     b.keep(flow.params if len(sizes) < 2 else (), SHIFT)
     return add_positions(b, x, flow, value) if len(sizes) >= 2 else x
@@ -49,16 +51,17 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
         b.nodes[owner] = replace(node, bias=name)
         b.node_of[name] = owner
         return x
-    if node.primitive == "msa" and last and attended(b, owner, channels):
+    if node.primitive in ("msa", "cse") and last and attended(b, owner, channels):
         return apply_bias(b, x, value)
     if node.primitive == "sum" and len(sizes) == 1 and adds_layers(b, owner, channels, x.product):
         return apply_bias(b, replace(x, product=False), value)
     if node.primitive not in WEIGHT_PRIMITIVES:
         return None
     outputs = (node.shape or (0,))[0]
-    # More axes than one: of heads, into which a layer's channels were split, or of a stack of layers with a bias each.
+    # More axes than one: of heads, into which a layer's channels were split, or of a stack of layers with a bias each, whose
+    # channels may stand before their places (locally connected layers) or be put together with the slices.
     slices = 1 if node.stack is None else node.stack.slices
-    stacked = slices > 1 and b_numel(b, name) == slices * outputs and value.shape[-1] == outputs
+    stacked = slices > 1 and b_numel(b, name) == slices * outputs and (len(sizes) == 1 or outputs in sizes)
     return apply_bias(b, replace(x, product=False), value) if sizes and (channels == outputs or stacked) else None
 
 
@@ -106,7 +109,7 @@ def owner_of(b: GraphBuilder, x: Flow, channels: int | None = None) -> int | Non
 
 
 def attended(b: GraphBuilder, attention: int, channels: int) -> bool:
-    """Whether what an attention averages are results of a layer of so many channels, as in graph attention networks."""
+    """Whether what an attention or a gate weighs are results of a layer of so many channels, as in graph attention networks."""
     stack, seen = list(b.preds[attention]), set()
     while stack:
         index = stack.pop()

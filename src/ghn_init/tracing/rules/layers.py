@@ -9,7 +9,7 @@ from typing import Any
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
 from ghn_init.tracing.flow import FACTOR, FUNCTION, UNKNOWN, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import b_numel, inputs_first, layout, main_parameter, stack_in
+from ghn_init.tracing.rules.parameters import b_numel, bias_of_slices, inputs_first, layout, main_parameter, stack_in
 from ghn_init.tracing.rules.reasons import (
     MIXED_KERNEL,
     POSITION_TABLE,
@@ -78,7 +78,7 @@ def apply_weight(
             name,
             transposed=flipped and stack is None,
             stack=stack,
-            scale=w.scale if len(w.params) == 1 else 1.0,
+            scale=w.scale if all(b_numel(b, other) == 1 for other in w.params if other != name) else 1.0,
             rescaled=x.rescaled,
             computed=w.rank(name) >= FUNCTION,
         )
@@ -119,7 +119,7 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
     flow = b.flow(bias)
     if flow.parts and not flow.data:  # as where queries and values have a bias and keys have none
         return union([apply_bias(b, x, part) for part in held_parts(b, flow)])
-    name = main_parameter(b, flow, bias.shape)
+    name = main_parameter(b, flow, bias.shape) or bias_of_slices(b, x, bias)
     if name is not None:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         scale = flow.scale if flow.scale is not None and len(flow.params) == 1 else 1.0
@@ -162,6 +162,10 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
         return union([x, y])
     if x.data and y.data:
         b.kept |= dict.fromkeys(x.mixed + y.mixed, MIXED_KERNEL)
+        mixes = [index for flow, value in ((x, left), (y, right)) for index in _mixed_map(b, flow, value.shape)]
+        if len(mixes) == 1:  # as in `attention(x) @ kernels`
+            b.contracted.add(mixes[0])
+            b.keep(b.nodes[mixes[0]].parameters, MIXED_KERNEL)
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
         return replace(union([x, y]), product=True)
@@ -172,6 +176,16 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
     if x.data or y.data:
         b.keep(x.params + y.params, UNKNOWN.format(call.op))
     return union([x, y])
+
+
+def _mixed_map(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> list[int]:
+    """The node of a stack of maps which the data mixed: a stream of maps of its shape, made by one layer over the stack."""
+    for index in flow.nodes if len(flow.nodes) == 1 and len(shape) > 2 else ():
+        node = b.nodes[index]
+        stored = b.shapes[node.weight] if node.weight is not None and node.stack is not None else ()
+        if len(stored) == 3 and node.shape == (stored[1] * stored[2], stored[0]) and sorted(stored[1:]) == sorted(shape[-2:]):
+            return [index]
+    return []
 
 
 def _is_stack(b: GraphBuilder, flow: Flow, flipped: bool) -> bool:
@@ -289,13 +303,19 @@ def _embedding_renorm(b: GraphBuilder, call: Call) -> None:
 @rule("embedding", "embedding_bag")
 def _embedding(b: GraphBuilder, call: Call) -> None:
     table, index = call.args[:2]
-    name = main_parameter(b, b.flow(table), table.shape)
+    flow = b.flow(table)
+    name = main_parameter(b, flow, table.shape)
+    if name is None and flow.parts:
+        named = ((part, main_parameter(b, b.flow(part), part.shape)) for part in held_parts(b, flow))
+        nodes = [Node("pos_enc", tuple(b.shapes[own]), own, scale=b.flow(part).scale or 1.0) for part, own in named if own]
+        return b.assign(call.outputs, union([b.add(node, b.flow(index).nodes) for node in nodes]))
     if name is None:
         return b.contract(call)
+    b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
     at = 8 if call.op == "embedding_bag" else 2
     padding = argument(call, at, "padding_idx", -1)
     row = padding if isinstance(padding, int) and 0 <= padding < table.shape[0] else None
-    node = Node("pos_enc", tuple(b.shapes[name]), name, scale=b.flow(table).scale or 1.0, padding=row)
+    node = Node("pos_enc", tuple(b.shapes[name]), name, scale=flow.scale or 1.0, padding=row)
     b.assign(call.outputs, b.add(node, b.flow(index).nodes))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ghn_init.graph import Node
-from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import CONSTANT, FUNCTION, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
-from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, parts_times, stream_times
-from ghn_init.tracing.rules.reasons import QUERY, REPARAMETRISES
+from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, parts_times, stream_times, times_one
+from ghn_init.tracing.rules.reasons import COMPUTED_WEIGHT, QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -45,10 +45,13 @@ def normalise(b: GraphBuilder, x: Flow, weight: Value | None, bias: Value | None
             # Repeated over the batch, as instance norm does.
             name = next((p for p in flow.params if value.shape and value.shape[0] % b_numel(b, p) == 0), None)
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
+        if value is weight and name is not None and flow.rank(name) >= FUNCTION:
+            b.keep([name], COMPUTED_WEIGHT)
+            name = None
         names.append(name)
     name = names[0] or names[1]
     if name is None:  # a weight and a bias may follow by hand
-        return replace(x, softmax=False, product=False, normalised=primitive == "ln")
+        return replace(x, softmax=False, product=False, normalised=True, batch=primitive == "bn")
     return b.add(Node(primitive, tuple(b.shapes[name]), names[0], names[1]), x.nodes)
 
 
@@ -133,8 +136,10 @@ def _div(b: GraphBuilder, call: Call) -> None:
         return b.assign(call.outputs, normalised(b, flow, [dividend, divisor], [x, y]))
     if y.deviation and x.params:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
+    if x.params and y.params and (scaled := times_one(x, flow, divisor, inverse=True)) is not None:
+        return b.assign(call.outputs, scaled)
     if x.params and not x.data and not (y.params or y.data):
         result = parts_times(b, call, x, divisor, inverse=True) or constant_times(flow, x.scale, divisor, inverse=True)
         b.assign(call.outputs, result)
     elif x.data and not (y.params or y.data):
-        b.assign(call.outputs, stream_times(b, x, flow, divisor))
+        b.assign(call.outputs, stream_times(b, x, flow, divisor, inverse=True))

@@ -7,6 +7,7 @@ from math import prod
 from ghn_init.graph import Stack
 from ghn_init.tracing.axes import stack_of
 from ghn_init.tracing.flow import FACTOR, Flow, GraphBuilder
+from ghn_init.tracing.record import Value
 
 
 def b_numel(b: GraphBuilder, name: str) -> int:
@@ -36,12 +37,38 @@ def main_parameter(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> str |
 
 
 def is_piece(shape: tuple[int, ...], whole: tuple[int, ...], flipped: bool) -> bool:
-    """Whether a weight is some output channels of a parameter, as queries, keys and values packed in one are.
+    """Whether a weight is some channels of a parameter, as queries, keys and values packed in one are, or part of its kernel.
 
-    Each piece is an own call in cross-attention; all of them lead to the one node of the packed parameter.
+    Each piece is an own call in cross-attention, or at another width of a slimmable network; all of them lead to the one node
+    of the whole parameter.
     """
     shape = (*shape[:-2], shape[-1], shape[-2]) if flipped and len(shape) > 1 else shape
-    return len(shape) == len(whole) and shape[1:] == tuple(whole[1:]) and 0 < shape[0] < whole[0]
+    return len(shape) == len(whole) and shape != whole and all(0 < n <= m for n, m in zip(shape, whole, strict=True))
+
+
+def unexpanded(b: GraphBuilder, value: Value) -> Value:
+    """A vector that was repeated along the stream's other axes (`weight.expand_as(x)`), as the vector that it is."""
+    flow = b.flow(value)
+    name = flow.params[0] if len(flow.params) == 1 and not flow.data and not flow.rank(flow.params[0]) else None
+    size = b_numel(b, name) if name is not None else 0
+    if name is None or size == 1 or max(b.shapes[name]) < size or prod(value.shape) <= size or size not in value.shape:
+        return value
+    behind = value.shape[::-1].index(size)
+    vector = Value((size, *(1,) * behind), "call")
+    b.assign([vector], flow)
+    return vector
+
+
+def bias_of_slices(b: GraphBuilder, x: Flow, value: Value) -> str | None:
+    """A stack of biases of which one was picked, for that map of a stack whose result the stream is: `x @ w[k] + b[k]`."""
+    flow = b.flow(value)
+    if len(flow.params) != 1 or flow.data or flow.rank(flow.params[0]) or len(x.nodes) != 1:
+        return None
+    (name,), (owner,) = flow.params, x.nodes
+    stack, sizes = b.nodes[owner].stack, [size for size in b.shapes[name] if size > 1]
+    if stack is None or sizes != [stack.slices, stack.shape[0]] or value.shape[-1:] != stack.shape[:1]:
+        return None
+    return name if prod(value.shape) == stack.shape[0] else None
 
 
 def layout(stored: tuple[int, ...], used: tuple[int, ...], flipped: bool) -> tuple[int, ...]:
@@ -75,7 +102,9 @@ def stack_in(b: GraphBuilder, flow: Flow, shape: tuple[int, ...], flipped: bool,
     kernel = () if batched else range(2, len(shape))
     out, inner = (inner, out) if flipped else (out, inner)
     stack = stack_of(whole, axes, out, inner, kernel)
-    return None if stack is None or stack.plain or (stack.slices == 1 and len(shape) == 2 and _turned(stack)) else stack
+    if stack is None or (stack.plain and (len(shape) == 2 or not batched)):
+        return None
+    return None if stack.slices == 1 and len(shape) == 2 and _turned(stack) else stack
 
 
 def inputs_first(stack: Stack) -> bool:

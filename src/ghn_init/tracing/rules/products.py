@@ -8,10 +8,10 @@ from functools import partial
 from math import prod
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import FACTOR, MASKED, Factors, Flow, GraphBuilder, as_stream, union
+from ghn_init.tracing.flow import FACTOR, FUNCTION, MASKED, Factors, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
-from ghn_init.tracing.rules.parameters import main_parameter
-from ghn_init.tracing.rules.reasons import OFFSET, QUERY, REPARAMETRISES, SCALE
+from ghn_init.tracing.rules.parameters import main_parameter, unexpanded
+from ghn_init.tracing.rules.reasons import COMPUTED_WEIGHT, OFFSET, QUERY, REPARAMETRISES, SCALE
 from ghn_init.tracing.rules.registry import argument, rule
 
 
@@ -43,16 +43,26 @@ def _mul(b: GraphBuilder, call: Call) -> None:
         b.assign(call.outputs, stream_times(b, streams[0], b.flow(call.outputs[0]), constant))
 
 
-def stream_times(b: GraphBuilder, x: Flow, result: Flow, constant: object) -> Flow:
-    """A stream that is multiplied with a constant; where it comes from a layer, that layer's result is."""
+def stream_times(b: GraphBuilder, x: Flow, result: Flow, constant: object, inverse: bool = False) -> Flow:
+    """A stream that is multiplied with a constant, or divided by it; where it comes from a layer, that layer's result is."""
     result = replace(result, gain=x.gain)
     if isinstance(constant, Value) and prod(constant.shape) != 1:
         return result
-    if len(x.nodes) == 1:
-        (index,) = x.nodes
-        if b.nodes[index].primitive in WEIGHT_PRIMITIVES:
-            b.nodes[index] = replace(b.nodes[index], rescaled=True)
-    return replace(result, rescaled=True)
+    number = constant.number if isinstance(constant, Value) else constant
+    factor = float(number) if isinstance(number, int | float) and number else math.nan
+    factor = 1 / factor if inverse else factor
+    for index in layer_of(b, x):
+        before = b.nodes[index].rescaled
+        b.nodes[index] = replace(b.nodes[index], rescaled=factor if before is None else before * factor)
+    return replace(result, rescaled=factor if x.rescaled is None else x.rescaled * factor)
+
+
+def layer_of(b: GraphBuilder, x: Flow) -> set[int]:
+    """The layer whose result a stream is, with or without its bias, if it is one's alone."""
+    nodes = x.nodes
+    if len(nodes) == 1 and b.nodes[next(iter(nodes))].primitive == "bias":
+        nodes = frozenset(b.preds[next(iter(nodes))])
+    return {index for index in nodes if b.nodes[index].primitive in WEIGHT_PRIMITIVES} if len(nodes) == 1 else set()
 
 
 def _has_parameters(b: GraphBuilder, value: object) -> bool:
@@ -68,6 +78,8 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
         x = flows[0] if flows[0].params else flows[-1]
         return parts_times(b, call, x, constants[0]) or constant_times(result, x.scale, constants[0], inverse=False)
     for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
+        if (scaled := times_one(x, result, parameter)) is not None:
+            return scaled
         if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
             return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
     shared = set(flows[0].params) & set(flows[-1].params)
@@ -76,6 +88,13 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
     if not any(_sets(b, value, prod(call.outputs[0].shape)) for value in values):
         return replace(result, lost=True).ranked(FACTOR)
     return result
+
+
+def times_one(x: Flow, result: Flow, parameter: Value, inverse: bool = False) -> Flow | None:
+    """A weight that is multiplied with a parameter of one element, which keeps its value, or divided by it."""
+    if parameter.source != "parameter" or not parameter.number or x.scale is None or x.normalised or x.deviation:
+        return None
+    return replace(result, scale=x.scale / parameter.number if inverse else x.scale * parameter.number)
 
 
 def _sets(b: GraphBuilder, value: Value, size: int) -> bool:
@@ -149,10 +168,10 @@ def gate(b: GraphBuilder, values: list[Value], flows: list[Flow]) -> Flow:
 def normalised(b: GraphBuilder, x: Flow, values: list[Value], flows: list[Flow]) -> Flow:
     """A stream that was divided by its deviation; a parameter that scaled either of them before is the norm's weight."""
     for value, flow in zip(values, flows, strict=True):
-        if flow.rescaled and not flow.deviation and len(flow.nodes) == 1 and b.uses(value) == 2:
+        if flow.rescaled is not None and not flow.deviation and len(flow.nodes) == 1 and b.uses(value) == 2:
             # The deviation and this division are all that see the constant, and it cancels out (SwiftFormer's attention).
-            (index,) = flow.nodes
-            b.nodes[index] = replace(b.nodes[index], rescaled=False)
+            for index in layer_of(b, flow):
+                b.nodes[index] = replace(b.nodes[index], rescaled=None)
     inside = [flow.inside for flow in flows if flow.deviation]
     gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
     x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)
@@ -167,11 +186,14 @@ def _is_gain_of_heads(b: GraphBuilder, name: str, value: Value) -> bool:
 
 def scale_by_parameter(b: GraphBuilder, x: Flow, value: Value) -> Flow:
     """stream × parameter: the affine part of a norm written out by hand, or a scale that has no primitive."""
+    value = unexpanded(b, value)
     flow = b.flow(value)
     name = main_parameter(b, flow, value.shape) or (flow.params[0] if len(flow.params) == 1 else None)
     vector = name is not None and sum(size > 1 for size in value.shape) == 1
     if x.normalised and flow.offset:
         b.keep(flow.params, OFFSET)
+    elif x.normalised and name is not None and flow.rank(name) >= FUNCTION:
+        b.keep(flow.params, COMPUTED_WEIGHT)
     elif x.normalised and name is not None and (vector or _is_gain_of_heads(b, name, value)):
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         return b.add(Node("bn" if x.batch else "ln", tuple(b.shapes[name]), name), x.nodes)

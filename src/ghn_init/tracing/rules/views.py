@@ -7,6 +7,7 @@ from dataclasses import replace
 from ghn_init.graph import Node
 from ghn_init.tracing.axes import Axes, expanded, looked_up, viewed
 from ghn_init.tracing.flow import CONSTANT, Flow, GraphBuilder
+from ghn_init.tracing.operators import FRESH
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import main_parameter
 from ghn_init.tracing.rules.registry import argument, rule
@@ -130,8 +131,7 @@ def _fill(b: GraphBuilder, call: Call) -> None:
     b.assign(call.outputs, b.flow(call.args[0]))
 
 
-@rule("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like")
-@rule("rand_like", "randn_like")
+@rule(*FRESH)
 def _constant(b: GraphBuilder, call: Call) -> None:
     # Takes no more than the shape from its operand. Otherwise Swin's masks, made by `x.new_zeros`, would be streams of x, and
     # adding one to the logits a sum.

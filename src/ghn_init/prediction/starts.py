@@ -1,0 +1,117 @@
+"""Layers whose weights start as something on purpose: as nothing, as the identity, as one number, as logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from torch import Tensor
+
+from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
+
+ZERO = "it starts at zero, so that its layer adds nothing at first (a zero convolution, LoRA's B)"
+NEAR_ZERO = "it starts so near to zero that its layer adds next to nothing at first (a near-identity adapter)"
+IDENTITY = "it starts as the identity, so that its layer changes nothing at first"
+BESIDE = "the weight of its layer starts as nothing or as the identity, so that it sets what the layer gives at first"
+SAME = "its values are all the same, as those of scales and masks are, and of no layer's weight"
+OFF_CENTRE = (
+    "the model computes the layer's weight from it, and its values lie around another number than zero (a log deviation)"
+)
+GAINS = "its values lie around a number that is not zero, as gains of a conditional norm do"
+NEAR = 0.01
+"""Times 1/√fan_in: usual inits have 0.5 at least, and GPT-2's fixed 0.02 has 0.08 in a network as narrow as 16."""
+SMALL, LEAST = 0.005, 16
+"""A fixed deviation of 0.01 or 0.02 is no purpose either, however few the inputs; of few elements it may come out smaller."""
+OFF = 3.0
+"""Standard deviations of the values that their mean is away from zero."""
+FEW, ROWS = 4, 64
+"""How many rows of an embedding say something of its columns, and are enough."""
+
+
+def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Weights of layers that start as something on purpose, with the biases of such layers, by dotted name → why; no heads.
+
+    What all layers do is no purpose of one: a model that was never initialised is zero, some inits make all layers identities.
+    """
+    layers = {
+        index: (node.weight, why_special(node, parameters[node.weight]))
+        for index, node in enumerate(graph.nodes)
+        if node.weight is not None and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
+    }
+    heads = {index for index in layers if graph.nodes[index].head or graph.nodes[index].side_head}
+    body = {why for index, (_, why) in layers.items() if index not in heads}
+    if all(why for _, why in layers.values()) or body == {IDENTITY}:
+        return {}
+    special = {index: (name, why) for index, (name, why) in layers.items() if why and index not in heads}
+    found = {name: why for name, why in special.values() if why}
+    for start, end in graph.edges if special else ():
+        bias = graph.nodes[end].weight if graph.nodes[end].primitive == "bias" else None
+        if start in special and bias is not None and special[start][1] in (ZERO, NEAR_ZERO, IDENTITY):
+            found[bias] = ZERO if _is_zero(parameters[bias]) else BESIDE
+    return found
+
+
+def why_special(node: Node, parameter: Tensor) -> str | None:
+    """What a layer's weight starts as, if it is nothing that an init for layers gives."""
+    if parameter.numel() == 0:
+        return None
+    value = parameter.detach()
+    first = value[(0,) * value.dim()]  # one element mostly tells, and costs less
+    if not first and not bool(value.any()):
+        return ZERO
+    if not value.is_floating_point():
+        return None
+    if node.primitive not in WEIGHT_PRIMITIVES:
+        return GAINS if _has_gains(value) else None
+    return next(_others(node, value, first), None)
+
+
+def _others(node: Node, value: Tensor, first: Tensor) -> Iterator[str]:
+    if is_identity(value):
+        yield IDENTITY
+    if value.numel() > 1 and value.reshape(-1)[-1] == first and bool((value == first).all()):
+        yield SAME
+    if node.computed:
+        if _is_off_centre(value[0]) and _is_off_centre(value):
+            yield OFF_CENTRE
+    elif value.numel() >= LEAST:
+        limit = min(SMALL**2, NEAR**2 / prod((node.shape or (1,))[1:])) / node.scale**2
+        if _square(value[0]) < limit and _square(value) < limit:
+            yield NEAR_ZERO
+
+
+def is_identity(weight: Tensor) -> bool:
+    """Whether a linear layer's weight is the identity matrix, or a kernel has it in its centre and zeros around."""
+    out, inner, *kernel = weight.shape if weight.dim() > 1 else (1, 1)
+    if out != inner or out == 1 or any(size % 2 == 0 for size in kernel):
+        return False
+    centre = weight
+    for size in reversed(kernel):
+        centre = centre[..., size // 2]
+    return bool(centre[0, 0] == 1) and bool((centre.diagonal() == 1).all()) and int(weight.count_nonzero()) == out
+
+
+def _has_gains(table: Tensor) -> bool:
+    """Whether a quarter of an embedding's columns, in its first rows, is around another number than zero (BigGAN's norms)."""
+    rows = table[:ROWS].float()
+    if rows.dim() != 2 or len(rows) < FEW:
+        return False
+    columns = rows.mean(0).abs() > OFF * rows.std(0)
+    return float(columns.float().mean()) >= 0.25
+
+
+def _is_off_centre(value: Tensor) -> bool:
+    return value.numel() > 1 and bool(value.float().mean().abs() > OFF * value.float().std())
+
+
+def _square(value: Tensor) -> float:
+    return float(value.float().square().mean())
+
+
+def _is_layer(graph: Graph, index: int, node: Node) -> bool:
+    """A layer's weight, or a table in which tokens are looked up; positions that are added don't make a layer."""
+    return node.primitive in WEIGHT_PRIMITIVES or (node.primitive == "pos_enc" and bool((graph.edge_index[1] == index).any()))
+
+
+def _is_zero(parameter: Tensor) -> bool:
+    return not parameter.is_meta and parameter.numel() > 0 and not bool(parameter.detach().any())
