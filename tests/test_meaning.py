@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import EQUALISED, FROZEN
+from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE
 from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
@@ -343,24 +343,6 @@ def test_what_a_constant_scales_is_predicted_so_that_the_product_is_the_predicti
     torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
 
 
-SCALED_BY_A_PARAMETER = {
-    "a factor": lambda m, x: F.linear(x, m.w * m.c),
-    "a factor before it, and a number": lambda m, x: x @ (m.c * (0.5 * m.w * 2)).t(),
-    "a divisor": lambda m, x: F.linear(x, m.w / m.d),
-}
-
-
-@pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("name", SCALED_BY_A_PARAMETER)
-def test_what_a_parameter_of_one_element_scales_is_divided_by_its_value(ghn: GHN, name: str, trained: bool) -> None:
-    plain = ghn_init.predict(Fn(lambda m, x: F.linear(x, m.w), w=param(8, 6)), ghn, vectors(2, 6), head=True)
-    scalars = {key: nn.Parameter(torch.tensor(value), requires_grad=trained) for key, value in (("c", 0.25), ("d", 4.0))}
-    model = Fn(SCALED_BY_A_PARAMETER[name], w=param(8, 6), **scalars)
-    scaled = ghn_init.predict(model, ghn, vectors(2, 6), head=True)
-    torch.testing.assert_close(0.25 * scaled.tensors["w"], plain.tensors["w"])
-    assert set(scaled.kept) == {"c", "d"}
-
-
 SCALED_PARTS = {
     "a number": lambda w, c: w * 0.25,
     "a divisor": lambda w, c: w / 4,
@@ -396,15 +378,59 @@ def test_a_weight_that_belongs_to_a_constant_beside_its_layer_is_kept(ghn: GHN, 
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
 
 
-@pytest.mark.parametrize("function", [torch.sin, torch.relu])
-def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, function: Any) -> None:
-    model = Fn(lambda m, x: m.c(function(30 * m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
-    for layer in (model.a, model.c):
-        nn.init.normal_(layer.weight, std=2**0.5 / 8 / 30)
-    kept = {"a.weight"} if function is torch.sin else {"a.weight", "c.weight"}
-    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == dict.fromkeys(kept, EQUALISED)
+BEHIND = {
+    "one": lambda y: torch.sin(30 * y),
+    "two": lambda y: torch.relu(10 * y * 3),
+    "one with another in a branch": lambda y: torch.sin(30 * y) + torch.sin(2 * y),
+    "doublings, none of them large": lambda y: torch.sin(2 * y) + torch.sin(4 * y) + torch.sin(8 * y),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, name: str) -> None:
+    model = Fn(lambda m, x: m.c(BEHIND[name](m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
+    nn.init.normal_(model.a.weight, std=2**0.5 / 8 / 30)
+    kept = {"a.weight": LATE} if name in ("one", "two") else {}
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == kept
     nn.init.kaiming_normal_(model.a.weight)
-    assert "a.weight" not in ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+SMALL_INITS = {
+    "logits with a temperature": lambda m, x: m.head(m.a(x)) / 0.01,
+    "a layer of bytes": lambda m, x: m.head(m.a(255 * x)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_INITS)
+def test_large_constants_that_mean_nothing_keep_no_weight(ghn: GHN, name: str) -> None:
+    model = Fn(SMALL_INITS[name], a=nn.Linear(64, 64), head=nn.Linear(64, 10))
+    nn.init.normal_(model.a.weight if "bytes" in name else model.head.weight, std=0.008)
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+def test_small_weights_before_norms_are_no_adapters(ghn: GHN) -> None:
+    convs = [nn.Conv2d(3, 64, 3, bias=False), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 256, 1)]
+    blocks = [layer for one in convs for layer in (one, nn.BatchNorm2d(one.out_channels), nn.ReLU())]
+    model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+    for one in convs[1:]:
+        nn.init.normal_(one.weight, std=0.0005)  # HRNet's 0.001, and less
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
+
+
+@pytest.mark.parametrize("init", [lambda w: nn.init.normal_(w, std=1e-4), nn.init.ones_])
+def test_what_all_layers_start_as_is_no_purpose(ghn: GHN, init: Any) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    for layer in (model[0], model[2]):
+        init(layer.weight)
+    assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+def test_a_number_from_which_a_weight_is_computed(ghn: GHN) -> None:
+    model = Fn(
+        lambda m, x: m.head(F.linear(x[:, :1], m.p.exp().view(1, 1))), p=nn.Parameter(torch.tensor(0.5)), head=nn.Linear(1, 4)
+    )
+    ghn_init.initialize(model, ghn, vectors(2, 8))
 
 
 @pytest.mark.parametrize("seen", [False, True])

@@ -671,6 +671,12 @@ ZOO: dict[str, Case] = {
         {"conv": 1, "bias": 1, "bn": 1},
         inputs=images(),
     ),
+    "shift after a plain batch norm and a function": Case(
+        lambda: Fn(lambda m, x: m.norm(m.a(x)).relu() * m.w, a=conv(), norm=nn.BatchNorm2d(8, affine=False), w=param(8, 1, 1)),
+        {"conv": 1, "bias": 1},
+        {"w": "scales a stream"},
+        inputs=images(),
+    ),
     "affine after a plain instance norm": Case(
         lambda: Fn(lambda m, x: F.instance_norm(m.a(x)) * m.w + m.b, a=conv(), w=param(8, 1, 1), b=param(8, 1, 1)),
         {"conv": 1, "bias": 1, "bn": 1},

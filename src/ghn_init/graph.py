@@ -86,8 +86,8 @@ class Node:
         stack: The parameter is a stack of maps of `shape`, or has their axes in another order; None where it is one as usual.
         scale: The model multiplies the parameter with this constant before it is used (equalised learning rate).
         padding: Row of an embedding that stands for padding, or None.
-        rescaled: The constant with which the model multiplies the layer's input or its result; NaN where it is not known, None
-            where there is none.
+        rescaled: The model multiplies the layer's input, or its result, with a constant.
+        factor: That of its result; NaN where it is not known, or where several are, None where there is none.
         computed: The layer's weight is a function of the parameter, orthogonalised, say; not one that is centred or scaled.
     """
 
@@ -101,7 +101,8 @@ class Node:
     stack: Stack | None = None
     scale: float = 1.0
     padding: int | None = None
-    rescaled: float | None = None
+    rescaled: bool = False
+    factor: float | None = None
     computed: bool = False
 
     @property

@@ -94,6 +94,8 @@ def train(
         tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
         budget = _budget(output, bf16, leads)
+    if leads:
+        err.print("loss and accuracy are those of predicted parameters, on training images")
     with counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
@@ -144,7 +146,7 @@ def _budget(run: Path, bf16: bool, leads: bool) -> float | None:
     if leads:
         err.print(
             f"a step takes {slowness:.2g} times as long here as estimated: networks that cost more than --budget {budget:g} "
-            f"core-seconds get fewer images\nloss and accuracy are those of predicted parameters, on training images"
+            "core-seconds get fewer images"
         )
     return budget
 

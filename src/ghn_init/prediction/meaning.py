@@ -13,6 +13,7 @@ from ghn_init.graph import Graph
 from ghn_init.prediction.starts import starts
 
 EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
+LATE = "the model multiplies what comes out by a large constant, for which its values were made (a SIREN's)"
 FROZEN = "it is frozen (requires_grad is False)"
 LARGE = 4.0
 """Times 1/√fan_in: more than any usual init's deviation, which is √2 at most."""
@@ -22,25 +23,27 @@ LITTLE = 0.07
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
-    scaled = dict.fromkeys(equalised(graph, parameters), EQUALISED)
-    return {**scaled, **starts(graph, parameters), **dict.fromkeys(frozen(parameters), FROZEN)}
+    return {**equalised(graph, parameters), **starts(graph, parameters), **dict.fromkeys(frozen(parameters), FROZEN)}
 
 
-def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> set[str]:
-    """Weights of layers whose input or result the model scales, and that are far larger than a layer's own init would be.
+def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Weights of layers whose input or result the model scales, and that were made for it → the reason to keep them.
 
     Constants beside a layer are common (attention's 1/√d); that they belong to its weight shows in the weight: one that is
-    drawn from N(0, 1) is larger by the root of its fan-in. Or it is far smaller, and usual with its constant, as those of a
-    SIREN, `sin(30 * layer(x))`. What multiplies the weight itself is the prediction's affair.
+    drawn from N(0, 1) is larger by the root of its fan-in than a layer's own init would be. Or it is far smaller, and usual
+    with the constant behind it, as those of a SIREN, `sin(30 * layer(x))`; logits often have such a constant, and mean nothing
+    by it. What multiplies the weight itself is the prediction's affair.
     """
-    found = set()
+    found = {}
     for node in graph.nodes:
-        beside = node.rescaled
-        if beside is not None and node.weight is not None and node.shape is not None and not parameters[node.weight].is_meta:
-            fan_in = prod(node.shape[1:])
-            size = math.sqrt(float(parameters[node.weight].detach().float().square().mean()) * fan_in) * abs(node.scale)
-            if size > LARGE or (size < LITTLE and size * abs(beside) > 0.5):
-                found.add(node.weight)
+        if not node.rescaled or node.weight is None or node.shape is None or parameters[node.weight].is_meta:
+            continue
+        mean_square = float(parameters[node.weight].detach().float().square().mean())
+        size = math.sqrt(mean_square * prod(node.shape[1:])) * abs(node.scale)
+        if size > LARGE:
+            found[node.weight] = EQUALISED
+        elif node.factor is not None and not (node.head or node.side_head) and size < LITTLE and size * abs(node.factor) > 0.5:
+            found[node.weight] = LATE
     return found
 
 

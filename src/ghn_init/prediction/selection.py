@@ -70,7 +70,8 @@ def select(
         head: `auto`, True, False, or a task's name, as for `ghn_init.initialize`.
         only: Patterns (`fnmatch`) of the names to predict, or None for all.
         exclude: Patterns of the names to keep.
-        overwrite: Patterns of names whose values count for nothing: predicted although they are frozen or zero.
+        overwrite: Patterns of names whose values count for nothing: predicted although they are frozen, zero, or another start
+            on purpose.
         conditioning: May leave biases and norms to the model.
 
     Raises:

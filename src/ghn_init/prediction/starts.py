@@ -1,13 +1,13 @@
-"""Layers whose weights start as something on purpose: as nothing, as the identity, as one number, as logarithms."""
+"""Layers whose weights start as something on purpose: as nothing or next to it, the identity, one number, logarithms, gains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from torch import Tensor
 
-from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 
 ZERO = "it starts at zero, so that its layer adds nothing at first (a zero convolution, LoRA's B)"
 NEAR_ZERO = "it starts so near to zero that its layer adds next to nothing at first (a near-identity adapter)"
@@ -22,6 +22,8 @@ NEAR = 0.01
 """Times 1/√fan_in: usual inits have 0.5 at least, and GPT-2's fixed 0.02 has 0.08 in a network as narrow as 16."""
 SMALL, LEAST = 0.005, 16
 """A fixed deviation of 0.01 or 0.02 is no purpose either, however few the inputs; of few elements it may come out smaller."""
+FIRST = 1000
+"""Elements that mostly tell, and cost less than all."""
 OFF = 3.0
 """Standard deviations of the values that their mean is away from zero."""
 FEW, ROWS = 4, 64
@@ -31,24 +33,45 @@ FEW, ROWS = 4, 64
 def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Weights of layers that start as something on purpose, with the biases of such layers, by dotted name → why; no heads.
 
-    What all layers do is no purpose of one: a model that was never initialised is zero, some inits make all layers identities.
+    What all layers do is no purpose of one: a model that was never initialised is zero, some inits make all layers identities,
+    or half of them as small as next to nothing. Nor is it one to be small before a norm, which makes up for it.
     """
     layers = {
         index: (node.weight, why_special(node, parameters[node.weight]))
         for index, node in enumerate(graph.nodes)
         if node.weight is not None and _is_layer(graph, index, node) and not parameters[node.weight].is_meta
     }
-    heads = {index for index in layers if graph.nodes[index].head or graph.nodes[index].side_head}
-    body = {why for index, (_, why) in layers.items() if index not in heads}
-    if all(why for _, why in layers.values()) or body == {IDENTITY}:
+    body = {index: found for index, found in layers.items() if not (graph.nodes[index].head or graph.nodes[index].side_head)}
+    reasons = [why for _, why in body.values()]
+    if all(why for _, why in layers.values()) or _is_init_of_all(reasons):
         return {}
-    special = {index: (name, why) for index, (name, why) in layers.items() if why and index not in heads}
-    found = {name: why for name, why in special.values() if why}
-    for start, end in graph.edges if special else ():
-        bias = graph.nodes[end].weight if graph.nodes[end].primitive == "bias" else None
-        if start in special and bias is not None and special[start][1] in (ZERO, NEAR_ZERO, IDENTITY):
-            found[bias] = ZERO if _is_zero(parameters[bias]) else BESIDE
+    followers: dict[int, list[int]] = {}
+    for start, end in graph.edges if any(reasons) else ():
+        followers.setdefault(start, []).append(end)
+    few = 2 * reasons.count(NEAR_ZERO) <= len(reasons)
+    found = {}
+    for index, (name, why) in body.items():
+        if why is None or (why == NEAR_ZERO and (not few or _meets_norm(graph, followers, index))):
+            continue
+        found[name] = why
+        for end in followers.get(index, ()) if why in (ZERO, NEAR_ZERO, IDENTITY) else ():
+            bias = graph.nodes[end].weight if graph.nodes[end].primitive == "bias" else None
+            if bias is not None:
+                found[bias] = ZERO if _is_zero(parameters[bias]) else BESIDE
     return found
+
+
+def _is_init_of_all(reasons: Sequence[str | None]) -> bool:
+    """Whether all layers, heads left aside, start as the same thing, but for zero: one zero convolution may be all there is."""
+    same = len(set(reasons)) == 1 and reasons[0] not in (None, ZERO)
+    return same and (len(reasons) > 1 or reasons[0] == IDENTITY)
+
+
+def _meets_norm(graph: Graph, followers: Mapping[int, Sequence[int]], index: int) -> bool:
+    """Whether a norm follows a layer, with or without a bias in between."""
+    ends = list(followers.get(index, ()))
+    ends += [after for end in ends if graph.nodes[end].primitive == "bias" for after in followers.get(end, ())]
+    return any(graph.nodes[end].primitive in NORM_PRIMITIVES for end in ends)
 
 
 def why_special(node: Node, parameter: Tensor) -> str | None:
@@ -72,7 +95,7 @@ def _others(node: Node, value: Tensor, first: Tensor) -> Iterator[str]:
     if value.numel() > 1 and value.reshape(-1)[-1] == first and bool((value == first).all()):
         yield SAME
     if node.computed:
-        if _is_off_centre(value[0]) and _is_off_centre(value):
+        if _is_off_centre(value.flatten()[:FIRST]) and _is_off_centre(value):
             yield OFF_CENTRE
     elif value.numel() >= LEAST:
         limit = min(SMALL**2, NEAR**2 / prod((node.shape or (1,))[1:])) / node.scale**2

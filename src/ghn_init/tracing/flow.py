@@ -216,12 +216,12 @@ class GraphBuilder:
         flows = [self.flow(value) for value in call.inputs]
         if any(flow.stream is not None for flow in flows) and any(flow.data for flow in flows):
             flows = [as_stream(flow) for flow in flows]
-        result = union(flows)
-        if result.rescaled is not None and call.op.rstrip("_") in BOUNDED:
-            result = replace(result, rescaled=None)
+        result, name = union(flows), call.op.rstrip("_")
+        if name not in SAME:
+            result = replace(result, normalised=False, rescaled=None if name in BOUNDED else result.rescaled)
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
-        elif result.params and call.op.rstrip("_") not in SAME:
+        elif result.params and name not in SAME:
             result = replace(result, lost=True, parts=result.parts if _is_elementwise(call) else ()).ranked(FUNCTION)
         elif result.params and result.of and call.outputs and not result.lost:
             axes = self.axes_of(result)

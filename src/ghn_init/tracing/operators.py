@@ -18,5 +18,7 @@ FRESH = (
 )
 """Operations that take no more than the shape from their operand."""
 
-BOUNDED = frozenset({"sin", "cos", "tanh", "sigmoid", "softmax", "sign", "erf"})
+BOUNDED = frozenset(
+    {"sin", "cos", "tanh", "sigmoid", "softmax", "log_softmax", "sign", "erf", "clamp", "hardtanh", "hardsigmoid"}
+)
 """Functions after which a constant of their argument is no factor of the stream."""

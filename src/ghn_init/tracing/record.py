@@ -33,7 +33,7 @@ Source = Literal["input", "parameter", "constant", "call"]
 class Value:
     """A tensor at one moment of the run: its shape, and where it comes from.
 
-    `name` is set for parameters, `number` for parameters and constants of one element whose value is known.
+    `name` is set for parameters, `number` for constants of one element whose value is known.
     """
 
     shape: tuple[int, ...]
@@ -101,11 +101,6 @@ class Recorder(TorchDispatchMode):
         value = Value(tuple(tensor.shape), source, name, _number(tensor) if source == "constant" else None)
         self._bind(tensor, value)
         return value
-
-    def parameter(self, name: str, stand_in: Tensor, tensor: Tensor) -> None:
-        """A parameter and the stand-in for it."""
-        self._bind(stand_in, Value(tuple(stand_in.shape), "parameter", name, _number(tensor)))
-        self.alias(tensor, stand_in)
 
     def constant(self, stand_in: Tensor, tensor: Tensor) -> None:
         """A buffer of one element, whose value says more than its shape."""
@@ -264,9 +259,11 @@ def record_calls(
         parameters: dict[str, Tensor] = {name: nn.Parameter(stand_in(p), requires_grad=False) for name, p in own.items()}
         buffers = {name: stand_in(b) for name, b in own_buffers.items()}
         args, kwargs = mapped(stand_in, (args, dict(kwargs)))
+    for name, tensor in parameters.items():
+        recorder.register(tensor, "parameter", name)
     # `functional_call` swaps what modules have registered, and nothing else.
     for name, parameter in own.items():
-        recorder.parameter(name, parameters[name], parameter)
+        recorder.alias(parameter, parameters[name])
     for name, buffer in own_buffers.items():
         if buffer.numel() == 1:
             recorder.constant(buffers[name], buffer)

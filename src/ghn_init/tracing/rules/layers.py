@@ -78,8 +78,8 @@ def apply_weight(
             name,
             transposed=flipped and stack is None,
             stack=stack,
-            scale=w.scale if all(b_numel(b, other) == 1 for other in w.params if other != name) else 1.0,
-            rescaled=x.rescaled,
+            scale=w.scale if len(w.params) == 1 else 1.0,
+            rescaled=x.rescaled is not None,
             computed=w.rank(name) >= FUNCTION,
         )
         result = b.add(node, x.nodes | w.nodes)

@@ -8,7 +8,7 @@ from ghn_init.graph import Node
 from ghn_init.tracing.flow import CONSTANT, FUNCTION, Flow, GraphBuilder, as_stream, union
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, main_parameter
-from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, parts_times, stream_times, times_one
+from ghn_init.tracing.rules.products import constant_times, is_vector, normalised, parts_times, stream_times
 from ghn_init.tracing.rules.reasons import COMPUTED_WEIGHT, QUERY, REPARAMETRISES
 from ghn_init.tracing.rules.registry import argument, rule
 
@@ -136,8 +136,6 @@ def _div(b: GraphBuilder, call: Call) -> None:
         return b.assign(call.outputs, normalised(b, flow, [dividend, divisor], [x, y]))
     if y.deviation and x.params:
         return b.assign(call.outputs, replace(flow, deviation=False, normalised=held(flow)))
-    if x.params and y.params and (scaled := times_one(x, flow, divisor, inverse=True)) is not None:
-        return b.assign(call.outputs, scaled)
     if x.params and not x.data and not (y.params or y.data):
         result = parts_times(b, call, x, divisor, inverse=True) or constant_times(flow, x.scale, divisor, inverse=True)
         b.assign(call.outputs, result)

@@ -44,17 +44,21 @@ def _mul(b: GraphBuilder, call: Call) -> None:
 
 
 def stream_times(b: GraphBuilder, x: Flow, result: Flow, constant: object, inverse: bool = False) -> Flow:
-    """A stream that is multiplied with a constant, or divided by it; where it comes from a layer, that layer's result is."""
+    """A stream that is multiplied with a constant, or divided by it.
+
+    Where it comes from a layer, its node notes the product of the constants behind it, if that is the same for all who see it.
+    """
     result = replace(result, gain=x.gain)
     if isinstance(constant, Value) and prod(constant.shape) != 1:
         return result
     number = constant.number if isinstance(constant, Value) else constant
     factor = float(number) if isinstance(number, int | float) and number else math.nan
-    factor = 1 / factor if inverse else factor
+    factor = (1 / factor if inverse else factor) * (1.0 if x.rescaled is None else x.rescaled)
     for index in layer_of(b, x):
-        before = b.nodes[index].rescaled
-        b.nodes[index] = replace(b.nodes[index], rescaled=factor if before is None else before * factor)
-    return replace(result, rescaled=factor if x.rescaled is None else x.rescaled * factor)
+        known = b.nodes[index].factor
+        same = known in (None, factor) or known == x.rescaled  # else others see another product
+        b.nodes[index] = replace(b.nodes[index], rescaled=True, factor=factor if same else math.nan)
+    return replace(result, rescaled=factor)
 
 
 def layer_of(b: GraphBuilder, x: Flow) -> set[int]:
@@ -78,8 +82,6 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
         x = flows[0] if flows[0].params else flows[-1]
         return parts_times(b, call, x, constants[0]) or constant_times(result, x.scale, constants[0], inverse=False)
     for x, parameter in ((flows[0], values[-1]), (flows[-1], values[0])):
-        if (scaled := times_one(x, result, parameter)) is not None:
-            return scaled
         if x.normalised and is_vector(b, parameter) and set(x.params) != set(b.flow(parameter).params):
             return replace(result, normalised=False, stream=partial(norm_of_constants, b, x, parameter))
     shared = set(flows[0].params) & set(flows[-1].params)
@@ -88,13 +90,6 @@ def times(b: GraphBuilder, call: Call, flows: list[Flow], values: list[Value], c
     if not any(_sets(b, value, prod(call.outputs[0].shape)) for value in values):
         return replace(result, lost=True).ranked(FACTOR)
     return result
-
-
-def times_one(x: Flow, result: Flow, parameter: Value, inverse: bool = False) -> Flow | None:
-    """A weight that is multiplied with a parameter of one element, which keeps its value, or divided by it."""
-    if parameter.source != "parameter" or not parameter.number or x.scale is None or x.normalised or x.deviation:
-        return None
-    return replace(result, scale=x.scale / parameter.number if inverse else x.scale * parameter.number)
 
 
 def _sets(b: GraphBuilder, value: Value, size: int) -> bool:
@@ -171,7 +166,7 @@ def normalised(b: GraphBuilder, x: Flow, values: list[Value], flows: list[Flow])
         if flow.rescaled is not None and not flow.deviation and len(flow.nodes) == 1 and b.uses(value) == 2:
             # The deviation and this division are all that see the constant, and it cancels out (SwiftFormer's attention).
             for index in layer_of(b, flow):
-                b.nodes[index] = replace(b.nodes[index], rescaled=None)
+                b.nodes[index] = replace(b.nodes[index], rescaled=False, factor=None)
     inside = [flow.inside for flow in flows if flow.deviation]
     gains = [flow.gain for flow in flows if flow.gain is not None and flow.gain not in inside]
     x = replace(x, deviation=False, normalised=True, batch=any(flow.batch for flow in flows), gain=None, inside=None)
