@@ -162,10 +162,11 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
         return union([x, y])
     if x.data and y.data:
         b.kept |= dict.fromkeys(x.mixed + y.mixed, MIXED_KERNEL)
-        mixes = [index for flow, value in ((x, left), (y, right)) for index in _mixed_map(b, flow, value.shape)]
-        if len(mixes) == 1:  # as in `attention(x) @ kernels`
-            b.contracted.add(mixes[0])
-            b.keep(b.nodes[mixes[0]].parameters, MIXED_KERNEL)
+        mixed = [_mixed_map(b, x, left.shape), _mixed_map(b, y, right.shape)]
+        indices = [index for index in mixed if index is not None]
+        if len(indices) == 1:  # as in `attention(x) @ kernels`
+            b.contracted.add(indices[0])
+            b.keep(b.nodes[indices[0]].parameters, MIXED_KERNEL)
         if x.softmax or y.softmax:
             return b.add(Node("msa"), x.nodes | y.nodes)
         return replace(union([x, y]), product=True)
@@ -178,14 +179,14 @@ def product(b: GraphBuilder, call: Call, left: Value, right: Value) -> Flow:
     return union([x, y])
 
 
-def _mixed_map(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> list[int]:
+def _mixed_map(b: GraphBuilder, flow: Flow, shape: tuple[int, ...]) -> int | None:
     """The node of a stack of maps which the data mixed: a stream of maps of its shape, made by one layer over the stack."""
     for index in flow.nodes if len(flow.nodes) == 1 and len(shape) > 2 else ():
         node = b.nodes[index]
         stored = b.shapes[node.weight] if node.weight is not None and node.stack is not None else ()
         if len(stored) == 3 and node.shape == (stored[1] * stored[2], stored[0]) and sorted(stored[1:]) == sorted(shape[-2:]):
-            return [index]
-    return []
+            return index
+    return None
 
 
 def _is_stack(b: GraphBuilder, flow: Flow, flipped: bool) -> bool:
