@@ -210,7 +210,7 @@ PACKAGES = {
     "Decoder, rotary positions": Member("x_transformers", "x-transformers", _decoder, 5),
     "Encoder, relative positions": Member("x_transformers", "x-transformers", _encoder, 6),
     "GCNConv, two layers": Member("torch_geometric.nn", "torch_geometric", _graph("GCNConv"), 0),
-    "GATConv, two layers": Member("torch_geometric.nn", "torch_geometric", _graph("GATConv"), 4),
+    "GATConv, two layers": Member("torch_geometric.nn", "torch_geometric", _graph("GATConv"), 0),
     "SAGEConv, two layers": Member("torch_geometric.nn", "torch_geometric", _graph("SAGEConv"), 0),
     "selective scan": Member("torch", "none: as Mamba's reference", lambda _: (Scan(), torch.randn(2, 12, 16)), 2),
 }
