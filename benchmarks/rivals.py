@@ -9,7 +9,7 @@
 - `mimetic` (Trockman and Kolter, ICML 2023, arXiv 2305.09828), `impulse` (Zheng et al. 2025, arXiv 2505.19985): small vision
   transformers learn faster from scratch; 6 blocks of 96 channels, patches of 4 px, no class token.
 
-SGD with momentum, one cycle, batches of 32, flips. The rate of each init is chosen among four on held-out images after a run
+SGD with momentum, one cycle, batches of 32, flips. The rate of each init is chosen among five on held-out images after a run
 that does not count, then three seeds on 1,000 test images (`transfer.py` has the parts). Runs are kept: the same command goes
 on.
 """
@@ -36,7 +36,7 @@ import transfer
 from ghn_init import comparison
 from ghn_init.tasks import Images
 
-RATES = (0.005, 0.015, 0.05, 0.15)
+RATES = (0.0015, 0.005, 0.015, 0.05, 0.15)
 SEEDS, IMAGES, JUDGED, FOR_INIT = 3, 20_000, 1_000, 256
 
 
