@@ -107,6 +107,7 @@ def test_files_are_short(module: str) -> None:
     assert len(FILES[module].read_text().splitlines()) <= LONGEST
 
 
+BELOW_PREDICTION = {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "deepnets"}
 RULES = {
     "confidence": {"errors"},
     "graph": {"errors", "viz"},
@@ -117,34 +118,9 @@ RULES = {
     "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
     "tasks": {"errors", "connection"},
     "checkpoints": {"errors", "connection", "confidence", "graph", "viz", "hypernetwork"},
-    "prediction": {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "deepnets"},
-    "heads": {
-        "errors",
-        "confidence",
-        "graph",
-        "viz",
-        "progress",
-        "tracing",
-        "hypernetwork",
-        "models",
-        "deepnets",
-        "prediction",
-    },
-    "trials": {
-        "errors",
-        "connection",
-        "confidence",
-        "graph",
-        "viz",
-        "progress",
-        "tracing",
-        "hypernetwork",
-        "models",
-        "deepnets",
-        "prediction",
-        "heads",
-        "checkpoints",
-    },
+    "prediction": BELOW_PREDICTION,
+    "heads": BELOW_PREDICTION | {"prediction"},
+    "trials": BELOW_PREDICTION | {"prediction", "heads", "checkpoints", "connection"},
 }
 """Room → all rooms that its files may need, directly or through others."""
 

@@ -34,7 +34,7 @@ def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Weights of layers that start as something on purpose, with the biases of such layers, by dotted name → why; no heads.
 
     What all layers do is no purpose of one: a model that was never initialised is zero, some inits make all layers identities,
-    or half of them as small as next to nothing. Nor is it one to be small before a norm, which makes up for it.
+    or most of them as small as next to nothing. Nor is it one to be small before a norm, which makes up for it.
     """
     layers = {
         index: (node.weight, why_special(node, parameters[node.weight]))
@@ -78,18 +78,18 @@ def why_special(node: Node, parameter: Tensor) -> str | None:
     """What a layer's weight starts as, if it is nothing that an init for layers gives."""
     if parameter.numel() == 0:
         return None
-    value = parameter.detach()
-    first = value[(0,) * value.dim()]  # one element mostly tells, and costs less
-    if not first and not bool(value.any()):
+    if _is_zero(parameter):
         return ZERO
+    value = parameter.detach()
     if not value.is_floating_point():
         return None
     if node.primitive not in WEIGHT_PRIMITIVES:
         return GAINS if _has_gains(value) else None
-    return next(_others(node, value, first), None)
+    return next(_others(node, value), None)
 
 
-def _others(node: Node, value: Tensor, first: Tensor) -> Iterator[str]:
+def _others(node: Node, value: Tensor) -> Iterator[str]:
+    first = value[(0,) * value.dim()]
     if is_identity(value):
         yield IDENTITY
     if value.numel() > 1 and value.reshape(-1)[-1] == first and bool((value == first).all()):
@@ -137,4 +137,7 @@ def _is_layer(graph: Graph, index: int, node: Node) -> bool:
 
 
 def _is_zero(parameter: Tensor) -> bool:
-    return not parameter.is_meta and parameter.numel() > 0 and not bool(parameter.detach().any())
+    if parameter.is_meta or parameter.numel() == 0:
+        return False
+    value = parameter.detach()
+    return not bool(value[(0,) * value.dim()]) and not bool(value.any())  # one element mostly tells, and costs less

@@ -125,7 +125,8 @@ class Before:
 
     def drew(self) -> bool:
         """Whether random numbers were drawn from a generator among them."""
-        return any(_state(generator) != state for generator, state in self._generators)
+        now = ((_by_value(generator), state) for generator, state in self._generators)
+        return any(snapshot is not None and _state(snapshot) != state for snapshot, state in now)
 
     def lend_copies(self) -> None:
         """Iterators can't be put back; until `restore` others stand in for them."""
@@ -171,7 +172,7 @@ class Before:
             elif (snapshot := _by_value(value)) is not None:
                 self._snapshots.append(snapshot)
                 if isinstance(value, _GENERATORS):
-                    self._generators.append((value, _state(value)))
+                    self._generators.append((value, _state(snapshot)))
             elif not _is_shared(value):
                 if isinstance(value, functools.partial):
                     stack.extend([value.func, value.args, value.keywords])
@@ -210,15 +211,10 @@ def _by_value(value: Any) -> Snapshot | None:
     return None
 
 
-def _state(generator: Any) -> bytes:
-    """Of a random generator, to compare."""
-    if isinstance(generator, torch.Generator):
-        return generator.get_state().numpy().tobytes()
-    if isinstance(generator, random.Random):
-        return pickle.dumps(generator.getstate())
-    if isinstance(generator, np.random.RandomState):
-        return pickle.dumps(generator.get_state())
-    return pickle.dumps(generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.state)
+def _state(snapshot: Snapshot) -> bytes:
+    """What a random generator's snapshot holds, to compare."""
+    _, _, content = snapshot
+    return content.numpy().tobytes() if isinstance(content, Tensor) else pickle.dumps(content)
 
 
 def _is_shared(value: Any) -> bool:
