@@ -217,7 +217,7 @@ class GraphBuilder:
         if any(flow.stream is not None for flow in flows) and any(flow.data for flow in flows):
             flows = [as_stream(flow) for flow in flows]
         result, name = union(flows), call.op.rstrip("_")
-        if name not in SAME:
+        if name not in SAME and (result.normalised or result.rescaled is not None):
             result = replace(result, normalised=False, rescaled=None if name in BOUNDED else result.rescaled)
         if result.data:
             self.keep((name for flow in flows for name in flow.params), UNKNOWN.format(call.op))
