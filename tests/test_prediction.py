@@ -312,6 +312,14 @@ def test_tensors_follow_the_parameters_dtype(ghn: GHN) -> None:
     assert prediction.tensors["0.weight"].dtype == torch.float16
 
 
+@pytest.mark.parametrize("given", [images(), [images()], nn.Linear(2, 2)])
+def test_inputs_in_the_hypernetworks_place_are_told_where_they_go(given: Any) -> None:
+    with pytest.raises(
+        TypeError, match=rf"ghn is of type {type(given).__name__}; .* example_inputs=, images of yours to data="
+    ):
+        ghn_init.initialize(classifier(10), given)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, None])
 def test_seeds_are_checked_first(ghn: GHN, seed: Any) -> None:
     with pytest.raises(ValueError, match=r"seed is .*; expected an integer from 0 to 2\*\*63 - 1"):

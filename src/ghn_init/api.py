@@ -110,6 +110,7 @@ def initialize(
         ComparisonError: With `choose`, as `ghn_init.choose`.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
             model, a pattern matches no parameter, or `choose` goes without `data` or with a predicted head.
+        TypeError: `ghn` is something else.
 
     Example:
         >>> import ghn_init, torch
@@ -183,6 +184,11 @@ def predict(
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
+    if ghn is not None and not isinstance(ghn, GraphHyperNetwork | str | os.PathLike):
+        raise TypeError(
+            f"ghn is of type {type(ghn).__name__}; expected a hypernetwork, a checkpoint's name or its folder. "
+            "Inputs of the model go to example_inputs=, images of yours to data=."
+        )
     conditioning = Conditioning.of(condition)
     found = read(model, example_inputs)
     graph = found.graph
