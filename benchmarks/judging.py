@@ -3,7 +3,8 @@
     python benchmarks/judging.py FOLDER CIFAR10 [--splits val families]
 
 FOLDER is a checkpoint's, or a run's of `ghn_init.train`, of which the average is judged. The first 32 networks of DeepNets-1M's
-split `val`, and the first 38 members of the families' `val`, two of each family; 512 test images, one thread, bfloat16.
+split `val`, and the first 38 members of the families' `val`, two of each family; 512 test images, one thread, bfloat16
+where it is faster.
 """
 
 from __future__ import annotations
