@@ -23,6 +23,6 @@ def draw(evaluation: Evaluation, path: str | Path) -> None:
         axes.set(xscale="log", xlabel="parameters, millions", title=title)
         axes.axhline(100 / evaluation.classes, color=QUIET, linewidth=0.8, linestyle=":")
         if splits:
-            axes.legend(frameon=False, fontsize="small")
+            axes.legend(fontsize="small", loc="lower right")  # in a frame: its markers are no networks
     panels[0].set_ylabel("accuracy without training, %")
     finish(made, panels, path)
