@@ -175,13 +175,15 @@ def main() -> None:
             print(failures[-1], flush=True)
     small = [row for row in rows if row.name.startswith("torchvision") and row.millions < 100]
     slowest = max(small, key=lambda row: row.total, default=rows[0])
+    hungriest = max(rows, key=lambda row: row.extra_memory - row.largest)
     noise = [row.statistics for row in rows if row.batch_norms] or [0.0]
     summary = (
         f"{len(rows)} of {len(rows) + len(failures)} models initialised; median "
         f"{1000 * statistics.median(row.total for row in rows):.0f} ms; slowest torchvision model below 100 M parameters: "
         f"{slowest.total:.2f} s ({slowest.name}); running "
         f"statistics take {1000 * statistics.median(noise):.0f} ms more where there are batch norms (median of {len(noise)}); "
-        f"extra peak memory beyond the largest parameter: at most {max(r.extra_memory - r.largest for r in rows):.0f} MiB."
+        f"extra peak memory beyond the largest parameter, mostly what that pass holds: at most "
+        f"{hungriest.extra_memory - hungriest.largest:.0f} MiB ({hungriest.name})."
     )
     machine = f"{args.threads} threads, {platform.machine()} CPU, torch {torch.__version__}, timm {timm.__version__}"
     print(summary, machine, *failures, sep="\n")
