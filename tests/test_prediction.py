@@ -312,12 +312,12 @@ def test_tensors_follow_the_parameters_dtype(ghn: GHN) -> None:
     assert prediction.tensors["0.weight"].dtype == torch.float16
 
 
+@pytest.mark.parametrize("choose", [False, True])
 @pytest.mark.parametrize("given", [images(), [images()], nn.Linear(2, 2)])
-def test_inputs_in_the_hypernetworks_place_are_told_where_they_go(given: Any) -> None:
-    with pytest.raises(
-        TypeError, match=rf"ghn is of type {type(given).__name__}; .* example_inputs=, images of yours to data="
-    ):
-        ghn_init.initialize(classifier(10), given)
+def test_inputs_in_the_hypernetworks_place_are_told_where_they_go(given: Any, choose: bool) -> None:
+    data = [(images(), torch.tensor([0, 1]))] if choose else None
+    with pytest.raises(TypeError, match=rf"ghn is of type {type(given).__name__}; .* example_inputs=, images .* data="):
+        ghn_init.initialize(classifier(2), given, data=data, choose=choose)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, None])

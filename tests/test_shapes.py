@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ghn_init.tracing.shapes import SHAPES
+from ghn_init.tracing.shapes import SHAPES, shaped
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64])
@@ -38,7 +38,7 @@ class Both(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name not in SHAPES:
             return func(*args, **kwargs)
-        found = SHAPES[name](*args, **kwargs)
+        found = shaped(name, args, kwargs)
         self.answers.append((name, found is not NotImplemented))
         try:
             expected = func(*args, **kwargs)
@@ -351,3 +351,20 @@ def test_packed_sequences_are_left_to_pytorch(name: str, bidirectional: bool) ->
         packed = nn.utils.rnn.pack_padded_sequence(torch.zeros(5, 2, 3), [5, 3])
     answers = compare(lambda: layer(packed))
     assert answers == [(name, False)]
+
+
+OVERLOADS = {
+    "a mean of all": lambda x, y: x.mean(),
+    "a mean in another type": lambda x, y: x.mean(dtype=torch.float64),
+    "a mean into a tensor": lambda x, y: torch.mean(x, 1, out=y[:, 0].contiguous()),
+    "a division that rounds": lambda x, y: torch.div(x, 2, rounding_mode="floor") + torch.div(x, y, rounding_mode="trunc"),
+    "a scaled number": lambda x, y: torch.ops.aten.add.Scalar(x, 2, 3) + x.sub(y, alpha=2),
+    "a sum into a tensor": lambda x, y: torch.add(x, y, out=y),
+    "an activation into a tensor": lambda x, y: torch.sigmoid(x, out=y),
+}
+
+
+@pytest.mark.parametrize("name", OVERLOADS)
+def test_all_overloads_are_known_or_left_to_pytorch(name: str) -> None:
+    x, y = (torch.zeros(2, 3, 4, device="meta") for _ in range(2))
+    assert compare(lambda: OVERLOADS[name](x, y))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.checkpoints.pretrained import given
 from ghn_init.confidence.confidence import Expecting
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph
@@ -184,16 +184,12 @@ def predict(
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
-    if ghn is not None and not isinstance(ghn, GraphHyperNetwork | str | os.PathLike):
-        raise TypeError(
-            f"ghn is of type {type(ghn).__name__}; expected a hypernetwork, a checkpoint's name or its folder. "
-            "Inputs of the model go to example_inputs=, images of yours to data=."
-        )
+    source = given(ghn)
     conditioning = Conditioning.of(condition)
     found = read(model, example_inputs)
     graph = found.graph
     parameters = dict(model.named_parameters())
-    hypernetwork = _on_device(ghn, parameters, device)
+    hypernetwork = _on_device(source, parameters, device)
     wishes: dict[str, Any] = {"head": head, "only": only, "exclude": exclude, "overwrite": overwrite}
     selection = select(model, graph, hypernetwork.config, conditioning=conditioning, **wishes)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
@@ -261,13 +257,11 @@ def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, Parame
     return inverses, [name for name in found if name not in inverses]
 
 
-def _on_device(ghn: Hypernetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:
+def _on_device(ghn: GraphHyperNetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:
     """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
     where = torch.device(device) if device != "auto" else next(iter(parameters.values())).device
     if where.type == "meta":
         where = torch.device("cpu")
-    if not isinstance(ghn, GraphHyperNetwork):
-        return load(DEFAULT if ghn is None else ghn).to(where)
     weight = ghn.embed.weight
     if weight.device == where and weight.dtype == torch.float32:
         return ghn

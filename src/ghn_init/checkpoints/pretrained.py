@@ -73,6 +73,11 @@ def bundled() -> dict[str, Path]:
     return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / CONFIG).is_file()}
 
 
+def given(ghn: GraphHyperNetwork | str | os.PathLike[str] | None) -> GraphHyperNetwork:
+    """A hypernetwork as it is, the bundled one for None, else what `load` finds, with its errors."""
+    return ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
+
+
 def load(
     name_or_path: str | os.PathLike[str] = DEFAULT,
     *,
@@ -96,12 +101,18 @@ def load(
 
     Raises:
         CheckpointError: Nothing of that name, or a file that is missing, damaged or of another kind.
+        TypeError: Neither a name nor a path.
 
     Example:
         >>> import ghn_init
         >>> ghn_init.load(ghn_init.DEFAULT).config.hid
         32
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(
+            f"ghn is of type {type(name_or_path).__name__}; expected a hypernetwork, a checkpoint's name or its folder. "
+            "Inputs of a model go to example_inputs=, images of yours to initialize's data=."
+        )
     name = os.fspath(name_or_path)
     access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
     own = bundled()

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ghn_init import deepnets
-from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.checkpoints.pretrained import DEFAULT, given
 from ghn_init.errors import EvaluationError
 from ghn_init.evaluation.accuracy import image_inputs, predicted_top1
 from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
@@ -90,7 +90,7 @@ def evaluate(
     for split in splits if not modules else ():
         _check(str(split), seed)
     name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
-    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(name)
+    hypernetwork = given(ghn)
     train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd)
     test = data if isinstance(data, Images) else load_images(data, "test", train, first=images)
     if images is not None:

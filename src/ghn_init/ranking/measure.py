@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.api import Hypernetwork, predict
-from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.checkpoints.pretrained import given
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -49,7 +49,7 @@ class Settings:
             ComparisonError: No network can be measured with them.
             CheckpointError: As `ghn_init.load`.
         """
-        hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
+        hypernetwork = given(ghn)
         settings = cls(hypernetwork, *others)
         settings.check()
         return settings

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ghn_init.errors import TraceError
 from ghn_init.tracing.holders import mapped, tensors_in
-from ghn_init.tracing.shapes import SHAPES
+from ghn_init.tracing.shapes import shaped
 
 _WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
 """Operations that write running statistics, which their schemas don't say."""
@@ -143,8 +143,7 @@ class Recorder(TorchDispatchMode):
         recorded = _map(self.value_of, (tuple(args), kwargs))
         if self._constants and (writes or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
-        shape_rule = SHAPES.get(name) if self._on_meta else None
-        result = NotImplemented if shape_rule is None else shape_rule(*args, **kwargs)
+        result = shaped(name, args, kwargs) if self._on_meta else NotImplemented
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)
         written = _written(writes, args, kwargs) if given else ()

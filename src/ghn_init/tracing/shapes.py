@@ -5,7 +5,7 @@ Each rule takes the operation's arguments on meta tensors and returns the result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -107,7 +107,7 @@ def _elementwise_(x: Tensor, *settings: Any, **more: Any) -> Any:
     return x if x.is_floating_point() else NotImplemented
 
 
-def _arithmetic(x: Any, y: Any, *, alpha: float = 1) -> Any:
+def _arithmetic(x: Any, y: Any, alpha: float = 1, *, rounding_mode: str | None = None) -> Any:
     """Of two tensors the larger one has the result's shape, if the other one is repeated along axes that it lacks."""
     if not isinstance(x, Tensor) or isinstance(alpha, complex) or not (x.is_floating_point() and x.is_contiguous()):
         return NotImplemented
@@ -128,7 +128,7 @@ def _repeats(small: Tensor, large: Tensor) -> bool:
     return small.dim() <= large.dim() and all(a in (1, b) for a, b in zip(own, other, strict=True))
 
 
-def _mean(x: Tensor, dim: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+def _mean(x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     axes = {axis % x.dim() for axis in dim or () if -x.dim() <= axis < x.dim()}
     if not (x.is_floating_point() and x.is_contiguous()) or dtype is not None or not axes or len(axes) != len(dim or ()):
         return NotImplemented
@@ -176,3 +176,9 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "rnn_tanh": _gru,
     "rnn_relu": _gru,
 }
+
+
+def shaped(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result of the operation of that name, or `NotImplemented` where PyTorch has to make it."""
+    rule = SHAPES.get(name)
+    return NotImplemented if rule is None or "out" in kwargs else rule(*args, **kwargs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ghn_init.checkpoints.pretrained import DEFAULT, load
+from ghn_init.checkpoints.pretrained import given
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.prediction import Prediction
@@ -37,7 +37,7 @@ def predicting(
     Returns:
         A function of (example inputs, model, dotted names to keep besides).
     """
-    hypernetwork = ghn if isinstance(ghn, GraphHyperNetwork) else load(DEFAULT if ghn is None else ghn)
+    hypernetwork = given(ghn)
     _, prefix = unwrap(model)
 
     def predicted(inputs: Any, which: nn.Module, kept: Collection[str]) -> Prediction:
