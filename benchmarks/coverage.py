@@ -182,7 +182,7 @@ def main() -> None:
         f"{1000 * statistics.median(row.total for row in rows):.0f} ms; slowest torchvision model below 100 M parameters: "
         f"{slowest.total:.2f} s ({slowest.name}); running "
         f"statistics take {1000 * statistics.median(noise):.0f} ms more where there are batch norms (median of {len(noise)}); "
-        f"extra peak memory beyond the largest parameter, mostly what that pass holds: at most "
+        f"extra peak memory beyond the largest parameter, that pass included: at most "
         f"{hungriest.extra_memory - hungriest.largest:.0f} MiB ({hungriest.name})."
     )
     machine = f"{args.threads} threads, {platform.machine()} CPU, torch {torch.__version__}, timm {timm.__version__}"
