@@ -110,7 +110,7 @@ def measured(
     torch.manual_seed(SEED)
     model = case.make(test.num_classes)
     right = accuracy(ghn, model, test, "cifar10", bf16=True)
-    order = torch.randperm(len(photographs.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
+    order = transfer.training_rows(photographs)
     judge, train = order[: len(order) // 5], order[len(order) // 5 :]
     runs: dict[str, dict[str, float]] = {"default": own or {}, "predicted": {}}
     for init, start in (("default", None), ("predicted", ghn)):

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     """Appends what the file lacks."""
     torch.set_num_threads(1)
     train, test = transfer.read(options.data)
-    order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))[: transfer.TRAIN_IMAGES]
+    order = transfer.training_rows(train)
     fifth = len(order) // 5
     judge = test, torch.arange(TEST_IMAGES)
     there = set()

@@ -1,18 +1,18 @@
 """What predicted parameters are worth to people with a few photographs: few-step fine-tuning on data that no hypernetwork saw.
 
-    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT [--ghn NAME-OR-FOLDER …] [--workers 2]
+    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT [--ghn NAME-OR-FOLDER …] [--variants conditioned …] [--workers 2]
     python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT --table docs/transfer.md --picture docs/results/transfer.png
 
 Data sets are folders or hub names as `ghn-init train` takes them. 12 networks (4 of DeepNets-1M `test`, 4 members of families
-that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork}: 200 steps of SGD (momentum
-0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for all. For each
-init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not count: two in
-the middle, and others as long as the best is at an end of those tried. Then it is trained on all of them with each seed, and
-tested on at most 1,000 images. Before each test batch norms are recalibrated on
-training images: some networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
+that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork, its variants}: 200 steps of
+SGD (momentum 0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for
+all. For each init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not
+count: two in the middle, and others as long as the best is at an end of those tried. Then it is trained on all of them with
+each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on training images: some
+networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
-hypernetwork that is added later races against the runs that are there.
+hypernetwork that is added later races against the runs that are there. Runs of other weights under the same name are refused.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +39,22 @@ import ghn_init
 from ghn_init import comparison, deepnets, families
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks import Images, load_images
+from ghn_init.trials.starts import vectors_of
 
 RATES = (0.005, 0.015, 0.05, 0.15)
 STEPS, BATCH, CLIP = 200, 32, 5.0
 TRAIN_IMAGES, TEST_IMAGES = 2_000, 1_000
 TUNING_SEED = 10_000
 RIVALS = ("default", "orthogonal")
+VARIANTS = {
+    "conditioned": ghn_init.Conditioning("orthogonal+noise"),
+    "conditioned-weights": ghn_init.Conditioning("orthogonal+noise", vectors=False),
+    "weights": None,
+}
+"""Of predictions: made orthogonal; likewise, without biases and norms, which keep the model's own values; as they are, without
+these."""
+FITTED = "+fitted"
+"""At the end of an init's name: with a head that is fitted to the training images."""
 
 NETWORKS = {
     **{f"deepnets-{k}": ("deepnets", k) for k in range(4)},
@@ -61,13 +72,14 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A network on a data set from one init, all rates and seeds."""
+    """A network on a data set from one init, all rates and seeds; `ghn` is None for the model's own and classical ones."""
 
     data: str
     network: str
     init: str
     ghn: str | None
-    seeds: int
+    variant: str
+    seeds: Iterable[int]
     rates: tuple[float, ...]
     out: Path
     bf16: bool
@@ -86,12 +98,20 @@ def network(name: str, classes: int, side: int) -> nn.Module:
     return families.member(split, index).module(classes, side)
 
 
-def write(model: nn.Module, job: Job, seed: int) -> None:
-    """The init, but for the head, which stays the model's own."""
+def write(model: nn.Module, job: Job, seed: int, contents: list[tuple[Tensor, Tensor]]) -> None:
+    """The init, but for the head, which stays the model's own or is fitted to the training images."""
+    weights, _, _ = job.init.partition(FITTED)
     if job.ghn is None:
-        comparison.named(job.init)(model, seed)
+        comparison.named(weights)(model, seed)
     else:
-        ghn_init.initialize(model, job.ghn, torch.zeros(2, 3, 32, 32), head=False, seed=seed)
+        inputs = contents[0][0][:2]
+        vectors: list[str] = []
+        if job.variant == "weights":
+            vectors = vectors_of(ghn_init.predict(model, job.ghn, inputs, head=False))
+        condition = VARIANTS.get(job.variant) or "auto"
+        ghn_init.initialize(model, job.ghn, inputs, head=False, seed=seed, condition=condition, exclude=vectors)
+    if job.init.endswith(FITTED):
+        ghn_init.fit_head_(model, contents)
 
 
 def train(
@@ -136,6 +156,11 @@ def batches(images: Images, rows: Tensor, seed: int) -> Iterator[tuple[Tensor, T
                 yield images.normalise(pixels), images.labels[part]
 
 
+def loader(images: Images, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Images as they are trained on, but for mirroring."""
+    return [(images.normalise(images.pixels[part]), images.labels[part]) for part in rows.split(64)]
+
+
 @torch.inference_mode()
 def tested(model: nn.Module, images: Images, rows: Tensor) -> float:
     """Accuracy in percent."""
@@ -152,7 +177,7 @@ def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judg
     torch.manual_seed(seed)
     images, rows = data
     model = network(job.network, images.num_classes, images.pixels.shape[2])
-    write(model, job, seed)
+    write(model, job, seed, loader(images, rows))
     model.to(memory_format=torch.channels_last)
     train(model, images, rows, rate, seed, job.bf16)
     ghn_init.recalibrate_batchnorm(model, itertools.islice(batches(images, rows, seed), 20))
@@ -174,9 +199,13 @@ def highest(rates: tuple[float, ...], measured: Callable[[float], float]) -> flo
 def run(job: Job) -> Path:
     """Does what is left of a job."""
     torch.set_num_threads(1)
-    done = json.loads(job.file.read_text()) if job.file.exists() else {"init": job.init, "tuning": {}, "test": {}}
+    weights = ghn_init.load(job.ghn).fingerprint if job.ghn else None
+    fresh: dict[str, Any] = {"init": job.init, "weights": weights, "tuning": {}, "test": {}}
+    done = json.loads(job.file.read_text()) if job.file.exists() else fresh
+    if done.get("weights") != weights:
+        raise SystemExit(f"{job.file} is of other weights than {job.ghn}; pass another folder.")
     train_images, test_images = read(job.data)
-    order = torch.randperm(len(train_images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
+    order = training_rows(train_images)
     test_rows = torch.arange(min(TEST_IMAGES, len(test_images.labels)))
     fifth = len(order) // 5
 
@@ -188,7 +217,7 @@ def run(job: Job) -> Path:
         return done["tuning"][str(rate)]
 
     best = highest(job.rates, measured)
-    for seed in map(str, range(job.seeds)):
+    for seed in map(str, job.seeds):
         if done["test"].get(seed, {}).get("rate") != best:
             right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows))
             done["test"][seed] = {"rate": best, "accuracy": right}
@@ -200,6 +229,11 @@ def read(data: str) -> tuple[Images, Images]:
     """Training and test images, both normalised by the former's statistics."""
     images = load_images(data, "train")
     return images, load_images(data, "test", like=images)
+
+
+def training_rows(images: Images) -> Tensor:
+    """Those that fine-tuning sees."""
+    return torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
 
 
 def _save(path: Path, contents: object) -> None:
@@ -306,6 +340,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--ghn", nargs="*", default=["ghn2-small"], help="what ghn_init.load takes; NAME=FOLDER names it")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=[], help="of each hypernetwork's predictions too")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
@@ -318,21 +353,24 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    base = Job("", "", "", None, options.seeds, tuple(options.rates), options.out, options.bf16)
-    inits: dict[str, str | None] = dict.fromkeys(RIVALS)
+    base = Job("", "", "", None, "", range(options.seeds), tuple(options.rates), options.out, options.bf16)
+    inits: dict[str, tuple[str | None, str]] = dict.fromkeys(RIVALS, (None, ""))
     for ghn in options.ghn:
         name, equals, source = ghn.partition("=")
-        inits[Path(name).name] = source if equals else ghn
+        which = source if equals else ghn
+        inits[Path(name).name] = (which, "")
+        inits |= {f"{Path(name).name}+{variant}": (which, variant) for variant in options.variants}
     jobs = [
-        replace(base, data=data, network=net, init=init, ghn=ghn)
-        for data, (init, ghn), net in itertools.product(options.data, inits.items(), options.networks)
+        replace(base, data=data, network=net, init=init, ghn=ghn, variant=variant)
+        for data, (init, (ghn, variant)), net in itertools.product(options.data, inits.items(), options.networks)
     ]
     if not options.only_table:
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
             for path in pool.map(run, jobs):
                 print(path.stem, flush=True)
     found = cells(options.out, options.data, options.seeds)
-    command = f"`python benchmarks/transfer.py {' '.join(Path(d).name for d in options.data)} -o OUT --ghn {' '.join(inits)}`"
+    asked = ["--ghn", *options.ghn, *(["--variants", *options.variants] if options.variants else [])]
+    command = f"`python benchmarks/transfer.py {' '.join(Path(d).name for d in options.data)} -o OUT {' '.join(asked)}`"
     note = (
         f"{command}: accuracy in percent, mean of {options.seeds} seeds, in brackets the rate that was chosen from "
         f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the "
