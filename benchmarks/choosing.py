@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from torch import Tensor
 
 import ghn_init
 import transfer
+from ghn_init.saving import save_json
 from ghn_init.tasks import Images
 from ghn_init.trials.starts import starts_for
 
@@ -98,9 +98,7 @@ def run(job: Job) -> str:
     for seed in job.seeds:
         path = job.file(seed)
         if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"weights": weights, **picks(job, seed, images, rows)}, indent=1) + "\n")
-            os.replace(temporary, path)
+            save_json(path, {"weights": weights, **picks(job, seed, images, rows)})
         found = json.loads(path.read_text())
         if found["weights"] != weights:
             raise SystemExit(f"{path} is of other weights than {job.ghn}; pass another folder.")

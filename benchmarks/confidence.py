@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from ghn_init.errors import GHNInitError
 from ghn_init.evaluation.accuracy import accuracy
 from ghn_init.heads.expect import spread
 from ghn_init.prediction.clues import clues
+from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.viz.style import COLOURS, QUIET, figure, finish
 
@@ -164,9 +164,7 @@ def measure(options: argparse.Namespace) -> None:
         except GHNInitError as error:
             print(f"{case.name}: {error}", flush=True)
             continue
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"weights": ghn.fingerprint, **found}, indent=1) + "\n")
-        os.replace(temporary, path)
+        save_json(path, {"weights": ghn.fingerprint, **found})
         print(case.name, {name: round(value, 1) for name, value in found["measures"].items()}, flush=True)
 
 

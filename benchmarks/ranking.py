@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import platform
 import random
 import statistics
@@ -40,6 +39,7 @@ from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
 from ghn_init.ranking.defaults import From
 from ghn_init.ranking.measure import FITTED_IMAGES, Look, Settings, judge, look
+from ghn_init.saving import save_json
 from ghn_init.tasks import load_images
 from ghn_init.trials.halving import one_by_one, order, successive_halving
 from ghn_init.trials.pool import Pool, seeded
@@ -97,9 +97,7 @@ def run(job: Job) -> Path:
     for name, score in measurements(make, train, val, ghn, job).items():
         if name not in done["scores"]:
             done["scores"][name], done["seconds"][name] = score()
-            temporary = job.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(done) + "\n")
-            os.replace(temporary, job.file)
+            save_json(job.file, done, None)
     return job.file
 
 

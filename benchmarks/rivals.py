@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import platform
 import statistics
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 import ghn_init
 import transfer
 from ghn_init import comparison
+from ghn_init.saving import save_json
 from ghn_init.tasks import Images
 
 RATES = (0.0015, 0.005, 0.015, 0.05, 0.15)
@@ -93,9 +93,7 @@ class Race:
         key = f"{claim} {init} {self.steps} {rate} {seed}"
         if key not in self.done:
             self.done[key] = self._run(CLAIMS[claim][0], init, rate, seed)
-            temporary = self.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.done, indent=1) + "\n")
-            os.replace(temporary, self.file)
+            save_json(self.file, self.done)
             print(key, self.done[key], flush=True)
         return self.done[key]
 

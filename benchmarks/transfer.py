@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +37,7 @@ from torch.nn import functional as F
 import ghn_init
 from ghn_init import comparison, deepnets, families
 from ghn_init.prediction.precision import mixed_precision
+from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.trials.starts import vectors_of
 
@@ -213,7 +213,7 @@ def run(job: Job) -> Path:
         if str(rate) not in done["tuning"]:
             data, judge = (train_images, order[fifth:]), (train_images, order[:fifth])
             done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge)
-            _save(job.file, done)
+            save_json(job.file, done)
         return done["tuning"][str(rate)]
 
     best = highest(job.rates, measured)
@@ -221,7 +221,7 @@ def run(job: Job) -> Path:
         if done["test"].get(seed, {}).get("rate") != best:
             right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows))
             done["test"][seed] = {"rate": best, "accuracy": right}
-            _save(job.file, done)
+            save_json(job.file, done)
     return job.file
 
 
@@ -234,12 +234,6 @@ def read(data: str) -> tuple[Images, Images]:
 def training_rows(images: Images) -> Tensor:
     """Those that fine-tuning sees."""
     return torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(0))[:TRAIN_IMAGES]
-
-
-def _save(path: Path, contents: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(contents, indent=1) + "\n")
-    os.replace(temporary, path)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ghn_init.deepnets.predefined import PREDEFINED
 from ghn_init.errors import EvaluationError
+from ghn_init.saving import save_json
 
 PUBLISHED_ACCURACIES = {
     "GHN-1": {"test": 51.4, "resnet50": 19.2},
@@ -140,9 +140,7 @@ class Evaluation:
         if self.path is None:
             return
         contents = {"setting": self.setting, "results": [*map(asdict, self.results)], "sgd": [*map(asdict, self.sgd)]}
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text(json.dumps(contents, indent=1) + "\n")
-        os.replace(temporary, self.path)
+        save_json(self.path, contents)
 
     def done(self, split: str) -> set[int]:
         """Indices of a split that have a result."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.measure import Judgement, Look
+from ghn_init.saving import save_json
 
 CANDIDATES = "candidates"
 
@@ -48,10 +48,8 @@ class Record:
         judgements = [{"name": name, "steps": steps, **_plain(one)} for (name, steps), one in self.judgements.items()]
         looks = {name: {**asdict(one), "embedding": one.embedding.tolist()} for name, one in self.looks.items()}
         contents = {"setting": self._setting, "looks": looks, "judgements": judgements, "ranking": ranking}
-        temporary = self._path.with_name(self._path.name + ".tmp")
         try:
-            temporary.write_text(json.dumps(contents) + "\n")
-            os.replace(temporary, self._path)
+            save_json(self._path, contents, None)
         except OSError as error:
             raise ComparisonError(f"{self._path} can't be written ({error}); name another file.") from error
 

@@ -23,6 +23,7 @@ from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.progress import counting
+from ghn_init.saving import save_json
 from ghn_init.tasks.images import Data, tasks_of
 from ghn_init.tasks.task import Batch, described
 from ghn_init.training import process
@@ -31,7 +32,7 @@ from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.pool import Architectures, Pools
-from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check, write
+from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
@@ -121,7 +122,7 @@ def train(
         load_state(state, model, average, optimizers)
         log.info("resuming %s at step %d", folder, step)
     if workers.leads:
-        write(folder / FILE, made_of)
+        save_json(folder / FILE, made_of, 2)
     if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
         log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
         recipe = replace(recipe, bf16=False)

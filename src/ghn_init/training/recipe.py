@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -163,13 +162,6 @@ def begun_with(path: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text())["recipe"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def write(path: Path, contents: Mapping[str, Any]) -> None:
-    """Writes it so that a reader sees the old file or the new one."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(contents, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
