@@ -235,6 +235,9 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path) -> None:
     assert ghn_init.load(tmp_path).confidence == confidence
     with_confidence(None).save_pretrained(tmp_path / "other")
     assert ghn_init.load(tmp_path / "other").confidence is None
+    with_confidence(confidence).save_pretrained(tmp_path / "other")
+    with_confidence(None).save_pretrained(tmp_path / "other")  # other weights, of which nothing is known
+    assert ghn_init.load(tmp_path / "other").confidence is None
     (tmp_path / FILE).write_text('{"known": 3}')
     with pytest.raises(CheckpointError, match=r"confidence\.json is damaged"):
         ghn_init.load(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,11 +191,19 @@ def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch)
         load_images("someone/images", "train")
 
 
+def labelled(labels: list[Any], **options: Any) -> Images:
+    return Images.from_tensors(torch.zeros(len(labels), 3, 4, 4).byte(), torch.tensor(labels), **options)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4), torch.zeros(2)), r"\(2, 3, 4, 4\) torch.float32; expected"),
         (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4).byte(), torch.zeros(3)), r"labels are \(3,\) for 2 images"),
+        (lambda out: labelled([0.0, 0.5]), "labels are torch.float32; expected whole numbers"),
+        (lambda out: labelled([-1, 0]), "labels go from -1 to 0; expected 0 to 0, one for each of 1 classes"),
+        (lambda out: labelled([1, 2], classes=("a", "b")), "labels go from 1 to 2; expected 0 to 1, one for each of 2 classes"),
+        (lambda out: labelled([0, 2], like=labelled([0, 1])), "labels go from 0 to 2; expected 0 to 1"),
     ],
 )
 def test_bad_data_is_named(tmp_path: Path, call: Callable[[Path], object], words: str) -> None:
@@ -219,3 +228,33 @@ def test_folders_of_classes_are_read_and_resized(tmp_path: Path) -> None:
     red, blue = images.pixels[:, 0, 0, 0], images.pixels[:, 2, 0, 0]
     assert torch.equal(images.labels, (blue > red).long())
     assert load_images(tmp_path, "test", like=images).pixels.shape == (4, 3, 16, 16)
+
+
+def test_labels_of_any_whole_kind_are_int64() -> None:
+    first = labelled([0, 1])
+    for kind in (torch.int32, torch.uint8, torch.bool):
+        images = Images.from_tensors(first.pixels, torch.tensor([1, 0], dtype=kind), like=first)
+        assert (images.labels.dtype, images.labels.tolist()) == (torch.int64, [1, 0])
+
+
+def test_a_folder_is_read_by_its_name_whatever_is_in_it(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    image_module = pytest.importorskip("PIL.Image")
+    for folder, count in (("my*data", 2), ("my[1]data", 3)):
+        for label in ("a", "b"):
+            (tmp_path / folder / "train" / label).mkdir(parents=True)
+            for k in range(count):
+                image_module.new("RGB", (8, 8)).save(tmp_path / folder / "train" / label / f"{k}.png")
+    assert len(load_images(tmp_path / "my*data", "train").labels) == 4
+    assert len(load_images(tmp_path / "my[1]data", "train").labels) == 6
+
+
+def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    image_module = pytest.importorskip("PIL.Image")
+    grey = np.array([[0, 257 * 100], [257 * 200, 65535]], dtype=np.uint16)
+    for label in ("a", "b"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        image_module.fromarray(grey).save(tmp_path / "train" / label / "0.png")
+    images = load_images(tmp_path, "train")
+    assert images.pixels[0].tolist() == 3 * [[[0, 100], [200, 255]]]

@@ -392,3 +392,34 @@ def test_published_figures_stand_beside_results_of_their_data_set_alone() -> Non
         "deep: 30.0 ± 0.0 (best 30.0, 1 networks)",
         "test, trained by SGD for 500 steps: 55.0 ± 0.0 (best 55.0, 1 networks); the same networks, predicted: 60.0",
     ]
+
+
+def test_a_last_image_is_not_left_alone(small: GHN) -> None:
+    def module() -> nn.Module:
+        return nn.Sequential(conv(), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 3))
+
+    images = colours(33)
+    assert accuracy(small, module(), images, batch_size=16) == pytest.approx(
+        (16 * accuracy(small, module(), part(images, 0, 16), batch_size=16)
+         + 17 * accuracy(small, module(), part(images, 16, 33), batch_size=17)) / 33
+    )  # fmt: skip
+
+
+def part(images: Images, begin: int, end: int) -> Images:
+    return replace(images, pixels=images.pixels[begin:end], labels=images.labels[begin:end])
+
+
+def test_results_of_other_images_in_a_folder_of_the_same_name_are_refused(small: GHN, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    image_module = pytest.importorskip("PIL.Image")
+    for who, turned in (("mine", 0), ("yours", 1)):
+        for split, size in (("train", (16, 16)), ("test", (20, 16))):
+            for label in range(3):
+                folder = tmp_path / who / "data" / split / str((label + turned) % 3)
+                folder.mkdir(parents=True)
+                for k in range(2):
+                    image_module.new("RGB", size, (80 * label, 9 * k, 0)).save(folder / f"{k}.png")
+    options: dict[str, Any] = {"networks": [Tiny(1, 8)], "out": tmp_path / "results.json", "task": "images", "image_size": 16}
+    ghn_init.evaluate(tmp_path / "mine" / "data", small, **options)
+    with pytest.raises(EvaluationError, match="holds an evaluation of .*'data': 'data [0-9a-f]{16}'"):
+        ghn_init.evaluate(tmp_path / "yours" / "data", small, **options)

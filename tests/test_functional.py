@@ -205,8 +205,12 @@ def test_a_model_that_cannot_be_copied_is_one_error() -> None:
         functional(Single(1, 8), TASK.example_inputs())
 
 
-def test_modules_are_told_apart_by_classes_names_and_shapes() -> None:
+def test_modules_are_told_apart_by_classes_settings_names_and_shapes() -> None:
     assert told_apart(tiny_networks()) == told_apart(tiny_networks())
     assert told_apart(tiny_networks()).startswith("6 modules ")
+    convolutions = [nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(3, 8, 3, padding="same")]
+    activations = [nn.Sequential(nn.Linear(3, 3), kind()) for kind in (nn.ReLU, nn.GELU)]
     others = [[Tiny(1, 8)], [Tiny(2, 8)], [Tiny(1, 12)], [Counting()], [Tiny(1, 8), Tiny(2, 8)], [Tiny(2, 8), Tiny(1, 8)]]
+    others += [[one] for one in (*convolutions, *activations)]  # type: ignore[list-item]
     assert len({told_apart(modules) for modules in others}) == len(others)
+    assert told_apart([Tiny(1, 8).eval()]) == told_apart([Tiny(1, 8).train()])

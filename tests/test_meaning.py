@@ -211,6 +211,13 @@ def test_a_copy_has_the_statistics_of_its_original(ghn: GHN, name: str, affine: 
     assert all(torch.equal(a, b) for a, b in zip(model.s.state_dict().values(), model.t.state_dict().values(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_frozen_weights_without_elements_are_no_copies(ghn: GHN) -> None:
+    backbone = nn.Sequential(conv(), nn.Flatten(), nn.Linear(512, 0)).requires_grad_(False)
+    model = Fn(lambda m, x: (m.backbone(x), m.fc(x)), backbone=backbone, fc=conv())
+    assert "backbone.2.weight" in ghn_init.predict(model, ghn, images()).kept
+
+
 def test_a_copy_of_what_is_kept_is_kept(ghn: GHN) -> None:
     prediction = ghn_init.predict(student_and_teacher(), ghn, images(), exclude="s.0.weight")
     assert prediction.kept["t.0.weight"] == FROZEN

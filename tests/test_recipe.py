@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -287,3 +288,24 @@ def test_parts_of_a_run_are_described_in_words_that_are_the_same_tomorrow() -> N
 
 def test_trees_are_compared_leaf_by_leaf() -> None:
     assert flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": {}, "f": None}) == {"a.b": 1, "a.c.d": [2], "e": {}, "f": None}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("steps", -3, "steps is -3; expected 0 at least"),
+        ("meta_batch", 0, "meta_batch is 0; expected 1 at least"),
+        ("batch_size", 0, "batch_size is 0; expected 1 at least"),
+        ("average", 2.0, "average is 2.0; expected 0 to 1"),
+        ("cooldown", 3.0, "cooldown is 3.0; expected 0 to 1"),
+        ("warmup", -5, "warmup is -5; expected 0 at least"),
+        ("seed", -1, "seed is -1; expected 0 to"),
+        ("clip", -1.0, r"clip is -1\.0; expected a number above 0"),
+        ("lr", math.nan, "lr is nan; expected a number above 0"),
+        ("budget", 0.0, r"budget is 0\.0; expected a number above 0"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_one_error(tmp_path: Path, field: str, value: float, words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        ghn_init.train(out=tmp_path / "run", **options(**{field: value}))
+    assert not (tmp_path / "run").exists()

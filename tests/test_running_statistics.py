@@ -155,15 +155,19 @@ def test_small_images_are_more_of_them() -> None:
 
 
 def test_several_inputs_keep_their_shapes_and_integers_their_values() -> None:
-    tokens = torch.tensor([[1, 2]])
+    tokens, time = torch.tensor([[1, 2]]), torch.tensor(0.5)
     args, kwargs = noise_like(
         inputs(
-            torch.empty(2, 3, 8, 8, device="meta"), 5, tokens=tokens, mask=torch.empty(1, 2, dtype=torch.long, device="meta")
+            torch.empty(2, 3, 8, 8, device="meta"),
+            5,
+            time,
+            tokens=tokens,
+            mask=torch.empty(1, 2, dtype=torch.long, device="meta"),
         ),
         torch.device("cpu"),
         0,
     )
     assert args[0].shape == (2, 3, 8, 8)
-    assert args[1] == 5
+    assert args[1:] == (5, time)
     assert torch.equal(kwargs["tokens"], tokens)
     assert torch.equal(kwargs["mask"], torch.zeros(1, 2, dtype=torch.long))

@@ -131,6 +131,7 @@ def test_the_last_layer_of_a_model_that_says_it_has_no_head_is_a_layer_like_othe
     prediction = ghn_init.predict(model, several, torch.zeros(2, 3, 64, 64), strict=True)
     assert prediction.kept == {}
     assert prediction.task is None
+    assert ghn_init.predict(nn.DataParallel(model), several, torch.zeros(2, 3, 64, 64), strict=True).kept == {}
 
 
 def test_a_head_left_out_is_left_out_by_its_name_too(several: GHN) -> None:

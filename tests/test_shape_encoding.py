@@ -16,7 +16,7 @@ def test_vocabularies_have_the_published_sizes() -> None:
     assert channel_vocabulary(1000) == sorted({*channel_vocabulary(), 1000})
     assert channel_vocabulary() == [width for width in channels if width != 10]
     assert kernel_vocabulary(11) == [1, 3, 5, 7, 9, 11, 14, 16]
-    assert kernel_vocabulary(16) == [1, 3, 5, 7, 9, 11, 13, 15, 14, 16]
+    assert kernel_vocabulary(16) == [1, 3, 5, 7, 9, 11, 13, 14, 15, 16]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, 1), (2, 1), (9, 8), (12, 8), (13, 16), (9999, 16), (0, 1)])
@@ -46,6 +46,8 @@ def test_rows_of_a_node() -> None:
     o, i, height, width = encoder.rows(Node("conv", (64, 5, 2, 7)))
     assert (encoder.channels[o], encoder.channels[i]) == (64, 8)  # 4 to 7 channels read as 8
     assert (encoder.kernels[height], encoder.kernels[width]) == (3, 7)  # 2 reads as 3
+    places = ShapeEncoder(8, 16, 1000)
+    assert [places.kernels[row] for row in places.rows(Node("pos_enc", (1, 197, 768)))[2:]] == [14, 14]
     nothing = encoder.rows(Node("sum"))
     assert nothing == (len(encoder.channels), len(encoder.channels), len(encoder.kernels), len(encoder.kernels))
     assert encoder.embed_channel.num_embeddings == len(encoder.channels) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 
 import pytest
 import torch
@@ -74,3 +75,11 @@ def test_it_is_a_table_and_data(ghn: ghn_init.GHN) -> None:
     assert len(weight) == len(titles)
     assert [row["name"] for row in json.loads(json.dumps(statistics.to_dict()))] == ["0.weight", "0.bias"]
     assert statistics._repr_html_().count("<tr>") == 3
+
+
+def test_values_that_are_not_finite_have_no_rank(ghn: ghn_init.GHN) -> None:
+    model = nn.Linear(3, 4)
+    nn.init.constant_(model.weight, torch.nan)
+    (layer, *_) = ghn_init.predict(model, ghn, torch.zeros(2, 3), head=True).layer_statistics()
+    assert isnan(layer.rank_before)
+    assert layer.rank > 0

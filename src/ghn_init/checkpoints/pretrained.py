@@ -60,6 +60,8 @@ class GHN(
         write_folder(save_directory, self.config, self.state_dict())
         if self.confidence is not None:
             self.confidence.write(save_directory)
+        else:  # what is there is of other weights
+            (save_directory / FILE).unlink(missing_ok=True)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]

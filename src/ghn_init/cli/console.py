@@ -113,8 +113,9 @@ def check_file(path: Path | None, option: str) -> None:
 
 def check_folder(path: Path) -> None:
     """Likewise a folder, which may be there."""
-    if path.exists() and not path.is_dir():
-        raise typer.BadParameter(f"{path} is a file", param_hint="--output")
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is a file", param_hint="--output")
 
 
 @contextmanager

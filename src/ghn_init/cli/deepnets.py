@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import ghn_init
-from ghn_init.cli.console import app, out
+from ghn_init.cli.console import app, check_file, out
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
 
@@ -32,6 +32,7 @@ def write(
     seed: Annotated[int, typer.Option(min=0, help="Of the whole file")] = 0,
 ) -> None:
     """Generates a slice of a split into one file: arguments, graphs, statistics. Interrupted, the same command goes on."""
+    check_file(output, "--output")
     ghn_init.deepnets.arguments(split, start, seed)  # an unknown split ends here, before there is a progress bar
     stop = ghn_init.deepnets.SPLITS[split].size if stop is None else stop
     if stop <= start:

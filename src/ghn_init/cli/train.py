@@ -89,7 +89,7 @@ def train(
         raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
-    named = _pairs(data, "DATA") if any("=" in one for one in data) else list(data)
+    named = _pairs(data, "DATA") if any("=" in one and not Path(one).exists() for one in data) else list(data)
     with reading(show=leads) as count:
         tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():

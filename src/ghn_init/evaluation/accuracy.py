@@ -65,8 +65,17 @@ def top1(
 ) -> float:
     """Top-1 accuracy in percent of a network on given parameters; an answer that is no number is wrong."""
     correct = 0
-    for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
+    sizes = _batches(len(images.labels), batch_size)
+    for pixels, labels in zip(images.pixels.split(sizes), images.labels.split(sizes), strict=True):
         with mixed_precision(pixels.device, bf16):
             logits = form(parameters, images.normalise(pixels))
         correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
     return 100 * correct / len(images.labels)
+
+
+def _batches(count: int, size: int) -> list[int]:
+    """Sizes of the batches; the last image is not left alone, of which a batch norm has no variance."""
+    sizes = [min(size, count - begun) for begun in range(0, count, size)]
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [size + 1]
+    return sizes

@@ -37,6 +37,7 @@ def evaluate(
     networks: str | Sequence[str] | Iterable[nn.Module] = "test",
     count: int = 100,
     images: int | None = None,
+    image_size: int | None = None,
     task: str | None = None,
     bf16: bool = False,
     workers: int = 1,
@@ -56,6 +57,7 @@ def evaluate(
             that can't be predicted keep their values.
         count: The first ones of each split.
         images: How many test images, the first ones; by default all.
+        image_size: Side in pixels to which images that are read here are resized and cropped; by default they have one size.
         task: Whose head is predicted; by default the one of the data's name (`cifar10` for `uoft-cs/cifar10`), else the only
             one that has as many outputs as the data have classes.
         bf16: Run the networks in bfloat16 where it is faster.
@@ -91,7 +93,7 @@ def evaluate(
         _check(str(split), seed)
     name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
     hypernetwork = given(ghn)
-    train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd)
+    train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd, image_size=image_size)
     test = data if isinstance(data, Images) else load_images(data, "test", train, first=images)
     if images is not None:
         test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
@@ -105,7 +107,7 @@ def evaluate(
             "weights": hypernetwork.fingerprint,
             "task": head,
             "classes": test.num_classes,
-            "data": test.fingerprint if isinstance(data, Images) else Path(data).name,
+            "data": test.fingerprint if isinstance(data, Images) else f"{Path(data).name} {test.fingerprint}",
             "images": len(test.labels),
             "bf16": bf16,
             **({"seed": seed} if seed else {}),

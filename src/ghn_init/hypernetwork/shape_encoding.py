@@ -23,7 +23,7 @@ def channel_vocabulary(class_width: int | None = None) -> list[int]:
 
 def kernel_vocabulary(largest: int) -> list[int]:
     """Kernel sizes that have an embedding of their own, sorted; `largest` is the decoder's S."""
-    return [*range(1, max(12, largest), 2), 14, 16]
+    return sorted({*range(1, max(12, largest), 2), 14, 16})
 
 
 def four_sizes(node: Node) -> tuple[int, int, int, int] | None:

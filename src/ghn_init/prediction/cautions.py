@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghn_init.prediction.meaning import are_equal
+from ghn_init.prediction.meaning import are_equal, varies
 from ghn_init.prediction.parametrized import derived_names
 
 LEAST = 16
@@ -97,7 +97,7 @@ def hidden_copies(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterato
         for key, module in unregistered(owner):
             if isinstance(module, nn.Module) and id(module) not in registered:
                 for name, value in module.named_parameters():
-                    if value.dim() < 2 or value.is_meta or bool((value == value[(0,) * value.dim()]).all()):
+                    if value.dim() < 2 or not varies(value):
                         continue
                     for other, parameter in parameters.items():
                         if parameter is not value and are_equal(value, parameter):

@@ -32,7 +32,8 @@ def clues(
     """
     filled = sum(prod(slot.shape) for slot in slots.values())
     decoded = sum(core.numel() for core in cores.values())
-    outputs = [node.shape[0] for node in graph.nodes if node.shape and node.weight and node.primitive != "bias"] or [NARROW]
+    weights = [node.shape for node in graph.nodes if node.shape and node.weight and node.primitive != "bias"]
+    outputs = [shape[0] for shape in weights if shape[0]] or [NARROW]
     found = {
         "nodes": log(graph.num_nodes),
         "depth": log(1 + max(graph.depths)),

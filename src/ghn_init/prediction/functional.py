@@ -94,9 +94,26 @@ def _without_parameters(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def told_apart(modules: Sequence[nn.Module]) -> str:
-    """`6 modules 1f0c…`: how many, and a digest of their classes and of their parameters' names and shapes, not of values."""
+    """`6 modules 1f0c…`: how many, and a digest of what they are made of.
+
+    That is the classes of their parts, these parts' public attributes that are numbers, words or tuples of them (strides), and
+    names and shapes of parameters; not values, and not what a class's code holds.
+    """
     digest = hashlib.sha256()
     for module in modules:
+        parts = [(name, type(part).__qualname__, _settings(part)) for name, part in module.named_modules()]
         shapes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
-        digest.update(repr((type(module).__qualname__, shapes)).encode())
+        digest.update(repr((parts, shapes)).encode())
     return f"{len(modules)} modules {digest.hexdigest()[:12]}"
+
+
+def _settings(module: nn.Module) -> list[tuple[str, Any]]:
+    """What a module's constructor was given, as far as it can be told; not the mode that it is in."""
+    plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
+    return sorted((name, repr(value)) for name, value in plain.items() if _is_plain(value))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

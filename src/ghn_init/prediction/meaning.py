@@ -67,13 +67,18 @@ def frozen_copies(parameters: Mapping[str, Tensor]) -> dict[str, str]:
     modules: dict[str, str] = {}
     for name in sorted(fixed):
         value = parameters[name]
-        if value.dim() < 2 or value.is_meta or bool((value == value[(0,) * value.dim()]).all()):
+        if value.dim() < 2 or not varies(value):
             continue
         equal = [other for other in trainable.get((value.shape, value.dtype), ()) if torch.equal(value, parameters[other])]
         if equal:
             copy, original = modules_of(name, max(equal, key=lambda other: len(_common(name, other))))
             modules.setdefault(copy, original)
     return dict(_members(modules, fixed, parameters))
+
+
+def varies(value: Tensor) -> bool:
+    """Whether it has values, and they are not all the same."""
+    return not value.is_meta and value.numel() > 0 and not bool((value == value[(0,) * value.dim()]).all())
 
 
 def _members(modules: Mapping[str, str], fixed: set[str], parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:

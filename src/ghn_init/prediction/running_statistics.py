@@ -154,7 +154,7 @@ def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[A
     def made(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        if not value.is_floating_point():
+        if not value.is_floating_point() or value.dim() == 0:  # a time, a strength
             return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
         shape = list(value.shape)
         if len(tensors) == 1 and len(shape) > 2:

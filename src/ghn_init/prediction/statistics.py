@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import prod, sqrt
+from math import nan, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,11 +106,13 @@ def layer_statistics(prediction: Prediction) -> Iterator[LayerStatistics]:
 
 
 def effective_rank(tensor: Tensor) -> float:
-    """exp(−Σ p ln p), p the singular values' shares, of (O, …) as a matrix (O, -1); 0 for zeros.
+    """exp(−Σ p ln p), p the singular values' shares, of (O, …) as a matrix (O, -1); 0 for zeros, NaN where some aren't finite.
 
     Singular values are the roots of the smaller Gram matrix's eigenvalues, in float64.
     """
     matrix = tensor.detach().flatten(1).double()
+    if not bool(matrix.isfinite().all()):
+        return nan
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     eigenvalues = torch.linalg.eigvalsh(gram)
     values = eigenvalues.where(eigenvalues > 1e-12 * eigenvalues[-1], 0).sqrt()  # below that it is rounding

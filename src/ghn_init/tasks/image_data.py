@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ class Images:
         """Takes (n, 3, H, W) uint8 pixels and (n,) labels; normalised like another data set where one is given.
 
         Raises:
-            TrainingError: Shapes or types are others.
+            TrainingError: Shapes or types are others, or labels don't number the classes from 0.
         """
         if pixels.dim() != 4 or pixels.shape[1] != 3 or pixels.dtype != torch.uint8:
             raise TrainingError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; expected (n, 3, H, W) uint8.")
@@ -59,11 +60,18 @@ class Images:
             raise TrainingError(
                 f"labels are {tuple(labels.shape)} for {len(pixels)} images; expected one per image, at least one."
             )
+        if labels.is_floating_point() or labels.is_complex():
+            raise TrainingError(f"labels are {labels.dtype}; expected whole numbers.")
+        labels = labels.long()
+        known = like.num_classes if like is not None else len(classes) or int(labels.max()) + 1
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= known:
+            raise TrainingError(f"labels go from {low} to {high}; expected 0 to {known - 1}, one for each of {known} classes.")
         if like is not None:
             return replace(like, pixels=pixels, labels=labels)
         sample = pixels[:: _stride(len(pixels))].float().div(255)
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
-        return cls(pixels, labels.long(), len(classes) or int(labels.max()) + 1, mean, std, classes)
+        return cls(pixels, labels, known, mean, std, classes)
 
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None
@@ -236,7 +244,8 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
             raise TrainingError(
                 f"{folder / split} has images of classes {classes}; expected a folder for each of two at least."
             )
-        return datasets.load_dataset("imagefolder", data_files={split: str(folder / split / "*" / "*")}, split=split)
+        files = f"{glob.escape(str(folder / split))}/*/*"
+        return datasets.load_dataset("imagefolder", data_files={split: files}, split=split)
     if folder.is_dir():
         there = sorted(p.name for p in folder.iterdir())[:8]
         raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
@@ -254,7 +263,16 @@ def _pixels(image: Any, side: int | None) -> Tensor:
     """(3, H, W) uint8 of a PIL image."""
     from PIL import ImageOps
 
-    image = image.convert("RGB")
+    image = _in_bytes(image).convert("RGB")
     if side is not None and image.size != (side, side):
         image = ImageOps.fit(image, (side, side))
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def _in_bytes(image: Any) -> Any:
+    """A PIL image of 8 bits a channel: grey ones of 16 would be cut off at 255, so that nearly all of them is white."""
+    from PIL import Image
+
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.uint16) / 257).round().astype(np.uint8))

@@ -53,6 +53,7 @@ def train(
     ghn: GHNConfig | GraphHyperNetwork | None = None,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
+    image_size: int | None = None,
     trackers: Sequence[str] = (),
     on_step: Callable[[Progress], None] | None = None,
     **changes: Unpack[TrainOptions],
@@ -76,6 +77,7 @@ def train(
             of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.
         config: The recipe.
+        image_size: Side in pixels to which images that are read here are resized and cropped; by default they have one size.
         trackers: Accelerate's names of those that are told what each step gave, `("tensorboard",)`, `("wandb", "mlflow")`; the
             first writes to `out`.
         on_step: Called after every step in the leading process; without it there is a progress bar.
@@ -96,7 +98,7 @@ def train(
         raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = {task.name: task for task in tasks_of(data)}
+    tasks = {task.name: task for task in tasks_of(data, image_size=image_size)}
     torch.manual_seed(recipe.seed)
     start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
     model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()})

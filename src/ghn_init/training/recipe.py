@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -63,6 +64,39 @@ class TrainConfig:
     bf16: bool = True
     save_minutes: float = 3.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what no run can follow.
+
+        Raises:
+            TrainingError: A value is out of its range.
+        """
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                wanted = f"{low} to {high}" if high < inf else f"{low} at least"
+                raise TrainingError(f"{name} is {value!r}; expected {wanted}.")
+        for name in ABOVE_0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainingError(f"{name} is {value!r}; expected a number above 0.")
+
+
+RANGES = {
+    "steps": (0, inf),
+    "meta_batch": (1, inf),
+    "batch_size": (1, inf),
+    "least_examples": (1, inf),
+    "pool": (1, inf),
+    "warmup": (0, inf),
+    "cooldown": (0, 1),
+    "weight_decay": (0, inf),
+    "parameter_decay": (0, inf),
+    "average": (0, 1),
+    "save_minutes": (0, inf),
+    "seed": (0, 2**63 - 1),
+}
+ABOVE_0 = ("lr", "clip", "budget")
 
 
 class TrainOptions(TypedDict, total=False):
