@@ -18,6 +18,7 @@ from ghn_init.models.batches import Batches
 from ghn_init.trials import choose as race
 from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
 from ghn_init.trials.pool import Pool
+from ghn_init.trials.starts import Start
 from helpers import Tiny
 from test_heads import changed, labelled, loader, state
 from test_start import same_state, tiny
@@ -394,3 +395,26 @@ def test_a_kept_head_is_none_that_strict_refuses(ghn: GHN) -> None:
 def test_keywords_that_a_choice_has_no_use_for_are_refused(ghn: GHN) -> None:
     with pytest.raises(TypeError, match="choose.. has no keyword 'head'; of predict's it takes device, strict, only"):
         ghn_init.choose(tiny(), images(), ghn, head=True, **QUICK)
+
+
+def test_an_iterator_is_fitted_on_as_many_images_as_a_list(ghn: GHN) -> None:
+    def fitted(data: Any) -> int:
+        choice = ghn_init.choose(tiny(), data, ghn, max_images=64, **QUICK)
+        assert choice.train_images + choice.held_out == 64
+        return 0 if choice.written.fit is None else choice.written.fit.images
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(race._Race, "chosen", lambda *_: Start("predicted", True))
+        assert fitted(images(128)) == fitted(iter(images(128))) == 128
+
+
+@pytest.mark.parametrize("wrapped", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_functions_may_wrap_what_they_make(ghn: GHN, wrapped: Any) -> None:
+    assert ghn_init.choose(lambda: wrapped(tiny()), images(), ghn, **QUICK).chosen in STARTS
+
+
+def test_a_choice_without_gradients_around_it(ghn: GHN) -> None:
+    with torch.no_grad():
+        choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert choice.chosen == ghn_init.choose(tiny(), images(), ghn, **QUICK).chosen

@@ -569,6 +569,11 @@ def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
     assert (origin["data"], origin["size"], origin["classes"]) == (str(data), 32, ["0", "1", "2"])
 
 
+def test_export_reads_images_of_the_size_that_the_model_is_built_for(data: Path) -> None:
+    assert "a classifier of 3 classes" in run("export", "timm:test_vit", str(data), "-o", "net", "--img-size", "32")
+    assert json.loads(Path("net/config.json").read_text())["ghn_init"]["size"] == 32
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [

@@ -488,3 +488,54 @@ def test_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw(Comparison((*runs("a", 80, 82), *runs("b", 70, 73)), ()), tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+PARAMETRIZED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+}
+
+
+def normed(kind: Any) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [kind(nn.Conv2d(3, 8, 3)), nn.ReLU(), kind(nn.Conv2d(8, 8, 3)), nn.ReLU(), nn.Flatten(), kind(nn.Linear(1152, 3))]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "dirac", "whitened", "lsuv"])
+@pytest.mark.parametrize("kind", PARAMETRIZED)
+def test_classical_inits_write_through_parametrizations(kind: str, name: str) -> None:
+    images = colours().normalise(colours().pixels)
+    model, before = normed(PARAMETRIZED[kind]), normed(PARAMETRIZED[kind])
+    comparison.named(name, images[:2], images)(model, 0)
+    for k in (0, 2):
+        assert not torch.allclose(model[k].weight, before[k].weight, atol=1e-3)
+    if name == "orthogonal":
+        rows = model[2].weight.flatten(1)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(8), atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_weight_that_a_hook_computes_is_said_to_be_none_that_an_init_writes() -> None:
+    model = normed(nn.utils.weight_norm)
+    with pytest.raises(ComparisonError, match="weight of a Conv2d is computed from other parameters by a hook"):
+        comparison.named("orthogonal")(model, 0)
+    assert "orthogonal" not in comparison.applicable(model, torch.zeros(2, 3, 16, 16))
+
+
+def test_what_can_be_read_once_is_refused() -> None:
+    data = list(loader(shuffle=False))
+    for loaders in ((iter(data), data), (data, iter(data))):
+        with pytest.raises(ComparisonError, match="is a list_iterator, which is used up"):
+            ghn_init.compare(tiny, *loaders, ["default", "orthogonal"], steps=1, seeds=1)
+    with pytest.raises(ComparisonError, match="is used up"):
+        ghn_init.compare(tiny, data, data, ["default", "orthogonal"], steps=1, seeds=1, tuning=(data, iter(data)))
+
+
+def test_a_race_without_gradients_around_it_and_labels_that_judge() -> None:
+    data = list(loader(shuffle=False))
+    with torch.no_grad():
+        found = ghn_init.compare(tiny, data, data, ["default", "orthogonal"], steps=2, seeds=1, rates=(0.1,))
+    assert len(found.runs) == 2
+    with pytest.raises(ComparisonError, match="labels go from .* to 7"):
+        ghn_init.compare(tiny, data, [(x, y + 5) for x, y in data], ["default", "orthogonal"], steps=2, seeds=1)

@@ -400,3 +400,18 @@ def test_on_a_gpu() -> None:
     model = HEADS["linear"].model()
     fit = ghn_init.fit_head_(model.cuda(), loader())
     assert fit.accuracy == pytest.approx(ghn_init.fit_head_(HEADS["linear"].model(), loader()).accuracy, abs=3)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_head_that_sees_another_one_is_fitted_to_what_that_one_then_gives(turned: bool) -> None:
+    def forward(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = m.first(m.body(x.flatten(1)).relu())
+        return (m.second(first), first) if turned else (first, m.second(first))
+
+    torch.manual_seed(0)
+    model = Fn(forward, body=nn.Linear(108, 16), first=nn.Linear(16, 3), second=nn.Linear(3, 3))
+    ghn_init.fit_head_(model, loader())
+    once = copied(state(model))
+    ghn_init.fit_head_(model, loader())
+    for name in ("first.weight", "second.weight"):
+        torch.testing.assert_close(model.state_dict()[name], once[name], rtol=1e-3, atol=1e-5)

@@ -23,7 +23,7 @@ from ghn_init.models.batches import Batches
 from ghn_init.ranking import bench, rank
 from ghn_init.ranking.calibration import Calibration, _features, calibrate
 from ghn_init.ranking.candidates import makers
-from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, started
+from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, start_
 from ghn_init.ranking.result import Ranked
 from ghn_init.trials.pool import Pool
 from ghn_init.viz.ranking import draw, front
@@ -131,7 +131,9 @@ def test_networks_start_from_predicted_parameters(ghn: GHN) -> None:
 
     def begun(**options: Any) -> nn.Module:
         torch.manual_seed(0)
-        return started(lambda: Tiny(2, 8), pool, Settings(ghn, options.pop("start"), 0.1, 16))
+        model = Tiny(2, 8)
+        start_(model, pool, Settings(ghn, options.pop("start"), 0.1, 16))
+        return model
 
     torch.manual_seed(0)
     own = Tiny(2, 8)

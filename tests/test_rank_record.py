@@ -25,6 +25,7 @@ from ghn_init.trials.contestant import sgd
 from ghn_init.trials.pool import Pool
 from helpers import Tiny
 from test_rank import QUICK, TRAIN, VAL, nets
+from zoo import Fn
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, most: int = 100) -> list[int | None]:
@@ -137,6 +138,12 @@ def test_a_file_that_cannot_be_written(ghn: GHN, tmp_path: Path) -> None:
         ranked(ghn, tmp_path / "nowhere" / "a.json")
 
 
+class WithAct(nn.Module):
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.act, self.fc = act, nn.Linear(2, 2)
+
+
 def test_networks_are_told_apart() -> None:
     first = of_network(lambda: Tiny(1, 4), 0)
     torch.rand(1)
@@ -145,6 +152,11 @@ def test_networks_are_told_apart() -> None:
     strides = [of_network(lambda s=s: nn.Conv2d(3, 4, 3, s).to(memory_format=torch.channels_last), 0) for s in (1, 2)]
     assert strides[0] != strides[1]
     assert of_network(lambda: nn.LazyLinear(3), 0) == of_network(lambda: nn.LazyLinear(3), 0)
+    acts = [lambda x: x.relu(), lambda x: x * 0, lambda x: x * 1, torch.relu, 0.5, "gelu"]
+    assert len({of_network(lambda act=act: WithAct(act), 0) for act in acts}) == len(acts)
+    assert of_network(lambda: Fn(lambda m, x: m.a(x), a=nn.Linear(2, 2)), 0) != of_network(
+        lambda: Fn(lambda m, x: m.a(x) * 2, a=nn.Linear(2, 2)), 0
+    )
 
 
 def test_a_name_is_the_same_network_when_its_module_is_imported_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,3 +149,26 @@ def test_an_initialised_model_can_then_be_evaluated(ghn: GHN) -> None:
 def test_batches_go_where_the_model_is() -> None:
     model = ghn_init.recalibrate_batchnorm(network().cuda(), batches())
     torch.testing.assert_close(model[2].running_mean.cpu(), plain_mean(model.cpu(), batches()), rtol=1e-3, atol=1e-4)
+
+
+def test_norms_that_no_batch_comes_to_keep_their_statistics() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.seen(m.body(x)) if not m.training else m.unseen(m.body(x))
+
+    model = Fn(forward, body=conv(), seen=nn.BatchNorm2d(8), unseen=nn.BatchNorm2d(8))
+    model(torch.randn(8, 3, 8, 8) + 3)
+    before = {name: buffer.clone() for name, buffer in model.unseen.named_buffers()}
+    ghn_init.recalibrate_batchnorm(model, batches())
+    assert int(model.seen.num_batches_tracked) == 3
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.unseen.named_buffers())
+
+
+def test_mappings_are_given_to_wrapped_models_as_to_others() -> None:
+    class Named(Fn):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image)
+
+    model = Named(lambda m, x: m.norm(m.body(x)), body=conv(), norm=nn.BatchNorm2d(8))
+    data = [{"image": x, "index": torch.arange(len(x))} for x in batches()]
+    ghn_init.recalibrate_batchnorm(nn.DataParallel(model), data)
+    assert int(model.norm.num_batches_tracked) == 3

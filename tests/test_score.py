@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, Score
 from ghn_init.errors import ComparisonError
 from helpers import Tiny
-from test_heads import changed, state
+from test_heads import changed, copied, state
 from test_rank import QUICK, TRAIN, VAL, broken, nets
 from test_rank_record import watched
 
@@ -47,7 +50,7 @@ def test_a_score_is_read_in_a_line() -> None:
 @pytest.mark.parametrize(
     ("candidate", "options", "words"),
     [
-        (broken, {}, "candidate 'broken': the candidate 'broken' can't be made .RuntimeError: no luck"),
+        (broken, {}, "^the candidate 'broken' can't be made .RuntimeError: no luck"),
         (3, {}, "the candidate '3' is a int; expected a module"),
         (broken, {"steps": 0}, "steps is 0; expected 1 at least"),
         (broken, {"start": "best"}, "start is 'best'; expected"),
@@ -56,3 +59,61 @@ def test_a_score_is_read_in_a_line() -> None:
 def test_what_cannot_be_scored(ghn: GHN, candidate: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ComparisonError, match=words):
         ghn_init.score(candidate, TRAIN, VAL, ghn, **options)
+
+
+@pytest.mark.parametrize("candidate", ["function", "spec"])
+def test_the_same_module_again_is_refused_before_it_is_trained(
+    ghn: GHN, candidate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "one_net.py").write_text("from helpers import Tiny\nnet = Tiny(2, 8)\n")
+    one = importlib.import_module("one_net").net
+    before = copied(state(one))
+    with pytest.raises(ComparisonError, match="is the same Tiny each time that it is made"):
+        ghn_init.score("one_net:net" if candidate == "spec" else lambda: one, TRAIN, VAL, ghn, steps=2)
+    assert not changed(state(one), before)
+
+
+def test_gradients_are_on_while_a_network_is_trained(ghn: GHN) -> None:
+    model = Tiny(2, 8)
+    with torch.no_grad():
+        found = ghn_init.score(model, TRAIN, VAL, ghn, steps=2)
+    assert found.accuracy == ghn_init.score(model, TRAIN, VAL, ghn, steps=2).accuracy
+
+
+def test_a_class_that_is_masked_out_is_no_number_that_is_missing(ghn: GHN) -> None:
+    class Masked(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).masked_fill(torch.arange(3) == 2, -torch.inf)
+
+    two = [(x[y < 2], y[y < 2]) for x, y in TRAIN]
+    assert ghn_init.score(Masked(2, 8), two, two, ghn, steps=20, rate=0.05).accuracy > 50
+
+
+def test_labels_that_judge_are_checked(ghn: GHN) -> None:
+    few = [(x, y % 2) for x, y in TRAIN]
+    narrow = Tiny(2, 8)
+    narrow.head = nn.Linear(8, 2)
+    with pytest.raises(ComparisonError, match="labels go from 0 to 2, and Tiny has classes 0 to 1"):
+        ghn_init.score(narrow, few, VAL, ghn, steps=2)
+
+
+def test_mappings_may_have_what_the_forward_does_not_take(ghn: GHN) -> None:
+    class Named(Tiny):
+        def forward(self, image: Tensor, scale: Tensor) -> Tensor:
+            return super().forward(image * scale.view(3, 1, 1))
+
+    named, plain = Named(2, 8), Tiny(2, 8)
+    plain.load_state_dict(named.state_dict())
+    parts = [(x[k : k + 16], y[k : k + 16]) for x, y in TRAIN for k in (0, 16, 32, 48)]
+    data = [{"image": x, "scale": torch.ones(3), "index": torch.arange(16), "label": y} for x, y in parts]
+    expected = ghn_init.score(plain, TRAIN, TRAIN, ghn, steps=2, start="default").accuracy
+    assert ghn_init.score(named, data, data, ghn, steps=2, start="default").accuracy == expected
+    uneven = [*data, {name: value for name, value in data[0].items() if name != "index"}]
+    with pytest.raises(ComparisonError, match="yields mappings with .*'index'.* and with"):
+        ghn_init.score(Named(2, 8), uneven, data, ghn, steps=20)
+
+
+def test_wrapped_candidates_are_scored(ghn: GHN) -> None:
+    found = ghn_init.score(lambda: nn.DataParallel(Tiny(2, 8)), TRAIN, VAL, ghn, steps=2, start="predicted+fitted")
+    assert found.accuracy == ghn_init.score(lambda: Tiny(2, 8), TRAIN, VAL, ghn, steps=2, start="predicted+fitted").accuracy

@@ -285,3 +285,13 @@ def test_the_same_twice_and_inside_of_wrappers(ghn: GHN) -> None:
     assert report.fit is not None
     assert report.fit.heads == ("module.head.weight", "module.head.bias")
     assert started(nn.DataParallel(tiny()), ghn, loader(), exclude="module.head.*").fit is None
+
+
+@pytest.mark.parametrize("normed", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_failure_leaves_derived_values_as_they_were_too(ghn: GHN, normed: Any) -> None:
+    model = nn.Sequential(normed(conv(3, 8)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)).eval()
+    before = copied(state(model))
+    with pytest.raises(HeadError, match="labels go from 0 to 2"):
+        ghn_init.initialize(model, ghn, data=loader())
+    assert changed(state(model), before) == set()

@@ -90,4 +90,5 @@ def _images(data: str, name: str, options: Mapping[str, Any], image_size: int | 
     from ghn_init.models.spec import build_timm, library, without_storage
 
     config = library("timm").data.resolve_model_data_config(without_storage(lambda: build_timm(name, options)))
-    return normalised_by(read(data, image_size or config["input_size"][-1]), config["mean"], config["std"])
+    side = image_size or options.get("img_size") or config["input_size"][-1]
+    return normalised_by(read(data, side), config["mean"], config["std"])

@@ -11,6 +11,7 @@ from torch import nn
 from ghn_init.api import Hypernetwork, predict
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import unwrap
 from ghn_init.trials import choose as race
 from ghn_init.trials.choice import Choice
 from ghn_init.trials.contestant import MakeOptimizer, sgd
@@ -112,4 +113,4 @@ def _made(model: nn.Module | Callable[[], nn.Module], seed: int) -> tuple[nn.Mod
         raise ComparisonError(
             f"every start gets the same {type(first).__name__}; make a new model each time, or pass it itself."
         )
-    return first, made
+    return first, lambda: unwrap(made())[0]

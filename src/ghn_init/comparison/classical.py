@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghn_init.comparison.weights import writable, write_
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.trace import trace
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def default(model: nn.Module, seed: int) -> None:
@@ -19,12 +22,14 @@ def default(model: nn.Module, seed: int) -> None:
 
 
 def orthogonal(model: nn.Module, seed: int) -> None:
-    """Orthogonal weights for all convolutions and linear layers (Saxe et al., ICLR 2014, arXiv 1312.6120)."""
+    """Orthogonal weights for all convolutions and linear layers (Saxe et al., ICLR 2014, arXiv 1312.6120).
+
+    Raises:
+        ComparisonError: A hook computes one of them.
+    """
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            drawn = nn.init.orthogonal_(torch.empty(module.weight.shape, device=module.weight.device))
-            with torch.no_grad():
-                module.weight.copy_(drawn)  # which has its own dtype and memory format
+        if isinstance(module, LAYERS):
+            write_(module, nn.init.orthogonal_(torch.empty(module.weight.shape, device=module.weight.device)))
 
 
 def zero_gamma(model: nn.Module, seed: int, example_inputs: Any = None) -> None:
@@ -96,6 +101,7 @@ def _is_plain_attention(module: Any) -> bool:
         return False
     D = qkv.in_features
     fits = qkv.out_features == 3 * D and (proj.in_features, proj.out_features) == (D, D) and D % heads == 0
+    fits = fits and writable(qkv) and writable(proj)
     return fits and not getattr(module, "head_first", False)  # timm's MaxViT stacks q, k and v head by head
 
 
@@ -104,12 +110,13 @@ def _mimetic_block(block: Any, query_key: float, value_projection: float) -> Non
     qkv, heads = block.qkv, int(block.num_heads)
     D = qkv.in_features
     d = D // heads
-    eye, spread = torch.eye(D), 1 / math.sqrt(D)
+    eye, spread, whole = torch.eye(D), 1 / math.sqrt(D), qkv.weight.detach().clone()
     for head in range(heads):
         u, s, vh = torch.linalg.svd(query_key * eye + query_key * spread * torch.randn(D, D))
         root = s[:d].sqrt()
-        qkv.weight[head * d : (head + 1) * d] = (u[:, :d] * root).T
-        qkv.weight[D + head * d : D + (head + 1) * d] = root[:, None] * vh[:d]
+        whole[head * d : (head + 1) * d] = (u[:, :d] * root).T
+        whole[D + head * d : D + (head + 1) * d] = root[:, None] * vh[:d]
+    write_(qkv, whole)
 
 
 def value_projection_(block: Any, size: float) -> None:
@@ -118,8 +125,8 @@ def value_projection_(block: Any, size: float) -> None:
     D = qkv.in_features
     u, s, vh = torch.linalg.svd(size * (torch.randn(D, D) / math.sqrt(D) - torch.eye(D)))
     root = s.sqrt()
-    qkv.weight[2 * D :] = (u * root).T  # values: x W_v
-    proj.weight.copy_((root[:, None] * vh).T)
+    write_(qkv, (u * root).T, slice(2 * D, None))  # values: x W_v
+    write_(proj, (root[:, None] * vh).T)
 
 
 def _sinusoidal_(embedding: Tensor, prefix: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ghn_init.comparison.classical import plain_attention, value_projection_
+from ghn_init.comparison.weights import write_
 from ghn_init.errors import ComparisonError
 
 SHIFTS = ((0, 0), (-1, 0), (0, 1), (0, -1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -67,13 +68,15 @@ def _look_(block: Any, positions: Tensor) -> None:
     U, s, Vh = torch.linalg.svd(positions.double(), full_matrices=False)
     rank = min(d, len(s))
     inverse = (Vh[:rank].T / s[:rank]) @ U[:, :rank].T  # (D, n)
+    whole = qkv.weight.detach().clone()
     for head in range(heads):
         wanted = inverse @ _logits(math.isqrt(len(positions)), SHIFTS[head % len(SHIFTS)]) @ inverse.T
         left, strengths, right = torch.linalg.svd(wanted)
         for first, factor in ((0, left[:, :d]), (D, right[:d].T)):
             factor = factor * strengths[:d].sqrt()
             rows = slice(first + head * d, first + (head + 1) * d)
-            qkv.weight[rows] = (NORM * factor / factor.norm()).T.to(qkv.weight)
+            whole[rows] = (NORM * factor / factor.norm()).T.to(whole)
+    write_(qkv, whole)
 
 
 def _logits(side: int, shift: tuple[int, int]) -> Tensor:

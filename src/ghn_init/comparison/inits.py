@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ghn_init.api import initialize
 from ghn_init.checkpoints.pretrained import bundled, load
-from ghn_init.comparison.classical import default, mimetic, orthogonal, plain_attention, residual_norms, zero_gamma
+from ghn_init.comparison.classical import LAYERS, default, mimetic, orthogonal, plain_attention, residual_norms, zero_gamma
 from ghn_init.comparison.impulse import impulse
 from ghn_init.comparison.rivals import dirac, lsuv, whitened
+from ghn_init.comparison.weights import writable
 from ghn_init.errors import CheckpointError, ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.conditioning import Condition, Conditioning, Kind
@@ -104,13 +105,15 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning.
 
-    For plain attention its weights alone as well. Zero gammas are left out where they are the default, as in timm's ResNets.
+    For plain attention its weights alone as well. Zero gammas are left out where they are the default, as in timm's ResNets,
+    orthogonal weights where a hook computes one.
     """
     names = ["default"]
     gammas = [model.get_parameter(name) for name in residual_norms(model, example_inputs)]
     if any(gamma.is_meta or bool(gamma.any()) for gamma in gammas):
         names.append("zero-gamma")
-    names.append("orthogonal")
+    if all(writable(module) for module in model.modules() if isinstance(module, LAYERS)):
+        names.append("orthogonal")
     attention = bool(plain_attention(model))
     if attention:
         names.append("mimetic")

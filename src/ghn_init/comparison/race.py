@@ -176,6 +176,12 @@ def compare(
         >>> len(ghn_init.compare(make, data, data, ["default", "orthogonal"], steps=2, seeds=1).runs)
         2
     """
+    for loader in (train_loader, val_loader, *(tuning or ())):
+        if isinstance(loader, Iterator):
+            raise ComparisonError(
+                f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
+                f"images; pass a list of its batches, or a DataLoader."
+            )
     chosen = dict(inits) if isinstance(inits, Mapping) else _named(make_model, inits, train_loader)
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
@@ -237,6 +243,7 @@ def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loa
     return {name: named(name, few, images) for name in (applicable(model, few) if names is None else names)}
 
 
+@torch.enable_grad()
 def _train(
     model: nn.Module,
     train_loader: Loader,
@@ -285,8 +292,9 @@ def _accuracy(model: nn.Module, loader: Loader, device: torch.device) -> float:
     right = total = 0
     for content in loader:
         logits, labels = _told(model, content, device)
-        finite = ~logits.isnan().any(1)  # argmax would take NaN for the first class
-        right += int((finite & (logits.argmax(1) == labels)).sum())
+        check_labels(model, logits, labels)
+        known = ~logits.isnan().any(1)  # argmax would take NaN for the first class
+        right += int((known & (logits.argmax(1) == labels)).sum())
         total += len(labels)
     if not total:
         raise ComparisonError("the validation loader has no batches; pass one that can be iterated again and again.")

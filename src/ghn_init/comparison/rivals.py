@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ghn_init.comparison.classical import orthogonal
+from ghn_init.comparison.weights import write_
 from ghn_init.errors import ComparisonError
 
 
@@ -19,9 +20,8 @@ def dirac(model: nn.Module, seed: int) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
-            with torch.no_grad():
-                passed = min(module.weight.shape[:2])
-                module.weight[:passed].copy_(nn.init.dirac_(torch.empty_like(module.weight[:passed])))
+            passed = min(module.weight.shape[:2])
+            write_(module, nn.init.dirac_(torch.empty_like(module.weight[:passed])), slice(passed))
 
 
 def whitened(model: nn.Module, seed: int, images: Tensor) -> None:
@@ -46,8 +46,7 @@ def whitened(model: nn.Module, seed: int, images: Tensor) -> None:
     weight = stems[0].weight
     filters = whitening(images, (weight.shape[2], weight.shape[3]))[: (weight.shape[0] + 1) // 2]
     both = torch.cat([filters, -filters])[: weight.shape[0]]
-    with torch.no_grad():
-        weight[: len(both)].copy_(both)
+    write_(stems[0], both, slice(len(both)))
 
 
 def whitening(images: Tensor, kernel: tuple[int, int], floor: float = 5e-4) -> Tensor:
@@ -83,7 +82,7 @@ def lsuv(model: nn.Module, seed: int, images: Tensor, tolerance: float = 0.1, tr
                 variance = _variance(model, layer, images)
                 if abs(variance - 1) < tolerance or not 0 < variance < float("inf"):
                     break
-                layer.weight.div_(variance**0.5)
+                write_(layer, layer.weight / variance**0.5)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
     model.train(training)

@@ -121,6 +121,6 @@ def _check_classes(labels: Tensor, place: Place) -> None:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise HeadError(
             f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class "
-            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data, shuffle "
-            f"them, or raise max_images."
+            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data, or "
+            f"shuffle them: the first {len(labels)} count."
         )

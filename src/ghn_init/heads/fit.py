@@ -18,7 +18,7 @@ from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
-from ghn_init.models.restored import restored_on_failure, running_statistics
+from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
@@ -97,13 +97,15 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[_BatchNorm], keep: Col
         raise HeadError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
     parameters = dict(model.named_parameters())
     names = [name for place in places for head in place.heads for name in head.parameters]
-    with restored_on_failure([*running_statistics(model), *(parameters[name] for name in names)]):
+    with restored_on_failure([*model.buffers(), *(parameters[name] for name in names)]):
         recalibrate_(model, norms, batches.contents)
         model.eval()
         weights = {head.weight: parameters[head.weight] for place in places for head in place.heads}
-        features = collect(batches, weights, places[0])
-        fits = [Regression(batches, place, features, weights).write_(parameters) for place in places]
-    first, labels = fits[0], features.labels
+        fits = {}
+        for place in sorted(places, key=lambda place: place.last):  # a head may see what one before it gives
+            features = collect(batches, weights, places[0])
+            fits[place.output] = Regression(batches, place, features, weights).write_(parameters)
+    first, labels = fits[places[0].output], features.labels
     return HeadFit(
         heads=tuple(prefix + name for name in names),
         accuracy=100 * float((first.left_out.argmax(1) == labels).double().mean()),

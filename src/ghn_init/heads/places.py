@@ -36,11 +36,13 @@ class Place:
         output: Its number among the tensors that the forward returns in eval mode.
         classes: K.
         heads: Usually one; several where their results are averaged, as in a distilled DeiT.
+        last: Number of the last one's node in the model's graph, whose nodes are in the order in which they run.
     """
 
     output: int
     classes: int
     heads: tuple[Head, ...]
+    last: int
 
 
 def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
@@ -61,11 +63,12 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
             f"the first output of {type(model).__name__} is of shape {tuple(first)}; a head can be fitted where it is "
             f"(images, classes)."
         )
+    order = {node.weight: k for k, node in enumerate(build_graph(record).nodes)}
     places = []
     for number, output in enumerate(record.outputs):
         if output.shape == first:
             heads = _heads(build_graph(replace(record, outputs=(output,))), first[1])
-            places += [Place(number, first[1], heads)] if heads else []
+            places += [Place(number, first[1], heads, max(order[head.weight] for head in heads))] if heads else []
     if not places or places[0].output:
         raise HeadError(
             f"{type(model).__name__} has no classification head that was found: no linear layer or convolution of {first[1]} "

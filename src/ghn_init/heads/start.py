@@ -6,7 +6,7 @@ from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.fit import fit_on
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
-from ghn_init.models.restored import restored_on_failure, running_statistics
+from ghn_init.models.restored import restored_on_failure
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.prediction.report import Report
 from ghn_init.prediction.selection import EXCLUDED, NO_HEAD, NOT_AMONG_ONLY, Head
@@ -55,7 +55,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
     report = _without_head(prediction, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted")
     norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in prediction.slots})
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
-    with restored_on_failure([*model.parameters(), *running_statistics(model)]):
+    with restored_on_failure([*model.parameters(), *model.buffers()]):
         prediction.apply_(statistics=False)
         if not why_not:
             try:

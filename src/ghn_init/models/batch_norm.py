@@ -21,8 +21,8 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     """Recomputes the running statistics of all batch norms, in place, by `torch.optim.swa_utils.update_bn`.
 
     Call it between `initialize` and eval mode. Each batch counts the same; one of a single image, as a loader's last may be, is
-    left out where others have more. The batch norms alone run in training mode: dropout and stochastic depth stay off, as they
-    will be when the statistics are used.
+    left out where others have more. Norms that no batch comes to keep their statistics. The batch norms alone run in training
+    mode: dropout and stochastic depth stay off, as they will be when the statistics are used.
 
     Args:
         model: Any module, on any device. Norms that track no statistics are left alone; without others nothing is run.
@@ -96,7 +96,7 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
         return
     modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
-    statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
+    statistics = [(norm, [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]) for norm in norms]
     done = False
     try:
         batches = _Counted(itertools.islice(loader, max_batches))
@@ -109,9 +109,10 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
             module.training = mode
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        if not done:
-            for buffer, before in statistics:
-                buffer.copy_(before)
+        for norm, buffers in statistics:
+            if not done or (norm.num_batches_tracked is not None and not norm.num_batches_tracked):  # no batch came there
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
 
 class _Counted:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import RecalibrationError
 from ghn_init.tracing.holders import mapped, plain
+from ghn_init.tracing.unwrap import unwrap
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
@@ -72,22 +73,37 @@ def inputs_of(model: nn.Module, content: Any, device: torch.device) -> Inputs:
 
 
 def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.device) -> Inputs:
-    parameters = inspect.signature(model.forward).parameters
     given = {
         name: value.to(device) if isinstance(value, Tensor) else value for name, value in content.items() if name not in LABELS
     }
-    accepted = {name: value for name, value in given.items() if name in parameters}
+    parameters = _parameters(model)
+    named = {name: value for name, value in given.items() if name in parameters}
     tensors = [value for value in given.values() if isinstance(value, Tensor)]
-    if accepted:
-        return Inputs((), accepted)
+    if named:
+        return Inputs((), named)
     if len(tensors) == 1:
         return Inputs((tensors[0],), {})
-    if tensors and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    if tensors and _takes_any(parameters):
         return Inputs((), given)
     raise RecalibrationError(
         f"the loader yields mappings with {sorted(content)}, the model's forward takes {list(parameters)}; yield these, or "
         f"tuples that begin with the images."
     )
+
+
+def accepted(model: nn.Module, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of named arguments that the model's forward takes."""
+    parameters = _parameters(model)
+    return given if _takes_any(parameters) else {name: value for name, value in given.items() if name in parameters}
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Of the forward inside of wrappers."""
+    return inspect.signature(unwrap(model)[0].forward).parameters
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def labels_of(content: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @contextmanager
@@ -20,9 +20,3 @@ def restored_on_failure(tensors: Iterable[Tensor]) -> Iterator[None]:
             for tensor, values in before:
                 tensor.copy_(values)
         raise
-
-
-def running_statistics(model: nn.Module) -> list[Tensor]:
-    """All buffers of batch norms."""
-    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.slots import Slot, fill, slots_of
+from ghn_init.models.made_of import made_of
 from ghn_init.prediction.meaning import meaningful
 from ghn_init.prediction.selection import unwritable
 from ghn_init.tracing.trace import Trace, read
@@ -94,26 +95,6 @@ def _without_parameters(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def told_apart(modules: Sequence[nn.Module]) -> str:
-    """`6 modules 1f0c…`: how many, and a digest of what they are made of.
-
-    That is the classes of their parts, these parts' public attributes that are numbers, words or tuples of them (strides), and
-    names and shapes of parameters; not values, and not what a class's code holds.
-    """
-    digest = hashlib.sha256()
-    for module in modules:
-        parts = [(name, type(part).__qualname__, _settings(part)) for name, part in module.named_modules()]
-        shapes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
-        digest.update(repr((parts, shapes)).encode())
+    """`6 modules 1f0c…`: how many, and a digest of what they are made of, not of their values."""
+    digest = hashlib.sha256("\n".join(map(made_of, modules)).encode())
     return f"{len(modules)} modules {digest.hexdigest()[:12]}"
-
-
-def _settings(module: nn.Module) -> list[tuple[str, Any]]:
-    """What a module's constructor was given, as far as it can be told; not the mode that it is in."""
-    plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
-    return sorted((name, repr(value)) for name, value in plain.items() if _is_plain(value))
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from weakref import WeakSet
 
 from torch import nn
 
@@ -54,7 +55,7 @@ def maker(name: str, candidate: Candidate, classes: int) -> Make:
     if isinstance(candidate, nn.Module):
         return partial(copied, candidate, f"the candidate {name!r}", "pass a function that makes it")
     if isinstance(candidate, str):
-        return partial(model_spec.build, candidate if ":" in candidate else f"timm:{candidate}", classes)
+        return partial(_built, name, candidate if ":" in candidate else f"timm:{candidate}", classes)
     if callable(candidate):
         return partial(_made, name, candidate)
     raise ComparisonError(
@@ -69,4 +70,22 @@ def _made(name: str, make: Make) -> nn.Module:
         raise ComparisonError(f"the candidate {name!r} can't be made ({type(error).__name__}: {error}).") from error
     if not isinstance(model, nn.Module):
         raise ComparisonError(f"the candidate {name!r} makes a {type(model).__name__}; expected a torch.nn.Module.")
+    return _anew(name, model)
+
+
+def _built(name: str, spec: str, classes: int) -> nn.Module:
+    return _anew(name, model_spec.build(spec, classes))
+
+
+def _anew(name: str, model: nn.Module) -> nn.Module:
+    """What was made, unless it was made before and is still there: it would be trained on and on."""
+    if model in _MADE:
+        raise ComparisonError(
+            f"the candidate {name!r} is the same {type(model).__name__} each time that it is made; make it anew, or pass it "
+            f"itself, of which copies are trained."
+        )
+    _MADE.add(model)
     return model
+
+
+_MADE: WeakSet[nn.Module] = WeakSet()

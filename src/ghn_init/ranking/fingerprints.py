@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ghn_init.models.made_of import made_of
 from ghn_init.ranking.candidates import Make
 from ghn_init.tasks.task import described
 from ghn_init.trials.pool import Pool, seeded
@@ -22,10 +23,10 @@ def of_images(pool: Pool) -> str:
 
 
 def of_network(make: Make, seed: int) -> str:
-    """Of its modules as they are printed and of all its values, as it is made after seeding."""
+    """Of what it is made of and of all its values, as it is made after seeding."""
     seeded(seed)
     model = make()
-    return _digest({"": model, **model.state_dict()})
+    return _digest({"": made_of(model), **model.state_dict()})
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import From
 from ghn_init.tracing.trace import read
+from ghn_init.tracing.unwrap import unwrap
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
 from ghn_init.trials.pool import Pool, seeded
 
@@ -104,7 +105,7 @@ def look(make: Make, images: Pool, settings: Settings) -> Look:
     """
     seeded(settings.seed)
     model = make()
-    inputs = images.inputs.few()
+    inputs = images.suited(model).inputs.few()
     found = read(model, inputs)
     macs = cost.features(found.record)
     with torch.no_grad():
@@ -129,7 +130,10 @@ def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) ->
     """
     begun = time.perf_counter()
     seeded(settings.seed)
-    contestant = Contestant(started(make, train, settings).to(settings.device), settings.rate, settings.optimizer)
+    model, _ = unwrap(make())
+    train, val = train.suited(model), val.suited(model)
+    start_(model, train, settings)
+    contestant = Contestant(model.to(settings.device), settings.rate, settings.optimizer)
     contestant.train(train, steps, settings.batch_size, settings.seed)
     trained = time.perf_counter()
     right = contestant.judge(val)
@@ -137,13 +141,11 @@ def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) ->
     return Judgement(right, ended - begun, 1000 * (ended - trained) / len(val))
 
 
-def started(make: Make, train: Pool, settings: Settings) -> nn.Module:
-    """A network at its start; running statistics are left alone, as batches' own are used."""
-    model = make()
+def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
+    """Writes a network's start; running statistics are left alone, as batches' own are used."""
     if settings.start == "default":
-        return model
+        return
     predict(model, settings.ghn, train.inputs.few(), head=False, seed=settings.seed).apply_(statistics=False)
     if settings.start == "predicted+fitted":
-        few = train.rows(torch.arange(min(len(train), FITTED_IMAGES)))
+        few = train.first(FITTED_IMAGES)
         fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))
-    return model

@@ -99,6 +99,9 @@ def score(
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)
         name = name_of(candidate)
-        with Processes({name: maker(name, candidate, bench.classes)}, bench, workers=1) as processes:
+        make = maker(name, candidate, bench.classes)
+        first = make()  # if the next one is the same, that is an error before anything is trained
+        with Processes({name: make}, bench, workers=1) as processes:
             ((_, found),) = processes.each(Bench.judge, [name], steps)
+        del first
     return Score(accuracy(found.right), accuracy_interval(found.right), steps, len(bench.val), found.seconds)

@@ -128,14 +128,15 @@ def choose_(
 def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Pool, Iterable[Any]]:
     """The images of the race, and the data such that they can be read again."""
     try:
-        batches = Batches(data, model, settings.max_images)
-        if isinstance(data, Iterator):
+        used_up = isinstance(data, Iterator)  # then images for the fit have to be read now
+        batches = Batches(data, model, max(settings.max_images, MAX_IMAGES) if used_up else settings.max_images)
+        if used_up:
             data = list(batches.contents)
     except RecalibrationError as error:
         raise ComparisonError(str(error)) from error
     if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
         raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
-    return Pool.of(batches), data
+    return Pool.of(batches).first(settings.max_images), data
 
 
 def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:

@@ -100,6 +100,7 @@ class Contestant:
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._device = trainable[0].device
 
+    @torch.enable_grad()
     def train(self, pool: Pool, until: int, batch_size: int, seed: int) -> None:
         """Trains to that many steps in all, in one cycle of the learning rate, so that it is judged when the rate is low.
 
@@ -126,8 +127,9 @@ class Contestant:
         with torch.no_grad(), batch_statistics(self.model):
             for part in held_out.parts():
                 logits = logits_of(self.model, part.to(self._device).inputs)
+                check_labels(self.model, logits, part.labels)
                 told = logits.argmax(1).cpu() == part.labels
-                right.append(told & logits.isfinite().all(1).cpu())  # argmax would take NaN for the first class
+                right.append(told & ~logits.isnan().any(1).cpu())  # argmax would take NaN for the first class
         return torch.cat(right)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
-from ghn_init.models.batches import Batches, Inputs, labels_of
+from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
 
 JUDGED_AT_ONCE = 64
 
@@ -44,17 +44,20 @@ class Pool:
         """Reads a loader once; its images have to be of one size.
 
         Raises:
-            ComparisonError: They are not.
+            ComparisonError: They are not, or batches have other keys than the first.
             HeadError: There are no labels, or they are no class numbers.
         """
         parts, labels = [], []
         for content, inputs in batches:
             parts.append(inputs)
             labels.append(class_numbers(labels_of(content), len(inputs)))
-        args = tuple(_joined(values) for values in zip(*(part.args for part in parts), strict=True))
-        kwargs = {name: _joined([part.kwargs[name] for part in parts]) for name in parts[0].kwargs}
-        whole = cls(Inputs(args, kwargs), torch.cat(labels))
-        return whole if len(whole) <= batches.max_images else whole.rows(torch.arange(batches.max_images))
+            if inputs.kwargs.keys() != parts[0].kwargs.keys():
+                kinds = [sorted(part.kwargs) for part in (parts[0], inputs)]
+                raise ComparisonError(f"the loader yields mappings with {kinds[0]} and with {kinds[1]}; yield the same keys.")
+        sizes = [len(part) for part in parts]
+        args = tuple(_joined(values, sizes) for values in zip(*(part.args for part in parts), strict=True))
+        kwargs = {name: _joined([part.kwargs[name] for part in parts], sizes) for name in parts[0].kwargs}
+        return cls(Inputs(args, kwargs), torch.cat(labels)).first(batches.max_images)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +67,10 @@ class Pool:
         moved = [value.to(device) if isinstance(value, Tensor) else value for value in self.inputs.args]
         named = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.inputs.kwargs.items()}
         return replace(self, inputs=Inputs(tuple(moved), named))
+
+    def suited(self, model: nn.Module) -> Pool:
+        """Without the named arguments that the model's forward doesn't take."""
+        return replace(self, inputs=replace(self.inputs, kwargs=accepted(model, self.inputs.kwargs)))
 
     def rows(self, rows: Tensor) -> Pool:
         """Some of the images, by their numbers."""
@@ -75,6 +82,10 @@ class Pool:
 
         args, kwargs = self.inputs.args, self.inputs.kwargs
         return Pool(Inputs(tuple(map(taken, args)), {k: taken(v) for k, v in kwargs.items()}), self.labels[rows])
+
+    def first(self, count: int) -> Pool:
+        """So many of the images at most."""
+        return self if len(self) <= count else self.rows(torch.arange(count))
 
     def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
         """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
@@ -106,9 +117,10 @@ class Pool:
         return found
 
 
-def _joined(values: Sequence[Any] | tuple[Any, ...]) -> Any:
-    """One argument of all batches as one; what is no tensor with a batch axis is the first's."""
-    if not (isinstance(values[0], Tensor) and values[0].dim()):
+def _joined(values: Sequence[Any] | tuple[Any, ...], sizes: Sequence[int]) -> Any:
+    """One argument of all batches, of so many images each, as one; what is no tensor with a batch axis is the first's."""
+    pairs = zip(values, sizes, strict=True)
+    if not all(isinstance(value, Tensor) and value.dim() and len(value) == size for value, size in pairs):
         return values[0]
     shapes = sorted({tuple(value.shape[1:]) for value in values})
     if len(shapes) > 1:

@@ -13,7 +13,7 @@ from ghn_init.heads.fit import fit_on
 from ghn_init.heads.start import start_
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches
-from ghn_init.models.restored import restored_on_failure, running_statistics
+from ghn_init.models.restored import restored_on_failure
 from ghn_init.prediction.conditioning import Conditioning, chosen
 from ghn_init.prediction.prediction import Prediction, noise_of
 from ghn_init.prediction.report import Report
@@ -69,7 +69,7 @@ class Start:
         _, prefix = unwrap(model)
         norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in plain.slots})
         done: list[str] = []
-        with restored_on_failure([*model.parameters(), *running_statistics(model)]):
+        with restored_on_failure([*model.parameters(), *model.buffers()]):
             if self.weights == "orthogonal":
                 orthogonal_(plain)
                 recalibrate_(batches.model, norms, batches.contents)
