@@ -35,11 +35,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ghn_init
-from ghn_init import comparison, deepnets, families
+from ghn_init import deepnets, families
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
-from ghn_init.trials.starts import vectors_of
+from ghn_init.trials.starts import orthogonal_, vectors_of
 
 RATES = (0.005, 0.015, 0.05, 0.15)
 STEPS, BATCH, CLIP = 200, 32, 5.0
@@ -100,11 +100,10 @@ def network(name: str, classes: int, side: int) -> nn.Module:
 
 def write(model: nn.Module, job: Job, seed: int, contents: list[tuple[Tensor, Tensor]]) -> None:
     """The init, but for the head, which stays the model's own or is fitted to the training images."""
-    weights, _, _ = job.init.partition(FITTED)
-    if job.ghn is None:
-        comparison.named(weights)(model, seed)
-    else:
-        inputs = contents[0][0][:2]
+    inputs = contents[0][0][:2]
+    if job.init.removesuffix(FITTED) == "orthogonal":  # weights that would be predicted, as `choose` has it
+        orthogonal_(ghn_init.predict(model, None, inputs, head=False, seed=seed))
+    elif job.ghn is not None:
         vectors: list[str] = []
         if job.variant == "weights":
             vectors = vectors_of(ghn_init.predict(model, job.ghn, inputs, head=False))
