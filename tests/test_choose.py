@@ -418,3 +418,14 @@ def test_a_choice_without_gradients_around_it(ghn: GHN) -> None:
     with torch.no_grad():
         choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
     assert choice.chosen == ghn_init.choose(tiny(), images(), ghn, **QUICK).chosen
+
+
+def test_a_function_that_wraps_the_same_model_each_time_is_refused(ghn: GHN) -> None:
+    one = tiny()
+    with pytest.raises(ComparisonError, match="every start gets the same"):
+        ghn_init.choose(lambda: nn.DataParallel(one), images(), ghn, **QUICK)
+
+
+def test_no_images_at_most_is_an_error_for_iterators_too(ghn: GHN) -> None:
+    with pytest.raises(ValueError, match="max_images is 0"):
+        ghn_init.choose(tiny(), iter(images()), ghn, max_images=0, **QUICK)

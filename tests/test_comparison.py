@@ -518,7 +518,7 @@ def test_classical_inits_write_through_parametrizations(kind: str, name: str) ->
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_weight_that_a_hook_computes_is_said_to_be_none_that_an_init_writes() -> None:
     model = normed(nn.utils.weight_norm)
-    with pytest.raises(ComparisonError, match="weight of a Conv2d is computed from other parameters by a hook"):
+    with pytest.raises(ComparisonError, match="weight of a Conv2d is computed from other parameters, by a hook"):
         comparison.named("orthogonal")(model, 0)
     assert "orthogonal" not in comparison.applicable(model, torch.zeros(2, 3, 16, 16))
 
@@ -539,3 +539,25 @@ def test_a_race_without_gradients_around_it_and_labels_that_judge() -> None:
     assert len(found.runs) == 2
     with pytest.raises(ComparisonError, match="labels go from .* to 7"):
         ghn_init.compare(tiny, data, [(x, y + 5) for x, y in data], ["default", "orthogonal"], steps=2, seeds=1)
+
+
+class Symmetric(nn.Module):
+    """PyTorch's own example of a parametrization, without an inverse."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.triu() + x.triu(1).transpose(-1, -2)
+
+
+def test_a_parametrization_without_an_inverse_is_left_out_of_the_race() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3))
+    nn.utils.parametrize.register_parametrization(model[1], "weight", Symmetric())
+    assert "orthogonal" not in comparison.applicable(model, torch.zeros(2, 3, 2, 2))
+    with pytest.raises(ComparisonError, match="by a parametrization without right_inverse"):
+        comparison.named("orthogonal")(model, 0)
+
+
+def test_spectral_norms_know_what_an_init_has_written() -> None:
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(32, 16)).eval()
+    comparison.named("orthogonal")(nn.Sequential(layer), 0)
+    torch.testing.assert_close(torch.linalg.svdvals(layer.weight), torch.ones(16), rtol=0, atol=1e-2)

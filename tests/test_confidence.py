@@ -236,7 +236,15 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path) -> None:
     with_confidence(None).save_pretrained(tmp_path / "other")
     assert ghn_init.load(tmp_path / "other").confidence is None
     with_confidence(confidence).save_pretrained(tmp_path / "other")
-    with_confidence(None).save_pretrained(tmp_path / "other")  # other weights, of which nothing is known
+    same = with_confidence(confidence)
+    same.save_pretrained(tmp_path / "other")
+    same.confidence = None
+    same.save_pretrained(tmp_path / "other")  # of the same weights nothing new
+    assert ghn_init.load(tmp_path / "other").confidence == confidence
+    other = with_confidence(None)
+    with torch.no_grad():
+        other.embed.weight.add_(1)
+    other.save_pretrained(tmp_path / "other")  # other weights, of which nothing is known
     assert ghn_init.load(tmp_path / "other").confidence is None
     (tmp_path / FILE).write_text('{"known": 3}')
     with pytest.raises(CheckpointError, match=r"confidence\.json is damaged"):

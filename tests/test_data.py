@@ -247,6 +247,13 @@ def test_a_folder_is_read_by_its_name_whatever_is_in_it(tmp_path: Path) -> None:
                 image_module.new("RGB", (8, 8)).save(tmp_path / folder / "train" / label / f"{k}.png")
     assert len(load_images(tmp_path / "my*data", "train").labels) == 4
     assert len(load_images(tmp_path / "my[1]data", "train").labels) == 6
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    for folder, count in (("p[1]", 4), ("p1", 6)):
+        (tmp_path / folder).mkdir()
+        rows = {"image": [image_module.new("RGB", (8, 8))] * count, "label": [0, 1] * (count // 2)}
+        datasets.Dataset.from_dict(rows, features).to_parquet(str(tmp_path / folder / "train.parquet"))
+    assert len(load_images(tmp_path / "p[1]", "train").labels) == 4
 
 
 def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
@@ -258,3 +265,6 @@ def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
         image_module.fromarray(grey).save(tmp_path / "train" / label / "0.png")
     images = load_images(tmp_path, "train")
     assert images.pixels[0].tolist() == 3 * [[[0, 100], [200, 255]]]
+    image_module.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "a" / "1.tiff")
+    with pytest.raises(TrainingError, match="an image of floats"):
+        load_images(tmp_path, "train")

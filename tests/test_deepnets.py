@@ -81,6 +81,8 @@ def test_norms_are_left_out_of_bn_free_networks_only_and_of_some_shallow_ones(co
 def test_wide_networks_are_the_test_networks_with_four_times_the_channels() -> None:
     test, wide = deepnets.arguments("test", 3), deepnets.arguments("wide", 3)
     assert wide == replace(test, C=4 * test.C)
+    first = [next(deepnets.network("wide", 3, image_size=size).parameters()).shape[0] for size in (32, 64)]
+    assert first[0] == 2 * first[1]
 
 
 @pytest.mark.parametrize("size", [32, 224])
@@ -297,6 +299,16 @@ def release(tmp_path: Path) -> Path:
         file.create_dataset("bnfree/0/nodes", data=np.array([[k, 0, 0] for k in range(8)], dtype=np.uint16))
     path.with_name("deepnets1m_eval_meta.json").write_text(json.dumps({"bnfree": described}))
     return path
+
+
+def test_wide_networks_of_the_release_are_widened_when_they_are_read(release: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    described = release.with_name("deepnets1m_eval_meta.json")
+    described.write_text(json.dumps({"wide": json.loads(described.read_text())["bnfree"]}))
+    with h5py.File(release, "a") as file:
+        file.move("bnfree", "wide")
+    (entry,) = deepnets.read(release, "wide")
+    assert entry.arguments.C == 4 * 48
 
 
 def test_the_original_release_is_read(release: Path) -> None:

@@ -423,3 +423,10 @@ def test_results_of_other_images_in_a_folder_of_the_same_name_are_refused(small:
     ghn_init.evaluate(tmp_path / "mine" / "data", small, **options)
     with pytest.raises(EvaluationError, match="holds an evaluation of .*'data': 'data [0-9a-f]{16}'"):
         ghn_init.evaluate(tmp_path / "yours" / "data", small, **options)
+
+
+def test_results_under_other_normalisation_or_training_images_are_refused(small: GHN, tmp_path: Path) -> None:
+    images, options = colours(20), {"networks": [Tiny(1, 8)], "out": tmp_path / "results.json", "task": "images"}
+    ghn_init.evaluate(images, small, **options)  # type: ignore[arg-type]
+    with pytest.raises(EvaluationError, match="holds an evaluation of"):
+        ghn_init.evaluate(replace(images, mean=images.mean + 0.1), small, **options)  # type: ignore[arg-type]

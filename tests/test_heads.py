@@ -415,3 +415,38 @@ def test_a_head_that_sees_another_one_is_fitted_to_what_that_one_then_gives(turn
     ghn_init.fit_head_(model, loader())
     for name in ("first.weight", "second.weight"):
         torch.testing.assert_close(model.state_dict()[name], once[name], rtol=1e-3, atol=1e-5)
+
+
+def test_figures_are_of_images_in_the_order_in_which_they_were_read() -> None:
+    def forward(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = pooled(m, x)
+        return m.a(h), m.b(h)
+
+    model = Fn(forward, body=body(), a=nn.Linear(5, 3), b=nn.Linear(5, 3))
+    images, labels = labelled(96)
+    images = images + 3 * F.one_hot(labels, 3)[..., None, None]
+    assert ghn_init.fit_head_(model, DataLoader(TensorDataset(images, labels), 16, shuffle=True)).accuracy > 90
+
+
+def test_a_failure_is_its_own_error_where_a_buffer_cannot_be_written() -> None:
+    model = Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=nn.Linear(5, 2))
+    model.register_buffer("mask", torch.ones(1, 4).expand(3, 4))
+    before = copied(state(model))
+    with pytest.raises(HeadError, match="labels go from 0 to 2"):
+        ghn_init.fit_head_(model, loader())
+    assert changed(before, state(model)) == set()
+
+
+def test_a_sum_of_heads_is_fitted_after_each_of_them_alone() -> None:
+    def forward(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = pooled(m, x)
+        a, b = m.a(h), m.b(h)
+        return a + b, b
+
+    torch.manual_seed(0)
+    model = Fn(forward, body=body(), a=nn.Linear(5, 3), b=nn.Linear(5, 3))
+    fit = ghn_init.fit_head_(model, loader())
+    expected = Fn(lambda m, x: forward(m, x)[0], body=model.body, a=nn.Linear(5, 3), b=nn.Linear(5, 3))
+    assert ghn_init.fit_head_(expected, loader()).accuracy == fit.accuracy
+    images, _ = labelled()
+    torch.testing.assert_close(model.eval()(images)[0].softmax(1), expected.eval()(images).softmax(1), rtol=1e-3, atol=1e-4)

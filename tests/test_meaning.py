@@ -524,3 +524,32 @@ def test_reasons_are_true_of_all_of_the_zoo(case: Case, ghn: GHN) -> None:
 
 def test_the_zoo_has_what_starts_at_zero_nowhere() -> None:
     assert all(p.any() for case in ZOO.values() for p in case.build().parameters() if p.dim() > 1 and p.is_floating_point())
+
+
+class Language(nn.Module):
+    """A language model; its head is the table of its tokens."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.tokens, self.fc, self.norm = way, nn.Embedding(50, 8), nn.Linear(8, 8), nn.LayerNorm(8)
+        self.bias = nn.Parameter(torch.zeros(50))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x)
+        h = self.norm(h + self.fc(h))
+        if self.way == "linear":
+            return torch.tanh(F.linear(h, self.tokens.weight) / 30) * 30
+        if self.way == "with a bias":
+            return h @ self.tokens.weight.T + self.bias
+        return h if self.way == "a backbone" else h @ self.tokens.weight.T
+
+
+@pytest.mark.parametrize("way", ["linear", "product", "with a bias"])
+def test_a_table_that_is_the_head_too_is_kept_as_heads_are(ghn: GHN, way: str) -> None:
+    model, tokens = Language(way), torch.zeros(2, 5, dtype=torch.long)
+    assert "classification head of 50 classes" in ghn_init.predict(model, ghn, tokens).kept["tokens.weight"]
+    assert "tokens.weight" not in ghn_init.predict(model, ghn, tokens, head=True).kept
+
+
+def test_a_table_of_a_backbone_is_predicted(ghn: GHN) -> None:
+    assert "tokens.weight" not in ghn_init.predict(Language("a backbone"), ghn, torch.zeros(2, 5, dtype=torch.long)).kept

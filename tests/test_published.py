@@ -309,3 +309,11 @@ def test_random_corruptions_end_in_a_hypernetwork_or_one_clear_error(tmp_path: P
     except CheckpointError as error:
         message = str(error)
         assert message.startswith(str(broken))
+
+
+def test_a_file_without_a_configuration_may_have_kernels_of_four_axes(tmp_path: Path) -> None:
+    ghn = hypernetwork("GHN-2")
+    names = ("decoder.conv.0.weight", "decoder.conv.2.weight", "decoder.class_layer_predictor.1.weight")
+    state = {n: t[..., None, None] if n in names else t for n, t in published_state(ghn).items()}
+    joblib.dump(state, tmp_path / "ghn2.pt")
+    assert same(convert(tmp_path / "ghn2.pt"), ghn)

@@ -172,3 +172,29 @@ def test_mappings_are_given_to_wrapped_models_as_to_others() -> None:
     data = [{"image": x, "index": torch.arange(len(x))} for x in batches()]
     ghn_init.recalibrate_batchnorm(nn.DataParallel(model), data)
     assert int(model.norm.num_batches_tracked) == 3
+
+
+def test_models_that_could_not_be_predicted_are_given_mappings_too() -> None:
+    class Lazy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.fc = nn.BatchNorm2d(3), nn.LazyLinear(2)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.fc(self.norm(image).flatten(1))
+
+    model = Lazy()
+    ghn_init.recalibrate_batchnorm(model, [{"image": x, "label": torch.zeros(len(x))} for x in batches()])
+    assert int(model.norm.num_batches_tracked) == 3
+
+
+def test_norms_that_do_not_count_their_batches_are_recalibrated() -> None:
+    class Uncounted(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps
+            )
+
+    model = nn.Sequential(Uncounted(3))
+    ghn_init.recalibrate_batchnorm(model, [x + 3 for x in batches()])
+    assert bool((model[0].running_mean > 0.5).all())  # type: ignore[operator,union-attr]

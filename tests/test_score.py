@@ -50,7 +50,7 @@ def test_a_score_is_read_in_a_line() -> None:
 @pytest.mark.parametrize(
     ("candidate", "options", "words"),
     [
-        (broken, {}, "^the candidate 'broken' can't be made .RuntimeError: no luck"),
+        (broken, {}, "candidate 'broken': the candidate 'broken' can't be made .RuntimeError: no luck"),
         (3, {}, "the candidate '3' is a int; expected a module"),
         (broken, {"steps": 0}, "steps is 0; expected 1 at least"),
         (broken, {"start": "best"}, "start is 'best'; expected"),
@@ -61,7 +61,7 @@ def test_what_cannot_be_scored(ghn: GHN, candidate: Any, options: dict[str, Any]
         ghn_init.score(candidate, TRAIN, VAL, ghn, **options)
 
 
-@pytest.mark.parametrize("candidate", ["function", "spec"])
+@pytest.mark.parametrize("candidate", ["function", "spec", "wrapped"])
 def test_the_same_module_again_is_refused_before_it_is_trained(
     ghn: GHN, candidate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,8 +69,9 @@ def test_the_same_module_again_is_refused_before_it_is_trained(
     (tmp_path / "one_net.py").write_text("from helpers import Tiny\nnet = Tiny(2, 8)\n")
     one = importlib.import_module("one_net").net
     before = copied(state(one))
+    ways: dict[str, Any] = {"function": lambda: one, "spec": "one_net:net", "wrapped": lambda: nn.DataParallel(one)}
     with pytest.raises(ComparisonError, match="is the same Tiny each time that it is made"):
-        ghn_init.score("one_net:net" if candidate == "spec" else lambda: one, TRAIN, VAL, ghn, steps=2)
+        ghn_init.score(ways[candidate], TRAIN, VAL, ghn, steps=2)
     assert not changed(state(one), before)
 
 
@@ -117,3 +118,13 @@ def test_mappings_may_have_what_the_forward_does_not_take(ghn: GHN) -> None:
 def test_wrapped_candidates_are_scored(ghn: GHN) -> None:
     found = ghn_init.score(lambda: nn.DataParallel(Tiny(2, 8)), TRAIN, VAL, ghn, steps=2, start="predicted+fitted")
     assert found.accuracy == ghn_init.score(lambda: Tiny(2, 8), TRAIN, VAL, ghn, steps=2, start="predicted+fitted").accuracy
+
+
+def test_a_lazy_module_is_scored_from_its_own_init(ghn: GHN) -> None:
+    def lazy() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+    with pytest.raises(ComparisonError, match="candidate 'lazy'"):
+        ghn_init.score(lazy, TRAIN, VAL, ghn, steps=2)
+    with pytest.raises(ComparisonError, match="candidate 'timm:nothing'"):
+        ghn_init.score("timm:nothing", TRAIN, VAL, ghn, steps=2)

@@ -97,6 +97,7 @@ def test_fan_in_scaling() -> None:
     assert weight_slot(64, 32, 3, 3).scale == pytest.approx((2 / (32 * 9)) ** 0.5)
     assert weight_slot(64, 1, 3, 3).scale == pytest.approx((1 / 9) ** 0.5)
     assert weight_slot(64, 32, 1, 7).scale == pytest.approx((1 / (32 * 7)) ** 0.5)
+    assert weight_slot(64, 1).scale == pytest.approx(2**0.5)  # no kernel of its own for each channel
 
 
 def decoded(decoder: ConvDecoder, h: Tensor, o: int, i: int, height: int, width: int) -> Tensor:
@@ -189,3 +190,27 @@ def test_graphs_of_several_tasks_are_decoded_together_as_each_alone() -> None:
 def test_kept_parameters_have_no_slot() -> None:
     graph, _ = headed(7)
     assert [slot.name for slot in slots_of(graph, {"w": (7, 30), "b": (7,)}, {"w": "a reason"})] == ["b"]
+
+
+@pytest.mark.parametrize(("published", "scaled"), [(True, True), (False, False)])
+def test_a_table_is_a_weight_like_others_to_published_hypernetworks(published: bool, scaled: bool) -> None:
+    torch.manual_seed(0)
+    config = GHNConfig({"a": 4}, class_width=4 if published else None, max_shape=(8, 8, 3, 3), hid=8)
+    ghn = GraphHyperNetwork(config).eval()
+    graph = Graph((Node("input"), Node("pos_enc", (8, 8), "table")), np.array([[0], [1]]))
+    (slot,) = slots_of(graph, {"table": (8, 8)})
+    core = ghn([graph], [[slot]], [None])[0]["table"]
+    ghn.config = replace(config, weight_norm=False)
+    torch.testing.assert_close(core, ghn([graph], [[slot]], [None])[0]["table"] * (0.5 if scaled else 1.0))  # √(2/8)
+
+
+@pytest.mark.parametrize(("layers", "alike"), [(0, True), (2, False)])
+def test_a_head_is_read_as_one_of_the_published_classes_but_by_ghn_3(layers: int, alike: bool) -> None:
+    config = GHNConfig({"a": 64}, class_width=64, max_shape=(8, 8, 3, 3), hid=8, layers=layers, heads=4)
+    ghn = GraphHyperNetwork(config).eval()
+
+    def features(classes: int) -> Tensor:
+        nodes = (Node("input"), Node("conv", (classes, 16), "w", head=True), Node("bias", (classes,), "b", head=True))
+        return ghn.features(Graph(nodes, np.array([[0, 1], [1, 2]])))
+
+    assert torch.equal(features(64), features(10)) == alike

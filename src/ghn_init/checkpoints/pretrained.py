@@ -57,10 +57,12 @@ class GHN(
     """
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        file = save_directory / MODEL
+        before = file.read_bytes() if file.is_file() else b""
         write_folder(save_directory, self.config, self.state_dict())
         if self.confidence is not None:
             self.confidence.write(save_directory)
-        else:  # what is there is of other weights
+        elif file.read_bytes() != before:  # what the folder knows is of other weights
             (save_directory / FILE).unlink(missing_ok=True)
 
     @classmethod

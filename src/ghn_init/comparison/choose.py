@@ -11,7 +11,7 @@ from torch import nn
 from ghn_init.api import Hypernetwork, predict
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import taken_off
 from ghn_init.trials import choose as race
 from ghn_init.trials.choice import Choice
 from ghn_init.trials.contestant import MakeOptimizer, sgd
@@ -109,8 +109,8 @@ def _made(model: nn.Module | Callable[[], nn.Module], seed: int) -> tuple[nn.Mod
 
     first = made()
     second = made()
-    if second is first:
+    if taken_off(second)[0] is taken_off(first)[0]:
         raise ComparisonError(
             f"every start gets the same {type(first).__name__}; make a new model each time, or pass it itself."
         )
-    return first, lambda: unwrap(made())[0]
+    return first, lambda: taken_off(made())[0]

@@ -177,7 +177,7 @@ def compare(
         2
     """
     for loader in (train_loader, val_loader, *(tuning or ())):
-        if isinstance(loader, Iterator):
+        if type(loader).__module__ in ("builtins", "itertools") and isinstance(loader, Iterator):  # others may begin anew
             raise ComparisonError(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
                 f"images; pass a list of its batches, or a DataLoader."

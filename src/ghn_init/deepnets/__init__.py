@@ -15,7 +15,7 @@ from ghn_init.deepnets.genotype import Genotype
 from ghn_init.deepnets.network import DeepNet
 from ghn_init.deepnets.predefined import PREDEFINED, predefined
 from ghn_init.deepnets.release import SUFFIXES, Release
-from ghn_init.deepnets.splits import SPLITS, Split, arguments
+from ghn_init.deepnets.splits import SPLITS, Split, arguments, suited
 from ghn_init.deepnets.statistics import PUBLISHED_STATISTICS, GraphStatistics, Summary
 from ghn_init.deepnets.store import Entry, Stored, is_stored, write
 
@@ -59,7 +59,7 @@ def network(split: str, index: int, num_classes: int = 10, image_size: int = 32,
     """
     if split == "predefined":
         return predefined(index, num_classes, image_size)
-    return DeepNet(arguments(split, index, seed), num_classes, image_size)
+    return DeepNet(suited(arguments(split, index, seed), split, image_size), num_classes, image_size)
 
 
 def read(path: str | Path, split: str | None = None) -> Sequence[Entry]:

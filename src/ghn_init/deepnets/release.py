@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ghn_init.deepnets.arguments import Arguments
+from ghn_init.deepnets.splits import WIDER
 from ghn_init.deepnets.statistics import GraphStatistics
 from ghn_init.deepnets.store import Entries, Entry
 from ghn_init.errors import ArchitectureError
@@ -58,6 +60,8 @@ class Release(Entries):
             distances, rows = stored["adj"][()], stored["nodes"][()]
             primitives = [self._primitives[int(row[0])] for row in rows]
             arguments = Arguments.from_dict(fields)
+            if self._split == "wide":  # whose networks are those of `test`, widened when they are loaded
+                arguments = replace(arguments, C=WIDER * arguments.C)
             params = int(fields["num_params"]["cifar10"])
         except (KeyError, TypeError, ValueError) as error:
             raise ArchitectureError(f"network {position} of {self._path} is damaged ({error!r}).") from error

@@ -50,6 +50,9 @@ SPLITS = {
 }
 """All splits with their published sizes."""
 
+WIDER = 4
+"""How much wider networks of `wide` are than those of `test`, at 32 px; half of that for larger images."""
+
 WIDTHS = tuple(range(32, 129, 16))
 FC_DIMS = tuple(range(64, 513, 64))
 
@@ -72,7 +75,7 @@ def arguments(split: str, index: int, seed: int = 0) -> Arguments:
         raise ArchitectureError(f"index is {index}; expected 0 or above.")
     if split == "wide":
         drawn = arguments("test", index, seed)
-        return replace(drawn, C=4 * drawn.C)
+        return replace(drawn, C=WIDER * drawn.C)
     for attempt in count():
         draw = Draw(f"{seed}/{split}/{index}/{attempt}")
         candidate = _draw(draw, split)
@@ -152,3 +155,8 @@ def _widened(draw: Draw, drawn: Arguments, params: int) -> Arguments:
         if C <= 64:
             fc_dim = draw.pick(FC_DIMS)
     return replace(drawn, C=C, fc_dim=fc_dim)
+
+
+def suited(arguments: Arguments, split: str, image_size: int) -> Arguments:
+    """What a split's network has for images of a size: `wide` is half as wide above 32 px."""
+    return replace(arguments, C=arguments.C // 2) if split == "wide" and image_size > 32 else arguments

@@ -22,7 +22,7 @@ from torch import nn
 from ghn_init.deepnets.arguments import Arguments
 from ghn_init.deepnets.codec import decode, encode
 from ghn_init.deepnets.network import DeepNet
-from ghn_init.deepnets.splits import SPLITS, arguments
+from ghn_init.deepnets.splits import SPLITS, arguments, suited
 from ghn_init.deepnets.statistics import GraphStatistics
 from ghn_init.errors import ArchitectureError
 from ghn_init.graph import Graph
@@ -61,7 +61,7 @@ class Entry:
 
     def module(self, num_classes: int = 10, image_size: int = 32) -> nn.Module:
         """The network, (B, 3, H, W) → (B, classes)."""
-        return DeepNet(self.arguments, num_classes, image_size)
+        return DeepNet(suited(self.arguments, self.split, image_size), num_classes, image_size)
 
 
 def write(

@@ -109,6 +109,7 @@ def evaluate(
             "classes": test.num_classes,
             "data": test.fingerprint if isinstance(data, Images) else f"{Path(data).name} {test.fingerprint}",
             "images": len(test.labels),
+            **({"training data": train.fingerprint} if sgd and train is not None else {}),
             "bf16": bf16,
             **({"seed": seed} if seed else {}),
             **({"networks": told_apart(modules)} if modules else {}),

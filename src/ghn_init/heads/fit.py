@@ -43,8 +43,8 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         model: Any module that gives (images, classes). Wrappers are looked into. Its state is the one that it will be
             fine-tuned from, in eval mode: no dropout.
         loader: Yields (images, labels), or mappings with `label` or `labels` beside the forward's arguments. Images as the
-            model will be trained on them; labels are whole numbers from 0 to K − 1, each of which occurs. Read twice, or
-            held in memory where it is an iterator.
+            model will be trained on them; labels are whole numbers from 0 to K − 1, each of which occurs. Read twice, once
+            more for each further output, or held in memory where it is an iterator.
         max_images: The first so many are used.
         recalibrate: First recompute the running statistics of batch norms on these images, as `recalibrate_batchnorm` does, but
             for those that are frozen beside trainable parameters. False keeps those that the model was trained with.
@@ -102,10 +102,10 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[_BatchNorm], keep: Col
         model.eval()
         weights = {head.weight: parameters[head.weight] for place in places for head in place.heads}
         fits = {}
-        for place in sorted(places, key=lambda place: place.last):  # a head may see what one before it gives
+        for place in sorted(places, key=lambda place: (place.last, -place.output)):  # a head may see what one before it gives
             features = collect(batches, weights, places[0])
-            fits[place.output] = Regression(batches, place, features, weights).write_(parameters)
-    first, labels = fits[places[0].output], features.labels
+            fits[place.output] = Regression(batches, place, features, weights).write_(parameters), features.labels
+    first, labels = fits[places[0].output]
     return HeadFit(
         heads=tuple(prefix + name for name in names),
         accuracy=100 * float((first.left_out.argmax(1) == labels).double().mean()),

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ghn_init.confidence.confidence import Confidence
 from ghn_init.errors import CheckpointError
-from ghn_init.graph import PRIMITIVES, Graph
+from ghn_init.graph import PRIMITIVES, Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder, Cuts, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
@@ -74,8 +75,15 @@ class GraphHyperNetwork(nn.Module):
         """(N, D) node features: primitive and shape."""
         device = self.embed.weight.device
         primitives = torch.tensor([_PRIMITIVE_INDEX[node.primitive] for node in graph.nodes], device=device)
-        rows = torch.tensor([self.shape_enc.rows(node) for node in graph.nodes], device=device)
+        rows = torch.tensor([self.shape_enc.rows(self._as_read(node)) for node in graph.nodes], device=device)
         return self.embed(primitives) + self.shape_enc(rows)
+
+    def _as_read(self, node: Node) -> Node:
+        """GHN-1 and -2, as published, read every head as one of the classes that they were trained on (GHN-3's doesn't)."""
+        width = self.config.class_width
+        if width is None or self.config.layers or not node.head or not node.shape:
+            return node
+        return replace(node, shape=(width, *node.shape[1:]))
 
     def embed_nodes(self, graphs: Sequence[Graph]) -> list[Tensor]:
         """Node embeddings of each graph, (N, D)."""
@@ -171,8 +179,12 @@ class GraphHyperNetwork(nn.Module):
         else:
             cores = cast(Head, self.heads[decoder]).weight(self.decoder, rows, cuts, i)[..., None, None]
         for wanted, core in zip(members, cores, strict=True):
-            scaled = self.config.weight_norm and wanted.slot.kind != "position"
-            yield wanted, core * wanted.slot.scale if scaled else core
+            yield wanted, core * wanted.slot.scale if self._scales(wanted.slot) else core
+
+    def _scales(self, slot: Slot) -> bool:
+        """Positions have no fan-in. To published code a table (rows, d) is a weight like others; ours were trained without."""
+        table = len(slot.layout) == 2 and self.config.class_width is not None
+        return self.config.weight_norm and (slot.kind != "position" or table)
 
     def _vectors(self, members: Sequence[_Wanted], rows: Tensor) -> Iterator[tuple[_Wanted, Tensor]]:
         for wanted, (weight, bias) in zip(members, self.decoder_1d(rows), strict=True):

@@ -50,7 +50,7 @@ class Slot:
     def scale(self) -> float:
         """Standard deviation of the fan-in scaling: √(β / fan_in), β = 1 for depthwise and wide kernels, else 2."""
         out_channels, in_channels, height, width = self.sizes
-        beta = 1 if in_channels == 1 or height < width else 2
+        beta = 1 if len(self.layout) > 2 and (in_channels == 1 or height < width) else 2
         return sqrt(beta * out_channels * self.slices / max(prod(self.shape), 1))
 
     @property

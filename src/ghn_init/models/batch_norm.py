@@ -97,6 +97,8 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
     modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
     statistics = [(norm, [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]) for norm in norms]
+    reached = set[nn.Module]()
+    hooks = [norm.register_forward_pre_hook(lambda norm, _: reached.add(norm)) for norm in norms]
     done = False
     try:
         batches = _Counted(itertools.islice(loader, max_batches))
@@ -109,8 +111,10 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
             module.training = mode
         for norm, momentum in momenta.items():
             norm.momentum = momentum
+        for hook in hooks:
+            hook.remove()
         for norm, buffers in statistics:
-            if not done or (norm.num_batches_tracked is not None and not norm.num_batches_tracked):  # no batch came there
+            if not done or norm not in reached:
                 for buffer, before in buffers:
                     buffer.copy_(before)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import RecalibrationError
 from ghn_init.tracing.holders import mapped, plain
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import taken_off
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
@@ -92,14 +92,15 @@ def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.de
 
 
 def accepted(model: nn.Module, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Those of named arguments that the model's forward takes."""
+    """Those of named arguments that the model's forward names; all where it names none and takes any."""
     parameters = _parameters(model)
-    return given if _takes_any(parameters) else {name: value for name, value in given.items() if name in parameters}
+    named = {name: value for name, value in given.items() if name in parameters}
+    return given if not named and _takes_any(parameters) else named
 
 
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Of the forward inside of wrappers."""
-    return inspect.signature(unwrap(model)[0].forward).parameters
+    return inspect.signature(taken_off(model)[0].forward).parameters
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:

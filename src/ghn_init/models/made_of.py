@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from types import CodeType, FunctionType
+from collections.abc import Iterable
+from functools import partial
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+DEPTH = 5
+"""Of what holds others."""
 
 
 def made_of(module: nn.Module) -> str:
@@ -30,15 +36,33 @@ def _settings(part: nn.Module) -> list[tuple[str, str]]:
     return sorted((name, words) for name, words in found if words is not None)
 
 
-def _plain(value: Any) -> str | None:
-    """In words; None of what has none that are the same tomorrow."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+def _plain(value: Any, depth: int = DEPTH) -> str | None:
+    """In words; None of what has none that are the same tomorrow, or lies too deep."""
+
+    def each(values: Iterable[Any]) -> str:
+        return str([_plain(one, depth - 1) for one in values])
+
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | range | slice | torch.dtype):
         return repr(value)
+    if depth == 0:
+        return None
     if isinstance(value, tuple | list):
-        return str([_plain(each) for each in value])
+        return each(value)
+    if isinstance(value, dict):
+        return each(value.items())
+    if isinstance(value, partial):
+        return f"partial {each((value.func, value.args, value.keywords))}"
     if isinstance(value, FunctionType):
-        return f"{value.__qualname__} {_code(value.__code__)}"
+        bound = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return f"{value.__qualname__} {_code(value.__code__)} {each((value.__defaults__, bound))}"
     return getattr(value, "__qualname__", None) if callable(value) else None
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def _code(code: CodeType) -> str:

@@ -18,5 +18,12 @@ def restored_on_failure(tensors: Iterable[Tensor]) -> Iterator[None]:
     except BaseException:
         with torch.no_grad():
             for tensor, values in before:
-                tensor.copy_(values)
+                # By value: some can't be written (expanded views, those of inference mode), and aren't by anybody else.
+                if not tensor.is_meta and (tensor.layout != torch.strided or not _same(tensor, values)):
+                    tensor.copy_(values)
         raise
+
+
+def _same(tensor: Tensor, values: Tensor) -> bool:
+    """Bit for bit, but for the signs of zeros: NaN is NaN."""
+    return tensor.shape == values.shape and bool(((tensor == values) | ((tensor != tensor) & (values != values))).all())

@@ -16,7 +16,7 @@ from ghn_init.prediction.cautions import beside, is_merged
 from ghn_init.prediction.conditioning import Conditioning
 from ghn_init.prediction.meaning import frozen_copies, meaningful
 from ghn_init.tracing.flow import UNREACHED, UNUSED
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import taken_off
 
 KNOWN = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -183,7 +183,7 @@ def _head(model: nn.Module, graph: Graph, config: GHNConfig, head: Head) -> tupl
             names = " and ".join(several)
             raise ValueError(f"head=True is ambiguous: {names} have {widths[0]} outputs; pass head='{several[0]}'.")
         return next(iter(several), None), {}
-    if getattr(unwrap(model)[0], "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
+    if getattr(taken_off(model)[0], "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
         return None, {}
     return None, _reasons(heads, config)
 

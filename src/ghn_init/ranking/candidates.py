@@ -10,6 +10,7 @@ from torch import nn
 
 from ghn_init.errors import ComparisonError
 from ghn_init.models import spec as model_spec
+from ghn_init.tracing.unwrap import taken_off
 from ghn_init.trials.predicting import copied
 
 Make = Callable[[], nn.Module]
@@ -79,12 +80,13 @@ def _built(name: str, spec: str, classes: int) -> nn.Module:
 
 def _anew(name: str, model: nn.Module) -> nn.Module:
     """What was made, unless it was made before and is still there: it would be trained on and on."""
-    if model in _MADE:
+    inner, _ = taken_off(model)
+    if inner in _MADE:
         raise ComparisonError(
-            f"the candidate {name!r} is the same {type(model).__name__} each time that it is made; make it anew, or pass it "
+            f"the candidate {name!r} is the same {type(inner).__name__} each time that it is made; make it anew, or pass it "
             f"itself, of which copies are trained."
         )
-    _MADE.add(model)
+    _MADE.add(inner)
     return model
 
 

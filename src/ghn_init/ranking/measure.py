@@ -22,7 +22,7 @@ from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import From
 from ghn_init.tracing.trace import read
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import taken_off
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
 from ghn_init.trials.pool import Pool, seeded
 
@@ -130,7 +130,7 @@ def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) ->
     """
     begun = time.perf_counter()
     seeded(settings.seed)
-    model, _ = unwrap(make())
+    model, _ = taken_off(make())
     train, val = train.suited(model), val.suited(model)
     start_(model, train, settings)
     contestant = Contestant(model.to(settings.device), settings.rate, settings.optimizer)

@@ -15,7 +15,7 @@ from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Candidate, maker, name_of
 from ghn_init.ranking.defaults import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From
 from ghn_init.ranking.measure import Settings
-from ghn_init.ranking.processes import Processes
+from ghn_init.ranking.processes import Processes, naming
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.paired import accuracy, accuracy_interval
@@ -100,8 +100,9 @@ def score(
         bench = Bench.of(train, val, steps, val_images, settings)
         name = name_of(candidate)
         make = maker(name, candidate, bench.classes)
-        first = make()  # if the next one is the same, that is an error before anything is trained
+        if not isinstance(candidate, nn.Module):
+            with naming(name):
+                make()  # the same one again is then an error, before it is trained
         with Processes({name: make}, bench, workers=1) as processes:
             ((_, found),) = processes.each(Bench.judge, [name], steps)
-        del first
     return Score(accuracy(found.right), accuracy_interval(found.right), steps, len(bench.val), found.seconds)

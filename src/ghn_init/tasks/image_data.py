@@ -113,8 +113,9 @@ class Images:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells data apart: a digest of pixels and labels."""
-        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.num_classes)).encode())
+        """Tells data apart: a digest of pixels and labels, and of what normalises them to three digits."""
+        normalised = [f"{value:.3f}" for value in (*self.mean.tolist(), *self.std.tolist())]
+        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.num_classes, normalised)).encode())
         for tensor in (self.pixels, self.labels):
             digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
@@ -237,7 +238,8 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
     import datasets
 
     if (folder / f"{split}.parquet").is_file():
-        return datasets.load_dataset("parquet", data_files={split: str(folder / f"{split}.parquet")}, split=split)
+        file = glob.escape(str(folder / f"{split}.parquet"))
+        return datasets.load_dataset("parquet", data_files={split: file}, split=split)
     if (folder / split).is_dir():
         classes = sorted(path.name for path in (folder / split).iterdir() if path.is_dir() and any(path.iterdir()))
         if len(classes) < 2:
@@ -270,9 +272,15 @@ def _pixels(image: Any, side: int | None) -> Tensor:
 
 
 def _in_bytes(image: Any) -> Any:
-    """A PIL image of 8 bits a channel: grey ones of 16 would be cut off at 255, so that nearly all of them is white."""
+    """A PIL image of 8 bits a channel: grey ones of 16 would be cut off at 255, so that nearly all of them is white.
+
+    Raises:
+        TrainingError: It is of floats, of which nobody knows what is white.
+    """
     from PIL import Image
 
-    if not image.mode.startswith("I;16"):
+    if image.mode == "F":
+        raise TrainingError("there is an image of floats, of which it is not known what is white; convert it to 8 bits.")
+    if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.uint16) / 257).round().astype(np.uint8))
+    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))

@@ -20,6 +20,7 @@ from ghn_init.tracing.operators import BOUNDED, SAME
 from ghn_init.tracing.order import topological
 from ghn_init.tracing.reach import parameters_behind
 from ghn_init.tracing.record import Call, Record, Value
+from ghn_init.tracing.tied import tied_heads
 
 UNUSED = "the forward pass does not use it with these inputs"
 UNREACHED = "not reached with these inputs: the forward pass chooses by values or at random, and did not use it"
@@ -292,6 +293,7 @@ class GraphBuilder:
             if not self.flow(value).data:
                 self.keep(self.flow(value).params, RETURNED)
         head, side = self._heads(ends, [value.shape for value in outputs])
+        side |= tied_heads(outputs, self._calls, self.nodes)
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
             if not preds[index] and index != 0 and self.nodes[index].primitive != "pos_enc":
@@ -314,13 +316,12 @@ class GraphBuilder:
         return Graph(nodes, np.array(edges, dtype=np.int64).reshape(-1, 2).T, kept)
 
     def _why_left(self, name: str, used: set[str]) -> str:
-        """Why a parameter has no node, which no rule gave a reason for."""
+        """Why a parameter has no node, and no rule has said it."""
         return self._dead_end if name in self.node_of else UNCOVERED if name in used else self._unused
 
     def _resolve(self, nodes: Iterable[int]) -> set[int]:
         """Replaces contracted nodes by their predecessors."""
-        result: set[int] = set()
-        stack = list(nodes)
+        result, stack = set[int](), list(nodes)
         while stack:
             node = stack.pop()
             if node in self.contracted:

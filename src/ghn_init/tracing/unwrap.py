@@ -25,13 +25,19 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
     """
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself.")
+    model, prefix = taken_off(model)
+    _check(model)
+    return model, prefix
+
+
+def taken_off(model: nn.Module) -> tuple[nn.Module, str]:
+    """As `unwrap`, of a model that need not be one to predict for."""
     prefix = ""
     while (attribute := _WRAPPED_IN.get(type(model).__name__)) and type(model).__module__.startswith("torch."):
         inner = getattr(model, attribute, None)
         if not isinstance(inner, nn.Module):
             break
         model, prefix = inner, f"{prefix}{attribute}."
-    _check(model)
     return model, prefix
 
 

@@ -129,7 +129,7 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
     """The images of the race, and the data such that they can be read again."""
     try:
         used_up = isinstance(data, Iterator)  # then images for the fit have to be read now
-        batches = Batches(data, model, max(settings.max_images, MAX_IMAGES) if used_up else settings.max_images)
+        batches = Batches(data, model, max(settings.max_images, MAX_IMAGES if used_up and settings.max_images > 0 else 0))
         if used_up:
             data = list(batches.contents)
     except RecalibrationError as error:

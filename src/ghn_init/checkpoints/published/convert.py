@@ -79,7 +79,7 @@ def configuration_of(tensors: Mapping[str, Tensor], task: str = UNNAMED) -> GHNC
         CheckpointError: The shapes fit no hypernetwork.
     """
     hid = tensors["embed.weight"].shape[1]
-    num_classes, out_channels = tensors["decoder.class_layer_predictor.1.weight"].shape
+    num_classes, out_channels = tensors["decoder.class_layer_predictor.1.weight"].shape[:2]  # some are 1×1 convolutions'
     in_channels = tensors["decoder.conv.2.weight"].shape[0] // max(out_channels, 1)
     kernel = isqrt(tensors["decoder.fc.0.weight"].shape[0] // max(4 * hid, 1))
     layers = len({name.split(".")[1] for name in tensors if name.startswith("gnn.") and name.endswith(".ln1.weight")})
