@@ -37,8 +37,8 @@ class Conditioning:
     fitted to them in closed form is about as accurate as on orthogonal weights, in some networks half-way (`docs/recipes.md`).
 
     The published settings are β = 3e-5 from layer 37 on for ResNet-50 on CIFAR-10, and from layer 94 on for ConvNeXt-Base.
-    Published code adds noise to earlier layers (but ConvNeXt's) and to norms as well, in weights to channels above 64 alone, and
-    makes orthogonal what has more than 64; this follows the paper's description.
+    Published code adds noise to earlier layers (but ConvNeXt's) and to norms as well, of weights to channels above 64 alone,
+    and makes orthogonal what has more than 64; this follows the paper's description.
 
     Attributes:
         kind: `orthogonal`, `noise` or `orthogonal+noise`.
