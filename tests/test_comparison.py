@@ -530,6 +530,8 @@ def test_what_can_be_read_once_is_refused() -> None:
             ghn_init.compare(tiny, *loaders, ["default", "orthogonal"], steps=1, seeds=1)
     with pytest.raises(ComparisonError, match="is used up"):
         ghn_init.compare(tiny, data, data, ["default", "orthogonal"], steps=1, seeds=1, tuning=(data, iter(data)))
+    with pytest.raises(ComparisonError, match="Iter, which is used up"):
+        ghn_init.compare(tiny, iter(loader(shuffle=False)), data, ["default", "orthogonal"], steps=1, seeds=1)
 
 
 def test_a_race_without_gradients_around_it_and_labels_that_judge() -> None:

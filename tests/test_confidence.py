@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import ghn_init
-from ghn_init import GHN
+from ghn_init import GHN, api
 from ghn_init.confidence.confidence import FILE, Confidence, Known, Measure, seen_clues
 from ghn_init.confidence.regression import STRENGTHS, Regression, fit
 from ghn_init.errors import CheckpointError, HeadError
@@ -188,6 +188,8 @@ def test_accuracy_is_expected_where_its_head_is_predicted() -> None:
 
 def test_harm_is_warned_of_once_with_a_way_out(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+    api._say_that_statistics_are_of_noise()  # once in a process
+    caplog.clear()
     ghn_init.initialize(classifier(10), with_confidence(knowing(6.4)), images())
     assert not caplog.records
     ghn = with_confidence(knowing(-3.0))

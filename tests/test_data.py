@@ -265,6 +265,8 @@ def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
         image_module.fromarray(grey).save(tmp_path / "train" / label / "0.png")
     images = load_images(tmp_path, "train")
     assert images.pixels[0].tolist() == 3 * [[[0, 100], [200, 255]]]
-    image_module.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "a" / "1.tiff")
+    image_module.fromarray((grey // 257).astype(np.int32)).save(tmp_path / "train" / "a" / "1.tiff")
+    assert {tuple(image.unique().tolist()) for image in load_images(tmp_path, "train").pixels} == {(0, 100, 200, 255)}
+    image_module.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "a" / "2.tiff")
     with pytest.raises(TrainingError, match="an image of floats"):
         load_images(tmp_path, "train")

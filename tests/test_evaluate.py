@@ -430,3 +430,26 @@ def test_results_under_other_normalisation_or_training_images_are_refused(small:
     ghn_init.evaluate(images, small, **options)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="holds an evaluation of"):
         ghn_init.evaluate(replace(images, mean=images.mean + 0.1), small, **options)  # type: ignore[arg-type]
+
+
+def test_sgd_may_come_later_and_knows_its_training_images(small: GHN, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    image_module = pytest.importorskip("PIL.Image")
+
+    def folder(name: str, shade: int) -> Path:
+        for split in ("train", "test"):
+            for label in range(3):
+                place = tmp_path / name / "data" / split / str(label)
+                place.mkdir(parents=True)
+                for k in range(12):
+                    colour = (80 * label, 9 * k, shade if split == "train" and k == 0 else 0)
+                    image_module.new("RGB", (16, 16), colour).save(place / f"{k}.png")
+        return tmp_path / name / "data"
+
+    options: dict[str, Any] = {"count": 1, "out": tmp_path / "results.json", "task": "images"}
+    mine, yours = folder("mine", 0), folder("yours", 1)
+    ghn_init.evaluate(mine, small, **options)
+    assert len(ghn_init.evaluate(mine, small, sgd=1, sgd_steps=(1,), **options).sgd) == 1
+    assert len(ghn_init.evaluate(mine, small, **{**options, "count": 2}).results) == 2
+    with pytest.raises(EvaluationError, match="holds an evaluation of|trained on other images"):
+        ghn_init.evaluate(yours, small, sgd=1, sgd_steps=(1,), **options)

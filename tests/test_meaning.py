@@ -532,7 +532,7 @@ class Language(nn.Module):
     def __init__(self, way: str) -> None:
         super().__init__()
         self.way, self.tokens, self.fc, self.norm = way, nn.Embedding(50, 8), nn.Linear(8, 8), nn.LayerNorm(8)
-        self.bias = nn.Parameter(torch.zeros(50))
+        self.bias, self.scale = nn.Parameter(torch.zeros(50)), nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.tokens(x)
@@ -541,10 +541,12 @@ class Language(nn.Module):
             return torch.tanh(F.linear(h, self.tokens.weight) / 30) * 30
         if self.way == "with a bias":
             return h @ self.tokens.weight.T + self.bias
+        if self.way == "with a scale":
+            return h @ self.tokens.weight.T * self.scale
         return h if self.way == "a backbone" else h @ self.tokens.weight.T
 
 
-@pytest.mark.parametrize("way", ["linear", "product", "with a bias"])
+@pytest.mark.parametrize("way", ["linear", "product", "with a bias", "with a scale"])
 def test_a_table_that_is_the_head_too_is_kept_as_heads_are(ghn: GHN, way: str) -> None:
     model, tokens = Language(way), torch.zeros(2, 5, dtype=torch.long)
     assert "classification head of 50 classes" in ghn_init.predict(model, ghn, tokens).kept["tokens.weight"]
@@ -553,3 +555,17 @@ def test_a_table_that_is_the_head_too_is_kept_as_heads_are(ghn: GHN, way: str) -
 
 def test_a_table_of_a_backbone_is_predicted(ghn: GHN) -> None:
     assert "tokens.weight" not in ghn_init.predict(Language("a backbone"), ghn, torch.zeros(2, 5, dtype=torch.long)).kept
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda h: h @ h.transpose(1, 2),
+        lambda h: h.softmax(1).transpose(1, 2) @ h,
+        lambda h: h.mean(1) @ h.amax(1).T,
+    ],
+    ids=["of all with all", "pooling by attention", "two towers"],
+)
+def test_products_of_what_is_computed_from_the_data_are_no_heads(ghn: GHN, score: Any) -> None:
+    model = Fn(lambda m, x: score(m.fc(m.tokens(x))), tokens=nn.Embedding(50, 8), fc=nn.Linear(8, 8))
+    assert ghn_init.predict(model, ghn, torch.zeros(2, 5, dtype=torch.long)).kept == {}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import ImageTask
+from ghn_init.errors import TrainingError
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import FineTune, Run, ZeroShot
 from helpers import RECIPE, SMALL, Tiny, colours, tiny_networks
@@ -114,3 +115,11 @@ def test_a_hypernetwork_is_trained_for_fine_tuning(tmp_path: Path) -> None:
     after = trained.state_dict()
     assert {name for name in before if name.startswith("heads.") and not torch.equal(after[name], before[name])} == set()
     assert not torch.equal(after["decoder.fc.0.weight"], before["decoder.fc.0.weight"])
+
+
+def test_a_network_of_which_the_head_alone_is_predicted_cannot_be_fine_tuned_from(tmp_path: Path) -> None:
+    head = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+    with pytest.raises(TrainingError, match="the head alone is predicted, which FineTune draws anew"):
+        ghn_init.train(
+            colours(), tmp_path, architectures=[head], objective=FineTune(), steps=1, pool=1, meta_batch=1, batch_size=8
+        )

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,18 @@ def test_networks_are_told_apart() -> None:
     strides = [of_network(lambda s=s: nn.Conv2d(3, 4, 3, s).to(memory_format=torch.channels_last), 0) for s in (1, 2)]
     assert strides[0] != strides[1]
     assert of_network(lambda: nn.LazyLinear(3), 0) == of_network(lambda: nn.LazyLinear(3), 0)
-    acts = [lambda x: x.relu(), lambda x: x * 0, lambda x: x * 1, torch.relu, 0.5, "gelu"]
+
+    def bound(factor: float) -> Any:
+        return lambda x: x * factor
+
+    def keyed(factor: float) -> Any:
+        def act(x: Any, *, by: float = factor) -> Any:
+            return x * by
+
+        return act
+
+    acts = [lambda x: x.relu(), lambda x: x * 0, lambda x: x * 1, torch.relu, 0.5, "gelu", range(3), {"a": 1}, {"a": 2}]
+    acts += [bound(2.0), bound(3.0), keyed(2.0), keyed(3.0), partial(torch.clamp, min=0), partial(torch.clamp, min=1)]
     assert len({of_network(lambda act=act: WithAct(act), 0) for act in acts}) == len(acts)
     assert of_network(lambda: Fn(lambda m, x: m.a(x), a=nn.Linear(2, 2)), 0) != of_network(
         lambda: Fn(lambda m, x: m.a(x) * 2, a=nn.Linear(2, 2)), 0

@@ -198,3 +198,9 @@ def test_norms_that_do_not_count_their_batches_are_recalibrated() -> None:
     model = nn.Sequential(Uncounted(3))
     ghn_init.recalibrate_batchnorm(model, [x + 3 for x in batches()])
     assert bool((model[0].running_mean > 0.5).all())  # type: ignore[operator,union-attr]
+
+
+def test_norms_that_are_run_without_being_called_are_recalibrated() -> None:
+    model = Fn(lambda m, x: m.norm.forward(m.body(x)), body=conv(), norm=nn.BatchNorm2d(8))
+    ghn_init.recalibrate_batchnorm(model, batches())
+    assert bool(model.norm.running_mean.any())

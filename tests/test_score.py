@@ -128,3 +128,12 @@ def test_a_lazy_module_is_scored_from_its_own_init(ghn: GHN) -> None:
         ghn_init.score(lazy, TRAIN, VAL, ghn, steps=2)
     with pytest.raises(ComparisonError, match="candidate 'timm:nothing'"):
         ghn_init.score("timm:nothing", TRAIN, VAL, ghn, steps=2)
+
+
+def test_a_forward_that_takes_any_arguments_gets_them_all(ghn: GHN) -> None:
+    class Passing(Tiny):
+        def forward(self, image: Tensor, **others: Tensor) -> Tensor:
+            return super().forward(image * others["scale"].view(3, 1, 1))
+
+    data = [{"image": x, "scale": torch.ones(3), "label": y} for x, y in TRAIN]
+    assert ghn_init.score(Passing(2, 8), data, data, ghn, steps=2, start="default").val_images == 64

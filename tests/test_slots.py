@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ghn_init.checkpoints.pretrained import load
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder
@@ -204,13 +205,35 @@ def test_a_table_is_a_weight_like_others_to_published_hypernetworks(published: b
     torch.testing.assert_close(core, ghn([graph], [[slot]], [None])[0]["table"] * (0.5 if scaled else 1.0))  # √(2/8)
 
 
-@pytest.mark.parametrize(("layers", "alike"), [(0, True), (2, False)])
-def test_a_head_is_read_as_one_of_the_published_classes_but_by_ghn_3(layers: int, alike: bool) -> None:
+@pytest.mark.parametrize(("layers", "predicted", "alike"), [(0, False, True), (0, True, False), (2, False, False)])
+def test_a_head_that_is_not_predicted_is_read_as_a_published_one(layers: int, predicted: bool, alike: bool) -> None:
     config = GHNConfig({"a": 64}, class_width=64, max_shape=(8, 8, 3, 3), hid=8, layers=layers, heads=4)
     ghn = GraphHyperNetwork(config).eval()
 
     def features(classes: int) -> Tensor:
         nodes = (Node("input"), Node("conv", (classes, 16), "w", head=True), Node("bias", (classes,), "b", head=True))
-        return ghn.features(Graph(nodes, np.array([[0, 1], [1, 2]])))
+        graph = Graph(nodes, np.array([[0, 1], [1, 2]]))
+        slots = slots_of(graph, {"w": (classes, 16), "b": (classes,)})
+        return ghn.features(ghn.as_read(graph, slots if predicted else []))
 
     assert torch.equal(features(64), features(10)) == alike
+
+
+def test_a_hypernetwork_of_several_tasks_is_none_of_the_published_ones() -> None:
+    assert GHNConfig({"a": 10}, class_width=10).published
+    assert not GHNConfig({"a": 10, "b": 200}, class_width=10).published
+    assert not GHNConfig({"a": 10}).published
+
+
+def test_the_bundled_one_reads_heads_as_they_are_and_scales_no_tables() -> None:
+    """As it was trained, although it has a width of classes among those that it knows, of the one that it began as."""
+    ghn = load()
+    assert ghn.config.class_width == 10
+    nodes = (Node("input"), Node("conv", (200, 16), "w", head=True), Node("pos_enc", (8, 8), "t"))
+    graph = Graph(nodes, np.array([[0, 0], [1, 2]]))
+    assert ghn.as_read(graph, []) is graph
+    (slot,) = slots_of(graph, {"t": (8, 8), "w": (200, 16)}, {"w"})
+    core = ghn([graph], [[slot]], [None])[0]["t"]
+    plain = GraphHyperNetwork(replace(ghn.config, weight_norm=False)).eval()
+    plain.load_state_dict(ghn.state_dict())
+    assert torch.equal(core, plain([graph], [[slot]], [None])[0]["t"])

@@ -272,7 +272,7 @@ def _on_device(ghn: GraphHyperNetwork, parameters: dict[str, nn.Parameter], devi
 def _decode(ghn: GraphHyperNetwork, graph: Graph, slots: Sequence[Slot], task: str | None) -> tuple[dict[str, Tensor], Tensor]:
     """Decoded cores by name, in topological order, and the nodes' embeddings."""
     with torch.autocast(ghn.embed.weight.device.type, enabled=False):
-        embeddings = ghn.embed_nodes([graph])
+        embeddings = ghn.embed_nodes([ghn.as_read(graph, slots)])
         (cores,) = ghn.decode([slots], embeddings, [task])
     broken = [name for name, core in cores.items() if not torch.isfinite(core).all()]
     if broken:

@@ -26,6 +26,7 @@ from ghn_init.checkpoints.folder import (
     fitted,
     read_file,
     read_folder,
+    read_tensors,
     write_folder,
 )
 from ghn_init.checkpoints.published.cache import fetched, folder_of, is_kept, keep
@@ -57,18 +58,25 @@ class GHN(
     """
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        file = save_directory / MODEL
-        before = file.read_bytes() if file.is_file() else b""
-        write_folder(save_directory, self.config, self.state_dict())
         if self.confidence is not None:
             self.confidence.write(save_directory)
-        elif file.read_bytes() != before:  # what the folder knows is of other weights
+        elif not _holds(save_directory, self.state_dict()):  # what the folder knows is of other weights
             (save_directory / FILE).unlink(missing_ok=True)
+        write_folder(save_directory, self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]
         """Loads from a folder, a file or the hub; arguments and errors as in `ghn_init.load`."""
         return load(pretrained_model_name_or_path, **kwargs)
+
+
+def _holds(folder: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a folder has these weights already."""
+    try:
+        _, there = read_tensors(folder / MODEL)
+    except CheckpointError:
+        return False
+    return there.keys() == tensors.keys() and all(torch.equal(there[name], value.cpu()) for name, value in tensors.items())
 
 
 def bundled() -> dict[str, Path]:

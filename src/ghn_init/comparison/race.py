@@ -33,6 +33,8 @@ Loader = Iterable[Any]
 RATES = (0.01, 0.03, 0.1)
 WEIGHT_DECAYS = (5e-4,)
 TUNING_SEED = 10_000
+USED_UP = ("builtins", "itertools", "torch.utils.data")
+"""Modules whose iterators can be read once."""
 LOOKED_AT = 512
 """Training images, at most, for inits that look at them."""
 
@@ -177,7 +179,7 @@ def compare(
         2
     """
     for loader in (train_loader, val_loader, *(tuning or ())):
-        if type(loader).__module__ in ("builtins", "itertools") and isinstance(loader, Iterator):  # others may begin anew
+        if isinstance(loader, Iterator) and type(loader).__module__.startswith(USED_UP):  # others may begin anew
             raise ComparisonError(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
                 f"images; pass a list of its batches, or a DataLoader."

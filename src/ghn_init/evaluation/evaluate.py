@@ -109,7 +109,6 @@ def evaluate(
             "classes": test.num_classes,
             "data": test.fingerprint if isinstance(data, Images) else f"{Path(data).name} {test.fingerprint}",
             "images": len(test.labels),
-            **({"training data": train.fingerprint} if sgd and train is not None else {}),
             "bf16": bf16,
             **({"seed": seed} if seed else {}),
             **({"networks": told_apart(modules)} if modules else {}),
@@ -130,6 +129,7 @@ def evaluate(
                 if on_result is not None:
                     on_result(row, done, len(missing))
     if sgd and train is not None:
+        found.trained_on(train.fingerprint)
         split, indices = todo[0]
         _train(found, train, test, split, _cheapest(split, indices, test, seed)[:sgd], sgd_steps, seed, on_result)
     return found

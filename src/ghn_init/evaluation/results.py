@@ -24,6 +24,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 """The classes of the data set that the published figures are of."""
 
 OWN = "own"
+TRAINED_ON = "training data"
 """The split of modules that the caller passed."""
 
 
@@ -109,7 +110,7 @@ class Evaluation:
         if path is None or not path.exists():
             return cls(setting, path=path)
         earlier = cls.read(path)
-        if earlier.setting != setting:
+        if {**earlier.setting, TRAINED_ON: None} != {**setting, TRAINED_ON: None}:
             raise EvaluationError(f"{path} holds an evaluation of {earlier.setting}, not of {setting}; name another file.")
         return earlier
 
@@ -126,6 +127,16 @@ class Evaluation:
             return cls(found["setting"], *rows, path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EvaluationError(f"{path} holds no evaluation ({error!r}); name another file.") from error
+
+    def trained_on(self, data: str) -> None:
+        """Notes the training images of SGD, by their fingerprint.
+
+        Raises:
+            EvaluationError: There are results of others.
+        """
+        if self.sgd and self.setting.get(TRAINED_ON, data) != data:
+            raise EvaluationError(f"{self.path} holds networks trained on other images than these; name another file.")
+        self.setting[TRAINED_ON] = data
 
     def add(self, row: Result | SGDResult) -> None:
         """Takes a result in, and saves all."""

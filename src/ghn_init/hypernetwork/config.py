@@ -48,6 +48,11 @@ class GHNConfig:
     heads: int = 8
     class_width: int | None = None
 
+    @property
+    def published(self) -> bool:
+        """Whether what is published of details holds for it: one task, whose number of classes is among the widths."""
+        return list(self.tasks.values()) == [self.class_width]
+
     def __post_init__(self) -> None:
         self._check_tasks()
         sizes = self.max_shape

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ghn_init.confidence.confidence import Confidence
 from ghn_init.errors import CheckpointError
-from ghn_init.graph import PRIMITIVES, Graph, Node
+from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder, Cuts, VectorDecoder
 from ghn_init.hypernetwork.gnn import MLP, GatedGNN
@@ -75,15 +75,22 @@ class GraphHyperNetwork(nn.Module):
         """(N, D) node features: primitive and shape."""
         device = self.embed.weight.device
         primitives = torch.tensor([_PRIMITIVE_INDEX[node.primitive] for node in graph.nodes], device=device)
-        rows = torch.tensor([self.shape_enc.rows(self._as_read(node)) for node in graph.nodes], device=device)
+        rows = torch.tensor([self.shape_enc.rows(node) for node in graph.nodes], device=device)
         return self.embed(primitives) + self.shape_enc(rows)
 
-    def _as_read(self, node: Node) -> Node:
-        """GHN-1 and -2, as published, read every head as one of the classes that they were trained on (GHN-3's doesn't)."""
-        width = self.config.class_width
-        if width is None or self.config.layers or not node.head or not node.shape:
-            return node
-        return replace(node, shape=(width, *node.shape[1:]))
+    def as_read(self, graph: Graph, slots: Iterable[Slot]) -> Graph:
+        """The graph as its nodes are embedded.
+
+        Heads that are not predicted, GHN-1 and -2, as published, read as those of the classes that they were trained on.
+        """
+        if not self.config.published or self.config.layers:
+            return graph
+        (width,), predicted = self.config.tasks.values(), {slot.node for slot in slots}
+        nodes = list(graph.nodes)
+        for k, node in enumerate(nodes):
+            if node.head and node.shape and k not in predicted:
+                nodes[k] = replace(node, shape=(width, *node.shape[1:]))
+        return replace(graph, nodes=tuple(nodes))
 
     def embed_nodes(self, graphs: Sequence[Graph]) -> list[Tensor]:
         """Node embeddings of each graph, (N, D)."""
@@ -112,7 +119,8 @@ class GraphHyperNetwork(nn.Module):
         if tasks is None:
             (*others, only) = self.config.tasks
             tasks = [None if others else only] * len(graphs)
-        return self.decode(slots, self.embed_nodes(graphs), tasks)
+        read = [self.as_read(graph, own) for graph, own in zip(graphs, slots, strict=True)]
+        return self.decode(slots, self.embed_nodes(read), tasks)
 
     def decode(
         self, slots: Sequence[Sequence[Slot]], embeddings: Sequence[Tensor], tasks: Sequence[str | None]
@@ -183,7 +191,7 @@ class GraphHyperNetwork(nn.Module):
 
     def _scales(self, slot: Slot) -> bool:
         """Positions have no fan-in. To published code a table (rows, d) is a weight like others; ours were trained without."""
-        table = len(slot.layout) == 2 and self.config.class_width is not None
+        table = len(slot.layout) == 2 and self.config.published
         return self.config.weight_norm and (slot.kind != "position" or table)
 
     def _vectors(self, members: Sequence[_Wanted], rows: Tensor) -> Iterator[tuple[_Wanted, Tensor]]:

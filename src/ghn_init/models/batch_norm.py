@@ -97,8 +97,6 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
     modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
     statistics = [(norm, [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]) for norm in norms]
-    reached = set[nn.Module]()
-    hooks = [norm.register_forward_pre_hook(lambda norm, _: reached.add(norm)) for norm in norms]
     done = False
     try:
         batches = _Counted(itertools.islice(loader, max_batches))
@@ -111,12 +109,18 @@ def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable
             module.training = mode
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        for hook in hooks:
-            hook.remove()
         for norm, buffers in statistics:
-            if not done or norm not in reached:
+            if not done or _is_new(norm):  # no batch came there
                 for buffer, before in buffers:
                     buffer.copy_(before)
+
+
+def _is_new(norm: _BatchNorm) -> bool:
+    """Whether the statistics are those of a new norm, to which `update_bn` resets them."""
+    mean, var = norm.running_mean, norm.running_var
+    if mean is None or var is None or mean.is_meta:
+        return False
+    return not bool(mean.any()) and bool((var == 1).all())
 
 
 class _Counted:

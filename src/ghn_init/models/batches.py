@@ -92,10 +92,9 @@ def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.de
 
 
 def accepted(model: nn.Module, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Those of named arguments that the model's forward names; all where it names none and takes any."""
+    """Those of named arguments that the model's forward takes."""
     parameters = _parameters(model)
-    named = {name: value for name, value in given.items() if name in parameters}
-    return given if not named and _takes_any(parameters) else named
+    return given if _takes_any(parameters) else {name: value for name, value in given.items() if name in parameters}
 
 
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:

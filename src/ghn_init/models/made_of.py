@@ -54,7 +54,7 @@ def _plain(value: Any, depth: int = DEPTH) -> str | None:
         return f"partial {each((value.func, value.args, value.keywords))}"
     if isinstance(value, FunctionType):
         bound = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        return f"{value.__qualname__} {_code(value.__code__)} {each((value.__defaults__, bound))}"
+        return f"{value.__qualname__} {_code(value.__code__)} {each((value.__defaults__, value.__kwdefaults__, bound))}"
     return getattr(value, "__qualname__", None) if callable(value) else None
 
 

@@ -281,6 +281,7 @@ def _in_bytes(image: Any) -> Any:
 
     if image.mode == "F":
         raise TrainingError("there is an image of floats, of which it is not known what is white; convert it to 8 bits.")
-    if not image.mode.startswith("I"):
+    greys = np.asarray(image) if image.mode.startswith("I") else None
+    if greys is None or (image.mode == "I" and greys.max() < 256):  # 32 bits, of which 8 are used
         return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    return Image.fromarray((greys.clip(0, 65535) / 257).round().astype(np.uint8))

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ghn_init.errors import TrainingError
 from ghn_init.tasks.task import Batch
 from ghn_init.training.networks import Network
 
@@ -116,6 +117,11 @@ class FineTune:
             for name, g in zip(tuned, gradients, strict=True)
             if g is not None and name not in heads and name not in network.kept
         ]
+        if not pulls:
+            raise TrainingError(
+                f"of a network of the task {network.task.name!r} the head alone is predicted, which FineTune draws anew; leave "
+                f"such networks out, or train with ZeroShot."
+            )
         surrogate = torch.stack(pulls).sum()
         return surrogate - surrogate.detach() + loss.detach(), network.task.accuracy(logits, query[1])
 
