@@ -24,8 +24,10 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 """The classes of the data set that the published figures are of."""
 
 OWN = "own"
-TRAINED_ON = "training data"
 """The split of modules that the caller passed."""
+
+TRAINED_ON = "training data"
+"""Of a setting, where there are networks trained by SGD: the fingerprint of their images."""
 
 
 @dataclass(frozen=True)

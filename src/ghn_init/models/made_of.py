@@ -18,8 +18,9 @@ DEPTH = 5
 def made_of(module: nn.Module) -> str:
     """The same tomorrow, in another process and for another module that is made alike; not of values, and not of the mode.
 
-    Of each part: its class and that class's `forward`; its public attributes that are numbers, words, functions or tuples of
-    these (strides, activations); names and shapes of parameters. What a class's other methods do is not seen.
+    Of each part: its class and that class's `forward`; its public attributes that are numbers, words, functions, or tuples,
+    lists and mappings of these (strides, activations); names and shapes of parameters. What a class's other methods do is not
+    seen.
     """
     parts = [(name, *_class(part), _settings(part)) for name, part in module.named_modules()]
     shapes = [(name, None if is_lazy(value) else tuple(value.shape)) for name, value in module.named_parameters()]
