@@ -41,7 +41,7 @@ from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.trials.starts import orthogonal_, vectors_of
 
-RATES = (0.005, 0.015, 0.05, 0.15)
+RATES = (0.005, 0.015, 0.05, 0.15, 0.45)
 STEPS, BATCH, CLIP = 200, 32, 5.0
 TRAIN_IMAGES, TEST_IMAGES = 2_000, 1_000
 TUNING_SEED = 10_000
@@ -185,7 +185,7 @@ def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judg
 
 def highest(rates: tuple[float, ...], measured: Callable[[float], float]) -> float:
     """The best rate among those in the middle and, as long as the best is at their end, the next one beyond."""
-    first = (len(rates) - 1) // 2
+    first = max(len(rates) // 2 - 1, 0)
     tried = range(first, min(first + 2, len(rates)))
     while True:
         best = max(tried, key=lambda k: measured(rates[k]))
