@@ -397,16 +397,14 @@ def test_keywords_that_a_choice_has_no_use_for_are_refused(ghn: GHN) -> None:
         ghn_init.choose(tiny(), images(), ghn, head=True, **QUICK)
 
 
-def test_an_iterator_is_fitted_on_as_many_images_as_a_list(ghn: GHN) -> None:
+def test_an_iterator_is_fitted_on_as_many_images_as_a_list(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     def fitted(data: Any) -> int:
         choice = ghn_init.choose(tiny(), data, ghn, max_images=64, **QUICK)
         assert choice.train_images + choice.held_out == 64
         return 0 if choice.written.fit is None else choice.written.fit.images
 
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        patch.setattr(race._Race, "chosen", lambda *_: Start("predicted", True))
-        assert fitted(images(128)) == fitted(iter(images(128))) == 128
+    monkeypatch.setattr(race._Race, "chosen", lambda *_: Start("predicted", True))
+    assert fitted(images(128)) == fitted(iter(images(128))) == 128
 
 
 @pytest.mark.parametrize("wrapped", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])

@@ -451,5 +451,5 @@ def test_sgd_may_come_later_and_knows_its_training_images(small: GHN, tmp_path: 
     ghn_init.evaluate(mine, small, **options)
     assert len(ghn_init.evaluate(mine, small, sgd=1, sgd_steps=(1,), **options).sgd) == 1
     assert len(ghn_init.evaluate(mine, small, **{**options, "count": 2}).results) == 2
-    with pytest.raises(EvaluationError, match="holds an evaluation of|trained on other images"):
+    with pytest.raises(EvaluationError, match="trained on other images"):
         ghn_init.evaluate(yours, small, sgd=1, sgd_steps=(1,), **options)

@@ -120,7 +120,7 @@ def test_wrapped_candidates_are_scored(ghn: GHN) -> None:
     assert found.accuracy == ghn_init.score(lambda: Tiny(2, 8), TRAIN, VAL, ghn, steps=2, start="predicted+fitted").accuracy
 
 
-def test_a_lazy_module_is_scored_from_its_own_init(ghn: GHN) -> None:
+def test_what_cannot_be_predicted_or_built_is_an_error_that_names_the_candidate(ghn: GHN) -> None:
     def lazy() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 

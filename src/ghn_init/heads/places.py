@@ -36,7 +36,7 @@ class Place:
         output: Its number among the tensors that the forward returns in eval mode.
         classes: K.
         heads: Usually one; several where their results are averaged, as in a distilled DeiT.
-        last: Number of the last one's node in the model's graph, whose nodes are in the order in which they run.
+        last: Number of the call that reads the weight of the last one to run.
     """
 
     output: int
@@ -63,12 +63,12 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
             f"the first output of {type(model).__name__} is of shape {tuple(first)}; a head can be fitted where it is "
             f"(images, classes)."
         )
-    order = {node.weight: k for k, node in enumerate(build_graph(record).nodes)}
+    read = {value.name: k for k, call in enumerate(record.calls) for value in call.inputs if value.source == "parameter"}
     places = []
     for number, output in enumerate(record.outputs):
         if output.shape == first:
             heads = _heads(build_graph(replace(record, outputs=(output,))), first[1])
-            places += [Place(number, first[1], heads, max(order[head.weight] for head in heads))] if heads else []
+            places += [Place(number, first[1], heads, max(read[head.weight] for head in heads))] if heads else []
     if not places or places[0].output:
         raise HeadError(
             f"{type(model).__name__} has no classification head that was found: no linear layer or convolution of {first[1]} "
