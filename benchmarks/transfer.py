@@ -13,6 +13,7 @@ networks' running statistics (momentum 0.01) are still those of their start afte
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
 hypernetwork that is added later races against the runs that are there. Runs of other weights under the same name are refused.
+A file's runs are all in the precision of its first, which it notes: bfloat16 where that was faster, else float32.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import deepnets, families
-from ghn_init.prediction.precision import mixed_precision
+from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.trials.starts import orthogonal_, vectors_of
@@ -171,14 +172,14 @@ def tested(model: nn.Module, images: Images, rows: Tensor) -> float:
     return 100 * right / len(rows)
 
 
-def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judge: tuple[Images, Tensor]) -> float:
+def accuracy(job: Job, rate: float, seed: int, data: tuple[Images, Tensor], judge: tuple[Images, Tensor], bf16: bool) -> float:
     """Of one run."""
     torch.manual_seed(seed)
     images, rows = data
     model = network(job.network, images.num_classes, images.pixels.shape[2])
     write(model, job, seed, loader(images, rows))
     model.to(memory_format=torch.channels_last)
-    train(model, images, rows, rate, seed, job.bf16)
+    train(model, images, rows, rate, seed, bf16)
     ghn_init.recalibrate_batchnorm(model, itertools.islice(batches(images, rows, seed), 20))
     return tested(model, *judge)
 
@@ -199,7 +200,8 @@ def run(job: Job) -> Path:
     """Does what is left of a job."""
     torch.set_num_threads(1)
     weights = ghn_init.load(job.ghn).fingerprint if job.ghn else None
-    fresh: dict[str, Any] = {"init": job.init, "weights": weights, "tuning": {}, "test": {}}
+    bf16 = job.bf16 and bfloat16_pays()
+    fresh: dict[str, Any] = {"init": job.init, "weights": weights, "bf16": bf16, "tuning": {}, "test": {}}
     done = json.loads(job.file.read_text()) if job.file.exists() else fresh
     if done.get("weights") != weights:
         raise SystemExit(f"{job.file} is of other weights than {job.ghn}; pass another folder.")
@@ -211,14 +213,14 @@ def run(job: Job) -> Path:
     def measured(rate: float) -> float:
         if str(rate) not in done["tuning"]:
             data, judge = (train_images, order[fifth:]), (train_images, order[:fifth])
-            done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge)
+            done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge, done["bf16"])
             save_json(job.file, done)
         return done["tuning"][str(rate)]
 
     best = highest(job.rates, measured)
     for seed in map(str, job.seeds):
         if done["test"].get(seed, {}).get("rate") != best:
-            right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows))
+            right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows), done["bf16"])
             done["test"][seed] = {"rate": best, "accuracy": right}
             save_json(job.file, done)
     return job.file
@@ -237,12 +239,13 @@ def training_rows(images: Images) -> Tensor:
 
 @dataclass(frozen=True)
 class Cell:
-    """A network on a data set: accuracies in percent by init and seed, and the rates that were chosen."""
+    """A network on a data set: accuracies in percent by init and seed, the rates that were chosen, and whether in bfloat16."""
 
     data: str
     network: str
     accuracies: dict[str, list[float]]
     rates: dict[str, float]
+    bf16: dict[str, bool]
 
     def mean(self, init: str) -> float:
         """Over the seeds."""
@@ -260,14 +263,15 @@ def cells(out: Path, data: list[str], seeds: int) -> list[Cell]:
     """Those of which all rivals are there."""
     found = []
     for name, net in itertools.product((Path(d).name for d in data), NETWORKS):
-        accuracies, rates = {}, {}
+        accuracies, rates, bf16 = {}, {}, {}
         for path in sorted(out.glob(f"{name}~{net}~*.json")):
             runs = json.loads(path.read_text())
             if all(str(seed) in runs["test"] for seed in range(seeds)):
                 accuracies[runs["init"]] = [runs["test"][str(seed)]["accuracy"] for seed in range(seeds)]
                 rates[runs["init"]] = runs["test"]["0"]["rate"]
+                bf16[runs["init"]] = runs["bf16"]
         if all(rival in accuracies for rival in RIVALS):
-            found.append(Cell(name, net, accuracies, rates))
+            found.append(Cell(name, net, accuracies, rates, bf16))
     return found
 
 
@@ -301,6 +305,13 @@ def summary(found: list[Cell], ghn: str) -> str:
             lost = sum(gain < -1 for gain in gains)
             parts.append(f"{name} {statistics.fmean(gains):+.1f} ± {error:.1f} ({lost} of {len(gains)} lose more than a point)")
     return f"{ghn}: " + "; ".join(parts) + "."
+
+
+def precisions(found: list[Cell]) -> str:
+    """Which cells ran in which."""
+    names = {bf16: {cell.data for cell in found if bf16 in cell.bf16.values()} for bf16 in (False, True)}
+    told = {False: "float32", True: "bfloat16 where that is faster"}
+    return "; ".join(f"{', '.join(sorted(data))} in {told[bf16]}" for bf16, data in names.items() if data) + "."
 
 
 def draw(found: list[Cell], path: Path) -> None:
@@ -369,7 +380,7 @@ def main() -> None:
         f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the "
         f"summary over the cells. One thread of an {platform.machine()} CPU per run, torch {torch.__version__.split('+')[0]}."
     )
-    text = f"{note}\n\n{table(found)}\n"
+    text = f"{note} {precisions(found)}\n\n{table(found)}\n"
     print(text)
     if options.table:
         options.table.write_text("# Transfer\n\n" + text)
