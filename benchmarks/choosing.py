@@ -4,11 +4,13 @@
 
 Networks, images, rates, fine-tuning and tests are those of `transfer.py`. For each data set, network and seed: the race
 chooses a start; the judge without training takes the weights on which a fitted head has the best leave-one-out accuracy, with
-that head. Then the model's own init and both picks are fine-tuned, each at the rate that `transfer.py` chooses for it; with
-`--all` every start is, so that the regret is that against the best start.
+that head. Then the model's own init and both picks are fine-tuned, each at the rate that `transfer.py` chooses for it. With
+`--all` every start is, and the regret can be told: how far a pick is behind the start that is best in the other seeds (the best
+of the same seed would be ahead by chance alone).
 
 OUT has a file per data set, network and seed with the picks. GRID is the folder of `transfer.py`: what was fine-tuned there is
-not fine-tuned again, and what is added can be read there. Interrupted, the same command goes on.
+not fine-tuned again, and what is added can be read there (not while `transfer.py` writes there too). Interrupted, the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -127,7 +129,8 @@ def table(jobs: list[Job], budget: int) -> str:
     """A row per cell; then what each judge costs."""
     lines = ["| data | network | picks of the race | default | race | ridge | race − default | regret |", "| --- " * 8 + "|"]
     gains: dict[str, list[tuple[float, float]]] = {judge: [] for judge in JUDGES}
-    regrets, shares = [], []
+    regrets: list[float] = []
+    shares = []
     for job in jobs:
         found = outcomes(job)
         if not found:
@@ -136,28 +139,45 @@ def table(jobs: list[Job], budget: int) -> str:
         chosen = {judge: [tuned[picked[judge]] for picked, tuned in found] for judge in JUDGES}
         for judge in JUDGES:
             gains[judge].append(_mean([a - b for a, b in zip(chosen[judge], own, strict=True)]))
-        regrets.append(statistics.fmean(max(tuned.values()) for _, tuned in found) - statistics.fmean(chosen["race"]))
+        behind = regret(found)
+        regrets += [] if behind is None else [behind]
         shares += [picked["choice"]["steps"] / budget for picked, _ in found]
         names = ", ".join(picked["race"] for picked, _ in found)
         means = [f"{statistics.fmean(values):.1f}" for values in (own, *chosen.values())]
         gain = "{:+.1f} ± {:.1f}".format(*gains["race"][-1])
-        lines.append("| " + " | ".join([Path(job.data).name, job.network, names, *means, gain, f"{regrets[-1]:.1f}"]) + " |")
-    if not regrets:
+        told = "" if behind is None else f"{behind:+.1f}"
+        lines.append("| " + " | ".join([Path(job.data).name, job.network, names, *means, gain, told]) + " |")
+    if not shares:
         return "nothing was run"
     for judge, each in gains.items():
-        lost = sum(gain < -1 - error for gain, error in each)
+        lost = sum(gain < -1 for gain, _ in each)
+        surely = sum(gain < -1 - error for gain, error in each)
         mean = statistics.fmean(gain for gain, _ in each)
         lines.append(
-            f"\n{judge}: {mean:+.1f} points on default; {lost} of {len(each)} cells lose more than a point beyond the error"
+            f"\n{judge}: {mean:+.1f} points on default; of {len(each)} cells {lost} lose more than a point, {surely} of them "
+            "beyond the standard error"
         )
-    share = f"{100 * statistics.fmean(shares):.0f} % of {budget} steps"
-    lines.append(f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points, at {share}")
+    lines.append(f"\ncost of the race: {100 * statistics.fmean(shares):.0f} % of {budget} steps")
+    if regrets:
+        lines.append(f"\nmean regret of the race: {statistics.fmean(regrets):.1f} points, over {len(regrets)} cells")
     return "\n".join(lines)
 
 
+def regret(found: list[tuple[dict[str, Any], dict[str, float]]]) -> float | None:
+    """Points behind the start that is best in the other seeds; None unless all starts are fine-tuned with several seeds."""
+    if len(found) < 2 or any(set(picked["starts"]) != set(tuned) for picked, tuned in found):
+        return None
+    behind = []
+    for k, (picked, tuned) in enumerate(found):
+        others = [other for j, (_, other) in enumerate(found) if j != k]
+        best = max(tuned, key=lambda start: statistics.fmean(other.get(start, 0.0) for other in others))
+        behind.append(tuned[best] - tuned[picked["race"]])
+    return statistics.fmean(behind)
+
+
 def _mean(values: list[float]) -> tuple[float, float]:
-    """And its standard error; none of one value."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    """And its standard error."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return statistics.fmean(values), error
 
 

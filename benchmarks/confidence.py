@@ -5,8 +5,8 @@
 
 Networks: of DeepNets-1M `val`, members of the families' `val` and of held-out families, models of timm as they are. Each is
 measured twice: accuracy on 1,000 test images of CIFAR-10 without training, the head predicted; and how far it is ahead of its
-own init after 100 steps of 32 on at most 2,000 photographs, the head random, with the better of two rates for each init, chosen
-on a fifth of the images (the same for both; what is chosen there is judged there, for both alike).
+own init after 100 steps of 32 on at most 2,000 photographs, the head random, with the best rate for each init, found on a fifth
+of the images as `transfer.py` finds it (what is chosen there is judged there, for both alike).
 
 OUT holds a file per network: interrupted, the same command goes on. Where OTHER holds measurements of other weights, runs from
 the networks' own init are taken from there. `fit` leaves out one family after the other: what the fit without it expects of it,
@@ -42,7 +42,7 @@ from ghn_init.tasks import Images, load_images
 from ghn_init.viz.style import COLOURS, QUIET, figure, finish
 
 SIDE = 32
-STEPS, RATES, SEED = 100, (0.015, 0.05), 0
+STEPS, SEED = 100, 0
 ACCURACY_IMAGES = 1_000
 SEEN = 64
 """Photographs in one batch."""
@@ -112,9 +112,16 @@ def measured(
     right = accuracy(ghn, model, test, "cifar10", bf16=True)
     order = transfer.training_rows(photographs)
     judge, train = order[: len(order) // 5], order[len(order) // 5 :]
-    runs: dict[str, dict[str, float]] = {"default": own or {}, "predicted": {}}
+    runs: dict[str, dict[str, float]] = {"default": dict(own or {}), "predicted": {}}
     for init, start in (("default", None), ("predicted", ghn)):
-        runs[init] = runs[init] or {str(rate): tuned(case, start, rate, photographs, train, judge) for rate in RATES}
+        done = runs[init]
+
+        def measure_(rate: float, start: ghn_init.GHN | None = start, done: dict[str, float] = done) -> float:
+            if str(rate) not in done:
+                done[str(rate)] = tuned(case, start, rate, photographs, train, judge)
+            return done[str(rate)]
+
+        transfer.highest(transfer.RATES, measure_)
     torch.manual_seed(SEED)
     model = case.make(photographs.num_classes)
     prediction = ghn_init.predict(model, ghn, torch.empty(2, 3, SIDE, SIDE, device="meta"), head=False)
@@ -182,7 +189,11 @@ def known(ghn: ghn_init.GHN) -> Known:
 def report(options: argparse.Namespace) -> None:
     """Fits, tells how well, and writes what goes with the checkpoint."""
     rows = [json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]
-    graphs = known(ghn_init.load(options.ghn))
+    ghn = ghn_init.load(options.ghn)
+    others = {row["weights"] for row in rows} - {ghn.fingerprint}
+    if others and options.write:
+        raise SystemExit(f"{options.out} is of weights {', '.join(sorted(others))}, {options.ghn} has {ghn.fingerprint}.")
+    graphs = known(ghn)
     told = [{**row["clues"], "distance": graphs.distance(row["clues"])} for row in rows]
     groups = [row["family"] for row in rows]
     alone = [{name: value for name, value in row.items() if name not in seen_clues(1, 1)} for row in told]

@@ -1,15 +1,15 @@
 """Learning rates and warm-ups for heads fitted in closed form, against random heads, on photographs.
 
     python benchmarks/fitted_heads.py DATA [DATA …] -o RESULTS.csv [--networks families:test:1 deepnets:test:0] [--seeds 2]
-        [--rates 0.005 0.02 0.08] [--warmups 0 0.3] [--inits default predicted] [--heads random fitted]
+        [--rates 0.005 0.02 0.08 0.3] [--warmups 0 0.3] [--inits default predicted] [--heads random fitted]
     python benchmarks/fitted_heads.py --table RESULTS.csv
 
 DATA is a folder or hub data set as `ghn-init train` takes it. For each data set, network, seed, init (the network's own, or
 predicted) and head (random, or fitted by `ghn_init.fit_head_`), every peak rate is tried with every warm-up (a share of steps
 during which the rate rises from zero; it then falls along a cosine). SGD with momentum 0.9, batches of 32, flips and shifts,
 gradient norms clipped at 5. The accuracy on test images is measured before the first step, on the way, and at the end. A row is
-written after each run; the same command goes on where it was stopped. Rates are compared on the test images, so that the best
-of several is optimistic, for all alike.
+written after each run; the same command goes on where it was stopped, with the same weights, steps and images. Rates are
+compared on the test images, so that the best of several is optimistic, for all alike.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class Cell(NamedTuple):
     head: str
     rate: float
     warmup: float
+    steps: int
+    images: int
+    weights: str
 
 
 def build(name: str, classes: int, size: int, seed: int) -> nn.Module:
@@ -119,7 +122,7 @@ def accuracy(model: nn.Module, test: Images) -> float:
     right = 0
     for pixels, labels in zip(test.pixels.split(250), test.labels.split(250), strict=True):
         logits: Tensor = model(test.normalise(pixels))
-        right += int((logits.argmax(1) == labels).sum())
+        right += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
     return 100 * right / len(test.labels)
 
 
@@ -131,20 +134,23 @@ def read(data: str, images: int, test_images: int) -> tuple[Images, Images]:
     return known, Images.from_tensors(test.pixels[:test_images], test.labels[:test_images], like=known)
 
 
-COLUMNS = [*Cell._fields, "steps", "leave_one_out", *(f"at_{share:g}" for share in MARKS), "seconds"]
+COLUMNS = [*Cell._fields, "leave_one_out", *(f"at_{share:g}" for share in MARKS), "seconds"]
 
 
 def run(args: argparse.Namespace) -> None:
     """All cells that the file lacks."""
-    done = {tuple(row[name] for name in Cell._fields) for row in rows(args.output)} if args.output.exists() else set()
+    found = rows(args.output) if args.output.exists() else []
+    done = {tuple(row[name] for name in Cell._fields) for row in found}
+    fingerprint = ghn_init.load().fingerprint
     sets: dict[str, tuple[Images, Images]] = {}
     with args.output.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if not done:
+        if file.tell() == 0:
             writer.writeheader()
         grid = itertools.product(range(args.seeds), args.networks, args.data, args.rates, args.warmups, args.heads, args.inits)
         for seed, network, data, rate, warmup, head, init in grid:
-            cell = Cell(Path(data).name, network, seed, init, head, rate, warmup)
+            weights = fingerprint if init == "predicted" else ""
+            cell = Cell(Path(data).name, network, seed, init, head, rate, warmup, args.steps, args.images, weights)
             if tuple(map(str, cell)) in done:
                 continue
             if data not in sets:
@@ -153,11 +159,9 @@ def run(args: argparse.Namespace) -> None:
             model, left_out = start(cell, sets[data][0])
             accuracies = trained(model, *sets[data], cell, args.steps)
             seconds = time.process_time() - started
-            figures = dict(zip(COLUMNS[9:-1], (f"{value:.2f}" for value in accuracies), strict=True))
+            figures = dict(zip(COLUMNS[len(Cell._fields) + 1 : -1], (f"{value:.2f}" for value in accuracies), strict=True))
             shown = "" if left_out is None else f"{left_out:.2f}"
-            writer.writerow(
-                {**cell._asdict(), "steps": args.steps, "leave_one_out": shown, **figures, "seconds": f"{seconds:.1f}"}
-            )
+            writer.writerow({**cell._asdict(), "leave_one_out": shown, **figures, "seconds": f"{seconds:.1f}"})
             file.flush()
             print(*cell, shown, *figures.values(), flush=True)
 
@@ -203,7 +207,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--networks", nargs="+", default=["families:test:1", "families:test:7", "deepnets:test:0"])
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.005, 0.02, 0.08])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.005, 0.02, 0.08, 0.3])
     parser.add_argument("--warmups", type=float, nargs="+", default=[0.0, 0.3])
     parser.add_argument("--inits", nargs="+", default=["default", "predicted"])
     parser.add_argument("--heads", nargs="+", default=["random", "fitted"])

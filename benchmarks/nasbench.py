@@ -87,8 +87,8 @@ class Inverted(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.body = nn.Sequential(
-            *conv_norm(inputs, hidden, 1), nn.ReLU6(),
-            *conv_norm(hidden, hidden, kernel, stride, hidden), nn.ReLU6(),
+            *conv_norm(inputs, hidden, 1), nn.ReLU(),
+            *conv_norm(hidden, hidden, kernel, stride, hidden), nn.ReLU(),
             *conv_norm(hidden, outputs, 1),
         )  # fmt: skip
         self.residual = stride == 1 and inputs == outputs
@@ -105,7 +105,7 @@ def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: i
 
 def macro(arch: str, classes: int) -> nn.Module:
     """A network, from eight digits: 0 identity, 1 expansion 3 and kernel 3, 2 expansion 6 and kernel 5."""
-    layers: list[nn.Module] = [*conv_norm(3, 32, 3), nn.ReLU6()]
+    layers: list[nn.Module] = [*conv_norm(3, 32, 3), nn.ReLU()]
     inputs = 32
     for digit, (outputs, stride) in zip(arch, MACRO, strict=True):
         if digit != "0":
@@ -113,7 +113,7 @@ def macro(arch: str, classes: int) -> nn.Module:
         elif stride > 1 or inputs != outputs:
             layers += conv_norm(inputs, outputs, 1, stride)
         inputs = outputs
-    end = [*conv_norm(inputs, 1280, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, classes)]
+    end = [*conv_norm(inputs, 1280, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, classes)]
     return nn.Sequential(*layers, *end)
 
 

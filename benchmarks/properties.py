@@ -127,7 +127,10 @@ def main() -> None:
     ghns = {TRAINED: trained, UNTRAINED: ghn_init.GHN(trained.config)}
     rows = []
     if options.evaluation is not None:
-        results = [each for each in json.loads(options.evaluation.read_text())["results"] if each["split"] == "test"]
+        evaluation = json.loads(options.evaluation.read_text())
+        if evaluation["setting"]["weights"] != trained.fingerprint:
+            raise SystemExit(f"{options.evaluation} is of other weights than {options.ghn}.")
+        results = [each for each in evaluation["results"] if each["split"] == "test"]
         results = results[: options.networks]
         indices = [each["index"] for each in results]
         table = [seen(partial(deepnets.network, "test", k, 10, SIDE), ghns) for k in indices]

@@ -13,7 +13,7 @@ networks' running statistics (momentum 0.01) are still those of their start afte
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
 hypernetwork that is added later races against the runs that are there. Runs of other weights under the same name are refused.
-A file's runs are all in the precision of its first, which it notes: bfloat16 where that was faster, else float32.
+Files note their runs' precision: bfloat16 where that was faster, else float32; the same for all inits of a network.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,16 @@ class Job:
     @property
     def file(self) -> Path:
         """Of its runs."""
-        return self.out / f"{Path(self.data).name}~{self.network}~{self.init}.json"
+        return self.beside(self.init)
+
+    def beside(self, init: str) -> Path:
+        """The file of another init on the same data."""
+        return self.out / f"{Path(self.data).name}~{self.network}~{init}.json"
+
+    def precision(self) -> bool:
+        """Whether it trains in bfloat16: as the network's own init did."""
+        own = self.beside(RIVALS[0])
+        return json.loads(own.read_text())["bf16"] if own.exists() else self.bf16 and bfloat16_pays()
 
 
 def network(name: str, classes: int, side: int) -> nn.Module:
@@ -200,8 +210,7 @@ def run(job: Job) -> Path:
     """Does what is left of a job."""
     torch.set_num_threads(1)
     weights = ghn_init.load(job.ghn).fingerprint if job.ghn else None
-    bf16 = job.bf16 and bfloat16_pays()
-    fresh: dict[str, Any] = {"init": job.init, "weights": weights, "bf16": bf16, "tuning": {}, "test": {}}
+    fresh: dict[str, Any] = {"init": job.init, "weights": weights, "bf16": job.precision(), "tuning": {}, "test": {}}
     done = json.loads(job.file.read_text()) if job.file.exists() else fresh
     if done.get("weights") != weights:
         raise SystemExit(f"{job.file} is of other weights than {job.ghn}; pass another folder.")
@@ -226,6 +235,7 @@ def run(job: Job) -> Path:
     return job.file
 
 
+@lru_cache(maxsize=1)
 def read(data: str) -> tuple[Images, Images]:
     """Training and test images, both normalised by the former's statistics."""
     images = load_images(data, "train")
@@ -259,17 +269,18 @@ class Cell:
         return statistics.fmean(gaps), error
 
 
-def cells(out: Path, data: list[str], seeds: int) -> list[Cell]:
-    """Those of which all rivals are there."""
+def cells(out: Path, data: list[str], seeds: int, inits: Iterable[str]) -> list[Cell]:
+    """Those of which all rivals are there; other programs' runs from other inits may be there too."""
     found = []
     for name, net in itertools.product((Path(d).name for d in data), NETWORKS):
         accuracies, rates, bf16 = {}, {}, {}
-        for path in sorted(out.glob(f"{name}~{net}~*.json")):
-            runs = json.loads(path.read_text())
+        for init in inits:
+            path = out / f"{name}~{net}~{init}.json"
+            runs = json.loads(path.read_text()) if path.exists() else {"test": {}}
             if all(str(seed) in runs["test"] for seed in range(seeds)):
-                accuracies[runs["init"]] = [runs["test"][str(seed)]["accuracy"] for seed in range(seeds)]
-                rates[runs["init"]] = runs["test"]["0"]["rate"]
-                bf16[runs["init"]] = runs["bf16"]
+                accuracies[init] = [runs["test"][str(seed)]["accuracy"] for seed in range(seeds)]
+                rates[init] = runs["test"]["0"]["rate"]
+                bf16[init] = runs["bf16"]
         if all(rival in accuracies for rival in RIVALS):
             found.append(Cell(name, net, accuracies, rates, bf16))
     return found
@@ -290,7 +301,7 @@ def table(found: list[Cell]) -> str:
 
 
 def summary(found: list[Cell], ghn: str) -> str:
-    """Mean gain over the cells, its standard error over them, and how many lose."""
+    """Mean gain, its standard error over the networks (each one's mean over the data sets), and how many cells lose."""
     groups: dict[str, Callable[[Cell], bool]] = {
         "all": lambda cell: True,
         "DeepNets-1M": lambda cell: NETWORKS[cell.network][0] == "deepnets",
@@ -299,11 +310,15 @@ def summary(found: list[Cell], ghn: str) -> str:
     }
     parts = []
     for name, within in groups.items():
-        gains = [cell.gain(ghn)[0] for cell in found if within(cell) and ghn in cell.accuracies]
+        gains: dict[str, list[float]] = {}
+        for cell in found:
+            if within(cell) and ghn in cell.accuracies:
+                gains.setdefault(cell.network, []).append(cell.gain(ghn)[0])
         if gains:
-            error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-            lost = sum(gain < -1 for gain in gains)
-            parts.append(f"{name} {statistics.fmean(gains):+.1f} ± {error:.1f} ({lost} of {len(gains)} lose more than a point)")
+            means, each = [statistics.fmean(own) for own in gains.values()], [gain for own in gains.values() for gain in own]
+            error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+            lost = sum(gain < -1 for gain in each)
+            parts.append(f"{name} {statistics.fmean(each):+.1f} ± {error:.1f} ({lost} of {len(each)} lose more than a point)")
     return f"{ghn}: " + "; ".join(parts) + "."
 
 
@@ -372,13 +387,14 @@ def main() -> None:
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
             for path in pool.map(run, jobs):
                 print(path.stem, flush=True)
-    found = cells(options.out, options.data, options.seeds)
+    found = cells(options.out, options.data, options.seeds, inits)
     asked = ["--ghn", *options.ghn, *(["--variants", *options.variants] if options.variants else [])]
     command = f"`python benchmarks/transfer.py {' '.join(Path(d).name for d in options.data)} -o OUT {' '.join(asked)}`"
     note = (
         f"{command}: accuracy in percent, mean of {options.seeds} seeds, in brackets the rate that was chosen from "
-        f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in the "
-        f"summary over the cells. One thread of an {platform.machine()} CPU per run, torch {torch.__version__.split('+')[0]}."
+        f"{list(options.rates)}; gain over the better of {' and '.join(RIVALS)}, ± standard error over the seeds, in "
+        f"the summary over the networks. One thread of an {platform.machine()} CPU per run, torch "
+        f"{torch.__version__.split('+')[0]}."
     )
     text = f"{note} {precisions(found)}\n\n{table(found)}\n"
     print(text)

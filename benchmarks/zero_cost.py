@@ -5,6 +5,7 @@ Few lines each, from the papers; they are compared on the same networks by `rank
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,7 +37,7 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
         on = (output > 0).flatten(1).double()
         kernel.add_(on @ on.T + (1 - on) @ (1 - on).T)
 
-    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.ReLU)]
     with torch.no_grad():
         model.train()(batches[0][0])
     for hook in hooks:
@@ -45,10 +46,14 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
 
 
 def jacov(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """The same paper's first version (arXiv 2006.04647v1): how uncorrelated the images' Jacobians are."""
+    """The same paper's first version (arXiv 2006.04647v1): how uncorrelated the images' Jacobians are.
+
+    −∞ where the output does not depend on the images.
+    """
     images = batches[0][0].clone().requires_grad_()
     model.train()(images).sum().backward()
-    assert images.grad is not None
+    if images.grad is None:
+        return -math.inf
     correlations = torch.corrcoef(images.grad.flatten(1).double())
     eigenvalues = torch.linalg.eigvalsh(correlations.nan_to_num(0)) + 1e-5
     return float(-(eigenvalues.clamp_min(1e-12).log() + 1 / eigenvalues).sum())
