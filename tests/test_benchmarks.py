@@ -1,12 +1,26 @@
-"""Benchmarks: that they can be imported, with what they take from each other and from the package."""
+"""Benchmarks: that they can be imported, with what they take from each other and from the package; how they count."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    """One of them, imported as when it is run."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(request.param)
 
 
 def test_all_can_be_imported() -> None:
@@ -16,3 +30,79 @@ def test_all_can_be_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *names], cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", ["transfer"], indirect=True)
+@pytest.mark.parametrize(
+    ("best", "tried"), [(0.05, {0.015, 0.05, 0.15}), (0.45, {0.015, 0.05, 0.15, 0.45}), (0.005, {0.005, 0.015, 0.05})]
+)
+def test_rates_are_tried_as_long_as_the_best_is_at_an_end(script: ModuleType, best: float, tried: set[float]) -> None:
+    asked = []
+
+    def measured(rate: float) -> float:
+        asked.append(rate)
+        return -abs(math.log(rate / best))
+
+    assert script.highest((0.005, 0.015, 0.05, 0.15, 0.45), measured) == best
+    assert set(asked) == tried
+
+
+@pytest.mark.parametrize("script", ["transfer"], indirect=True)
+def test_a_table_has_the_inits_that_are_asked_for_alone(script: ModuleType, tmp_path: Path) -> None:
+    for init, right in {"default": 50.0, "orthogonal": 40.0, "ours": 61.0, "other": 99.0}.items():
+        runs = {"init": init, "bf16": False, "test": {str(seed): {"rate": 0.05, "accuracy": right + seed} for seed in range(3)}}
+        (tmp_path / f"photographs~vit~{init}.json").write_text(json.dumps(runs))
+    (cell,) = script.cells(tmp_path, ["photographs"], 3, ["default", "orthogonal", "ours"])
+    assert list(cell.accuracies) == ["default", "orthogonal", "ours"]
+    assert cell.gain("ours") == (11.0, 0.0)
+
+
+@pytest.mark.parametrize("script", ["choosing"], indirect=True)
+def test_regret_is_against_the_start_that_is_best_in_the_other_seeds(script: ModuleType) -> None:
+    lucky = [
+        {"default": 50.0, "a": 52.0, "b": 48.0},
+        {"default": 50.0, "a": 48.0, "b": 52.0},
+        {"default": 50.0, "a": 50.0, "b": 50.0},
+    ]
+    found = [({"race": "default", "starts": list(each)}, each) for each in lucky]
+    best = [max(each.values()) for each in lucky]
+    assert script.regret(found) < sum(best) / 3 - 50  # not what chance alone gives
+    ahead = [({"race": "default", "starts": ["default", "a"]}, {"default": 50.0 + k, "a": 53.0 + k}) for k in range(3)]
+    assert script.regret(ahead) == 3
+    ahead[0][1].pop("a")
+    assert script.regret(ahead) is None
+
+
+@pytest.mark.parametrize("script", ["nasbench"], indirect=True)
+def test_networks_of_published_spaces_are_as_large_as_published(script: ModuleType) -> None:
+    def elements(space: str, arch: str) -> int:
+        return sum(parameter.numel() for parameter in script.SPACES[space](arch, 10).parameters())
+
+    assert elements("macro", "02012100") == 890_666
+    assert elements("macro", "11111221") == 2_181_386
+    residual = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    assert elements("nasbench201", residual) == 1_288_506
+
+
+@pytest.mark.parametrize("script", ["zero_cost"], indirect=True)
+def test_a_network_that_no_image_reaches_has_the_lowest_score(script: ModuleType) -> None:
+    class Constant(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.ones(len(x), 4))
+
+    assert script.jacov(Constant(), [(torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.long))]) == -math.inf
+
+
+@pytest.mark.parametrize("script", ["ranking"], indirect=True)
+def test_equal_scores_are_ties_in_the_ranking_of_rungs(script: ModuleType) -> None:
+    names = [f"net{k}" for k in range(8)]
+    scores = {name: {"predicted-50": 10.0 + k // 2, "predicted-100": 20.0} for k, name in enumerate(names)}
+    found = {name: {"look": {"parameters": 1, "macs": 1}, "scores": scores[name], "seconds": {}} for name in names}
+    places, images = script.columns(found, dict.fromkeys(names, 0.0), 0)["rank"]
+    assert images == 32 * (50 * 8 + 100 * 4) // 8
+    assert len({places[name] for name in names[4:]}) == 1
+    assert places["net0"] == places["net1"] < places["net2"] == places["net3"] < places["net4"]
