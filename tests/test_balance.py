@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.balance import ADDS_UP, FEATURES
+from ghn_init.prediction.balance import ADDS_UP, FEATURES, LOGITS
 from zoo import Fn, conv, images
 
 
@@ -50,6 +51,31 @@ def test_the_norms_that_a_head_reads_through_sums_share_one_factor(ghn: GHN) -> 
     tensors = ghn_init.predict(model, ghn, images()).tensors
     assert sum(float(tensors[name].square().mean()) for name in found) == pytest.approx(FEATURES["bn"])
     assert max(found.values()) == pytest.approx(min(found.values()))
+
+
+def test_large_weights_of_a_head_make_the_features_smaller(ghn: GHN) -> None:
+    model = residual()
+    with torch.no_grad():
+        model.head.weight.copy_(torch.ones(10, 16))
+    tensors = ghn_init.predict(model, ghn, images()).tensors
+    norms = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
+    moment = sum(float(tensors[name].square().mean()) for name in norms)
+    assert moment == pytest.approx(LOGITS * math.log(10) / 16)
+    with torch.device("meta"):  # no values to look at
+        blank = residual()
+    tensors = ghn_init.predict(blank, ghn, images()).tensors
+    assert sum(float(tensors[name].square().mean()) for name in norms) == pytest.approx(FEATURES["bn"])
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_first_loss_is_sane_where_a_head_begins_with_large_weights(classes: int) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("efficientnet_lite0", num_classes=classes).train()  # 1,280 features, weights of ±1 / √classes
+    x, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % classes
+    with torch.no_grad():
+        own = float(F.cross_entropy(model(x), labels))
+        predicted = float(F.cross_entropy(ghn_init.initialize(model, example_inputs=x)(x), labels))
+    assert own > 1.5 * math.log(classes) > 1.2 * predicted
 
 
 def test_tiled_weights_between_the_last_norm_and_the_head_are_divided_by_the_root_of_their_copies(ghn: GHN) -> None:

@@ -211,7 +211,7 @@ def predict(
     report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     cores, embeddings = _decode(hypernetwork, graph, own, selection.task)
     if calms:
-        scales = balanced(graph, slots, cores)
+        scales = balanced(graph, slots, cores, parameters)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
     report = report.with_norms(len(predicted_norms(model, slots)))

@@ -21,6 +21,11 @@ FEATURES: Mapping[str, float] = {"bn": 0.25, "ln": 1.0}
 """Largest second moment of what the norms before a head add up to. Default init gives a layer norm one; a batch norm's feature
 after ReLU and a mean over space has about (1/√(2π))² + 0.3² = 0.25. A bias that the head reads counts as a batch norm's."""
 
+LOGITS = 0.5
+"""Largest variance of the logits that a head's own weights make of such features, over ln(classes). Logits of variance v that
+know nothing cost ln(classes) + v / 2. `nn.Linear`'s weights stay far below it; timm's EfficientNets begin with weights of
+±1 / √classes, which on 1,280 features of 0.25 give ten classes a variance of 11, and two classes 53."""
+
 ADDS_UP = "tiled copies would add up, no norm follows, and the model rescales the weight (weight standardisation)"
 
 
@@ -48,18 +53,22 @@ def adding_up(graph: Graph, slots: Mapping[str, Slot], ghn: GraphHyperNetwork) -
     return found
 
 
-def balanced(graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor]) -> dict[str, float]:
+def balanced(
+    graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> dict[str, float]:
     """Dotted name → factor of the parameters to scale.
 
     Norms that the head reads, through sums and pools and weights without norms, and the biases that it reads without a weight
-    in between get one factor together, so that the sum of their mean squares is at most `FEATURES`. A weight between norms and
-    head that was tiled k times along its input channels is divided by √k: it sums k copies of one value, not k independent
-    ones as fan-in scaling has it.
+    in between get one factor together, so that the sum of their mean squares is at most `FEATURES`, and less where the head's
+    own weights are so large that logits would have more than `LOGITS` of variance. A weight between norms and head that was
+    tiled k times along its input channels is divided by √k: it sums k copies of one value, not k independent ones as fan-in
+    scaling has it.
 
     Args:
         graph: The model's.
         slots: Of what is predicted, by dotted name.
         cores: Likewise what was decoded, before tiling.
+        own: Likewise the model's parameters, of which those of the head count; on the meta device they have no values.
 
     Returns:
         Factors below one; nothing where there is no classification head, or where it reads nothing large.
@@ -78,11 +87,26 @@ def balanced(graph: Graph, slots: Mapping[str, Slot], cores: Mapping[str, Tensor
             copies = slots[node.weight].sizes[1] / cores[name].shape[1]
             if copies > 1:
                 scales[name] = 1 / math.sqrt(copies)
+    bearable = _bearable(graph, {name: weight for name, weight in own.items() if name not in slots})
     for primitive, names in norms.items():
         moment = sum(float(cores[name].square().mean()) for name in names)
-        if moment > FEATURES[primitive]:
-            scales |= dict.fromkeys(names, math.sqrt(FEATURES[primitive] / moment))
+        largest = min(FEATURES[primitive], bearable)
+        if moment > largest:
+            scales |= dict.fromkeys(names, math.sqrt(largest / moment))
     return scales
+
+
+def _bearable(graph: Graph, own: Mapping[str, Tensor]) -> float:
+    """Second moment of features that gives no head's logits more than `LOGITS`."""
+    found = math.inf
+    for node in graph.nodes:
+        weight = own.get(node.weight or "")
+        if node.head and node.primitive in WEIGHT_PRIMITIVES and node.shape is not None and weight is not None:
+            classes = node.shape[0]
+            energy = 0.0 if weight.is_meta else float(weight.detach().float().square().sum()) * node.scale**2 / classes
+            if energy > 0 and classes > 1 and math.isfinite(energy):
+                found = min(found, LOGITS * math.log(classes) / energy)
+    return found
 
 
 def _before_head(graph: Graph, until: Collection[str]) -> list[int]:
