@@ -66,7 +66,7 @@ def curve(
             found.append(transfer.tested(model, *judge))
             model.train()
 
-    transfer.train(model, images, rows, rate, seed, bf16=True, on_step=look)
+    transfer.train(model, images, rows, rate, seed, bf16=False, on_step=look)
     return found + [found[-1]] * (len(LOOKS) - len(found))
 
 

@@ -86,8 +86,8 @@ def initialize(
             copies; `overwrite="*"` predicts them all like any others.
         condition: What is done to predicted parameters, but the head's, before fine-tuning: `balanced` (scales, so that a
             random head starts calmly: `prediction/balance.py`; noise where parallel layers are alike: `prediction/twins.py`),
-            `none`, `orthogonal`, `noise`, `orthogonal+noise`, or a `Conditioning` with settings. `auto` is
-            `balanced` where the head is not predicted, and `none` where it is.
+            `none`, `orthogonal` (which erases most of the predicted features), `noise`, `orthogonal+noise`, or a `Conditioning`
+            with settings. `auto` is `balanced` where the head is not predicted, and `none` where it is.
         data: A loader of the images that the model will be trained on, of which the first 4,000 are used: as for
             `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
             fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the

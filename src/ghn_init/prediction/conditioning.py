@@ -46,8 +46,7 @@ class Conditioning:
         first_layer: Number of the first weight to condition, in the model's order, counted from 1.
         keep_scale: Orthogonal matrices get the Frobenius norm that was predicted; not published.
         vectors: Biases and norms are predicted too, as published; without, they keep the model's own values. Predicted ones go
-            with the scale of predicted weights, which `orthogonal` takes away. The plain vision transformer that was measured
-            did far better without (`docs/few_shot.md` of the repository).
+            with the scale of predicted weights, which `orthogonal` takes away (`docs/few_shot.md` of the repository has both).
     """
 
     kind: Kind
