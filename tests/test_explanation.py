@@ -88,3 +88,8 @@ def test_by_default_networks_of_meta_training_are_looked_through(ghn: GHN) -> No
     graphs = {f"train {index}": ghn_init.trace(deepnets.network("train", index), x) for index in range(16)}
     expected = ghn_init.explain(prediction, "3.weight", graphs, 40).nearest
     assert [(near.graph, near.node) for near in told.nearest] == [(near.graph, near.node) for near in expected]
+
+
+def test_a_model_is_no_prediction() -> None:
+    with pytest.raises(TypeError, match=r"explain takes a prediction, not a Linear; pass ghn_init.predict\(model\)"):
+        ghn_init.explain(nn.Linear(3, 3), "weight")  # type: ignore[arg-type]

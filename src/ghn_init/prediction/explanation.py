@@ -19,7 +19,7 @@ from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.gnn import GatedGNN
-from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.prediction import Prediction, check_prediction
 from ghn_init.progress import counting
 from ghn_init.tracing.trace import read_in_eval_mode
 
@@ -142,6 +142,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
     Raises:
         KeyError: The model has no such parameter, or it keeps its value; with the reason.
         UnsupportedModelError: A GHN-3 predicted, which has attention in the place of messages.
+        TypeError: A model in the place of its prediction.
 
     Example:
         >>> import ghn_init, timm
@@ -149,6 +150,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
         >>> ghn_init.explain(p, "layer4.0.conv1.weight").primitive
         'conv'
     """
+    check_prediction(prediction, "explain")
     if name in prediction.kept:
         raise KeyError(f"'{name}' keeps its value: {prediction.kept[name]}")
     if name not in prediction.slots:
