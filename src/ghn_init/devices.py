@@ -17,7 +17,11 @@ def found(device: torch.device | str) -> torch.device:
         named = torch.device(device)
         torch.empty(0, device=named)
     except Exception as error:  # a name, a driver or a build: PyTorch raises RuntimeError, AssertionError and others
-        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.mps.is_available() else [])]
+        there = [
+            "cpu",
+            *(["cuda"] if torch.cuda.is_available() else []),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ]
         reason = str(error).partition("\n")[0].removesuffix(".")
         raise DeviceError(f"device is {str(device)!r}, which can't be used ({reason}); there is {', '.join(there)}.") from error
     return named
