@@ -415,3 +415,17 @@ def test_importing_is_light_and_loading_is_offline() -> None:
         "ghn_init.load()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_card_is_of_the_weights_and_of_what_the_user_wrote(ghn: GHN, tmp_path: Path) -> None:
+    ghn.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "pushed to the Hub" not in card
+    assert "More Information Needed" not in card
+    assert "ghn_init.initialize(model, " in card
+    assert f"ghn_init {ghn_init.__version__}" in card
+    assert f"fingerprint: `{ghn.fingerprint}`" in card
+    (tmp_path / "README.md").write_text(card + "Mine.\n")
+    other = GHN(ghn.config)
+    other.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == card.replace(ghn.fingerprint, other.fingerprint) + "Mine.\n"

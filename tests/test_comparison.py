@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import ghn_init
-from ghn_init import Conditioning, comparison
+from ghn_init import Conditioning, api, comparison
 from ghn_init.comparison import Comparison, Run
-from ghn_init.errors import ComparisonError
+from ghn_init.errors import ComparisonError, DeviceError
 from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
@@ -563,3 +563,63 @@ def test_spectral_norms_know_what_an_init_has_written() -> None:
     layer = nn.utils.parametrizations.spectral_norm(nn.Linear(32, 16)).eval()
     comparison.named("orthogonal")(nn.Sequential(layer), 0)
     torch.testing.assert_close(torch.linalg.svdvals(layer.weight), torch.ones(16), rtol=0, atol=1e-2)
+
+
+def zero_gammas() -> nn.Module:
+    return timm.create_model("test_resnet", num_classes=3)
+
+
+def small() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(torch.randn(6, 3, 32, 32), torch.arange(6) % 3)]
+
+
+@pytest.mark.parametrize("inits", [None, ["default", "zero-gamma", "orthogonal"]])
+def test_zero_gammas_that_are_the_default_are_left_out_aloud(
+    inits: list[str] | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(comparison.inits, "bundled", dict)
+    found = ghn_init.compare(zero_gammas, small(), small(), inits, steps=1, seeds=1, rates=(0.01,))
+    assert set(found.inits) == {"default", "orthogonal"}
+    assert found.verdict.endswith("; zero-gamma: the model's default already")
+    with pytest.raises(ComparisonError, match="a race needs two inits .*; zero-gamma: the model's default already"):
+        ghn_init.compare(zero_gammas, small(), small(), ["default", "zero-gamma"], steps=1, seeds=1)
+
+
+def test_a_race_says_nothing_of_running_statistics(caplog: pytest.LogCaptureFixture) -> None:
+    api._say_that_statistics_are_of_noise.cache_clear()
+    ghn_init.compare(zero_gammas, small(), small(), ["default", "ghn2-small"], steps=1, seeds=1, rates=(0.01,))
+    assert "running statistics" not in caplog.text
+
+
+def test_a_model_is_compared_by_copies() -> None:
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    data = [(torch.randn(6, 3, 16, 16), torch.arange(6) % 3)]
+    found = ghn_init.compare(model, data, data, ["default", "orthogonal"], steps=1, seeds=2, rates=(0.01,))
+    assert len(found.runs) == 4
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["rates", "weight_decays"])
+def test_one_number_is_not_several(name: str) -> None:
+    with pytest.raises(ComparisonError, match=rf"{name} is 0.1; expected several to choose from: pass \[0.1\]"):
+        ghn_init.compare(tiny, [], [], {}, **{name: 0.1})
+    if name == "rates":
+        with pytest.raises(ComparisonError, match="rates is 0.1; expected several"):
+            ghn_init.choose(tiny(), [], rates=0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda device: ghn_init.predict(tiny(), device=device),
+        lambda device: ghn_init.rank([tiny(), tiny()], [], [], device=device),
+        lambda device: ghn_init.score(tiny(), [], [], device=device),
+        lambda device: ghn_init.compare(tiny, [], [], {}, device=device),
+    ],
+    ids=["predict", "rank", "score", "compare"],
+)
+def test_devices_that_are_not_there(device: str, verb: Callable[[str], Any]) -> None:
+    with pytest.raises(DeviceError, match=rf"device is '{device}', which can't be used \(.*\); there is cpu"):
+        verb(device)

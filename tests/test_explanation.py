@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import ghn_init
 from ghn_init import GHN, GHNConfig, deepnets
 from ghn_init.errors import UnsupportedModelError
+from ghn_init.viz.filters import tiles
+from ghn_init.viz.inline import image
 
 
 def network() -> nn.Module:
@@ -88,3 +95,27 @@ def test_by_default_networks_of_meta_training_are_looked_through(ghn: GHN) -> No
     graphs = {f"train {index}": ghn_init.trace(deepnets.network("train", index), x) for index in range(16)}
     expected = ghn_init.explain(prediction, "3.weight", graphs, 40).nearest
     assert [(near.graph, near.node) for near in told.nearest] == [(near.graph, near.node) for near in expected]
+
+
+def test_a_model_is_no_prediction() -> None:
+    with pytest.raises(TypeError, match=r"explain takes a prediction, not a Linear; pass ghn_init.predict\(model\)"):
+        ghn_init.explain(nn.Linear(3, 3), "weight")  # type: ignore[arg-type]
+
+
+def test_notebooks_show_filters_beside_the_models_own(ghn: GHN) -> None:
+    prediction = ghn_init.predict(network(), ghn, torch.zeros(2, 3, 16, 16))
+    told = ghn_init.explain(prediction, "3.weight", {})
+    page = told._repr_html_()
+    assert page.count("data:image/png;base64,") == 2
+    assert "3.weight: node" in page
+    pictures = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall('base64,([^"]+)', page)]
+    for picture, weight in zip(pictures, (told.core, prediction.model.get_parameter("3.weight")), strict=True):
+        expected = (tiles(weight.detach()) * 255).round().to(torch.uint8)
+        assert torch.equal(torch.from_numpy(np.array(picture)), expected)
+    assert ghn_init.explain(prediction, "3.bias", {})._repr_html_().count("<img") == 0
+
+
+def test_filters_of_images_are_in_colour() -> None:
+    data = re.findall('base64,([^"]+)', image(torch.tensor([[[1.0, 0.5, 0.0]], [[0.0, 0.0, 1.0]]]), "<one>"))
+    picture = Image.open(io.BytesIO(base64.b64decode(data[0])))
+    assert np.array(picture).tolist() == [[[255, 128, 0]], [[0, 0, 255]]]

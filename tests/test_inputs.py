@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -160,3 +162,22 @@ def test_encoder_layers_show_their_parameters_in_real_runs_in_eval_mode() -> Non
 
     model = Fn(forward, layer=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
     assert ghn_init.trace(model, torch.zeros(2, 5, 8)).kept == {}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (np.zeros((2, 3, 8, 8)), r"(?s)failed on \(numpy float64\[2, 3, 8, 8\]\) .* Pass .*=torch.from_numpy\(array\)"),
+        ((2, 3, 8, 8), r"Pass what it takes: .* example_inputs=torch.zeros\(2, 3, 8, 8\)\.$"),
+    ],
+    ids=["array", "shape"],
+)
+def test_what_is_no_tensor_is_told_how_to_become_one(inputs: object, words: str) -> None:
+    with pytest.raises(TraceError, match=words):
+        ghn_init.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), inputs)
+
+
+def test_a_real_run_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ghn_init")
+    ghn_init.trace(Fn(lambda m, x: m.layer(x) if x.sum() >= 0 else x, layer=nn.Linear(3, 3)), torch.zeros(2, 3))
+    assert "Fn: running the model on real tensors: its Python looks at values" in caplog.text

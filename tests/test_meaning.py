@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from typing import Any
 
@@ -569,3 +570,24 @@ def test_a_table_of_a_backbone_is_predicted(ghn: GHN) -> None:
 def test_products_of_what_is_computed_from_the_data_are_no_heads(ghn: GHN, score: Any) -> None:
     model = Fn(lambda m, x: score(m.fc(m.tokens(x))), tokens=nn.Embedding(50, 8), fc=nn.Linear(8, 8))
     assert ghn_init.predict(model, ghn, torch.zeros(2, 5, dtype=torch.long)).kept == {}
+
+
+class LoRA(nn.Module):
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.a, self.b = base.requires_grad_(False), nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.b(self.a(x))
+
+
+def test_after_adapters_on_a_frozen_base_the_base_stays(ghn: GHN) -> None:
+    model = nn.Sequential(LoRA(nn.Linear(8, 8)), nn.ReLU(), LoRA(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3))
+    assert set(ghn_init.predict(model, ghn, torch.zeros(2, 8)).tensors) == {"0.a.weight", "2.a.weight"}
+
+
+def test_what_was_copied_before_is_told_of(ghn: GHN, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ghn_init")
+    ghn_init.initialize(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), ghn, torch.zeros(2, 8))
+    assert "optimizer states and weight averages made before hold the former values" in caplog.text

@@ -123,6 +123,6 @@ def test_every_error_is_one_of_the_package() -> None:
     assert {
         "TraceError", "UnsupportedModelError", "CheckpointError", "ShapeMismatchError", "StrictError", "TrainingError",
         "ArchitectureError", "ComparisonError", "EvaluationError", "VerificationError", "ModelSpecError", "RecalibrationError",
-        "HeadError",
+        "HeadError", "DeviceError",
     } <= errors.keys()  # fmt: skip
     assert all(issubclass(value, ghn_init.errors.GHNInitError) and value.__doc__ for value in errors.values())

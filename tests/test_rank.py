@@ -351,3 +351,26 @@ def test_modules_that_cannot_be_copied() -> None:
 
     with pytest.raises(ComparisonError, match="the candidate 'a' can't be copied .TypeError: there can be only one"):
         makers({"a": Single(1, 4), "b": broken}, 3)["a"]()
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((3, 8, 8), r"to train on are \[\(3, 16, 16\)\] .* judge by \[\(3, 8, 8\)\]; bring them to one"),
+        ((1, 16, 16), r"judge by \[\(1, 16, 16\)\]"),
+    ],
+)
+def test_images_that_judge_are_of_the_size_of_those_to_train_on(ghn: GHN, size: tuple[int, int, int], words: str) -> None:
+    val = [(torch.zeros(32, *size), VAL[0][1])]
+    with pytest.raises(ComparisonError, match=words):
+        ghn_init.rank(nets(), TRAIN, val, ghn, **QUICK)
+    with pytest.raises(ComparisonError, match=words):
+        ghn_init.score(Tiny(1, 4), TRAIN, val, ghn, steps=1)
+
+
+@pytest.mark.parametrize(
+    "one", ["test_resnet", nn.Sequential(Tiny(1, 4)), lambda: Tiny(1, 4)], ids=["name", "module", "function"]
+)
+def test_one_candidate_is_no_list(ghn: GHN, one: Any) -> None:
+    with pytest.raises(ComparisonError, match="candidates is one alone, .*; pass a list of two at least"):
+        ghn_init.rank(one, TRAIN, VAL, ghn, **QUICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +130,25 @@ def test_models_made_for_small_images_are_taken_as_advised(make: Callable[[], nn
     assert model(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 1000)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("mixer_b16_224", "make it with img_size=32, which MlpMixer takes"),
+        ("resmlp_12_224", "make it with img_size=32, which MlpMixer takes"),
+        ("crossvit_tiny_240", "it runs on images of 32 px as it is: leave its stem, or pass larger images"),
+        ("efficientformer_l1", "pass another image_size, or adapt it by hand"),
+        ("deit_tiny_distilled_patch16_224", "make it with img_size=32, patch_size=4, which VisionTransformerDistilled takes"),
+        ("levit_128s", "make it with img_size=32, which LevitDistilled takes"),
+    ],
+)
+def test_advice_was_tried(name: str, advice: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"; {advice}.$"):
+        adapt_stem_(build(f"timm:{name}"))
+    sizes = {key: int(size) for key, size in re.findall(r"(img_size|patch_size)=(\d+)", advice)}
+    if sizes:
+        build(f"timm:{name}", **sizes).eval()(torch.zeros(2, 3, 32, 32, device="meta"))
+
+
 class Odd(nn.Conv2d):
     def __init__(self, width: int) -> None:
         super().__init__(3, width, 7, 2)
@@ -148,8 +168,8 @@ class Picky(nn.Conv2d):
             "'patch_embed.proj' of size and stride 16, and does not run with patches of 2; .* img_size=32, patch_size=4",
         ),
         (
-            lambda: build("timm:mixer_s32_224"),
-            "and does not run with patches of 2; make it with img_size=32, patch_size=4, which ",
+            lambda: build("timm:vit_tiny_patch16_224", img_size=32),
+            "with patches of 2; it runs on images of 32 px as it is: leave its stem, or pass larger images",
         ),
         (
             lambda: build("timm:swin_tiny_patch4_window7_224"),
@@ -161,7 +181,7 @@ class Picky(nn.Conv2d):
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(), nn.Linear(128, 2)),
-            "with patches of 2; pass larger images",
+            "with patches of 2; it runs on images of 32 px as it is",
         ),
         (lambda: build("timm:inception_v3"), "InceptionV3 does not run on 3-channel images of 32 px .*another image_size"),
         (lambda: build("timm:repvgg_a0"), "begins with a Conv2d, 'stem.conv_1x1.conv', not with its first convolution, 'stem"),

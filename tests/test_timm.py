@@ -336,3 +336,16 @@ def test_programs_that_cannot_be_run_are_refused(
     with pytest.raises(SystemExit, match="2"):
         run.main(arguments)
     assert words in capsys.readouterr().err
+
+
+def test_what_a_call_gives_comes_before_what_was_registered(ghn: GHN) -> None:
+    name = ghn_init.timm.register("resnet10t", "nowhere", {"head": "cifar10", "seed": 3})
+    reports: list[ghn_init.Report] = []
+    options = {"data": labelled_images(), "head": "auto", "on_report": reports.append}
+    model = timm.create_model(name, num_classes=4, ghn=ghn, ghn_kwargs=options)
+    assert reports[0].fit is not None
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=4, ghn=ghn, ghn_kwargs={"head": False})
+    torch.manual_seed(0)
+    expected = ghn_init.initialize(timm.create_model("resnet10t", num_classes=4), ghn, head=False, seed=3)
+    assert same(model.state_dict(), expected.state_dict())

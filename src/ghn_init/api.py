@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.checkpoints.pretrained import given
 from ghn_init.confidence.confidence import Expecting
+from ghn_init.devices import found as device_found
 from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph
 from ghn_init.heads.fit import MAX_IMAGES
@@ -103,6 +104,7 @@ def initialize(
         UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
+        DeviceError: There is no such device.
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
         HeadError: As `fit_head_`, of `data` with labels.
@@ -145,6 +147,8 @@ def initialize(
             prediction = predict(model, ghn, inputs, head=head if why_not else False, **options)
             report = start_(prediction, batches, why_not)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
+    if not choose:  # which may have written nothing
+        log.info("%s: optimizer states and weight averages made before hold the former values", type(model).__name__)
     if report.harm and not choose:  # a choice has measured it
         log.warning("%s: %s", type(model).__name__, report.harm)
     if on_report is not None:
@@ -259,7 +263,7 @@ def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, Parame
 
 def _on_device(ghn: GraphHyperNetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:
     """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
-    where = torch.device(device) if device != "auto" else next(iter(parameters.values())).device
+    where = device_found(device) if device != "auto" else next(iter(parameters.values())).device
     if where.type == "meta":
         where = torch.device("cpu")
     weight = ghn.embed.weight

@@ -17,6 +17,10 @@ class CheckpointError(GHNInitError):
     """A hypernetwork's file or folder is missing, damaged or of another kind."""
 
 
+class DeviceError(GHNInitError):
+    """A device is not known, or not there."""
+
+
 class ShapeMismatchError(GHNInitError):
     """A parameter can't take what is predicted for it: another shape, no storage, shared or read-only memory."""
 

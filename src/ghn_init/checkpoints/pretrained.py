@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
+from ghn_init.checkpoints.card import TEMPLATE, facts, renew
 from ghn_init.checkpoints.default import DEFAULT as DEFAULT
 from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
 from ghn_init.checkpoints.folder import (
@@ -36,6 +37,7 @@ from ghn_init.confidence.confidence import FILE, Confidence
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
+from ghn_init.version import __version__
 
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".joblib", ".ckpt")
 
@@ -45,6 +47,7 @@ class GHN(
     huggingface_hub.PyTorchModelHubMixin,
     library_name="ghn_init",
     tags=["hypernetwork"],
+    model_card_template=TEMPLATE,
 ):
     """A graph hypernetwork that can be saved, loaded and shared.
 
@@ -63,6 +66,13 @@ class GHN(
         elif not _holds(save_directory, self.state_dict()):  # what the folder knows is of other weights
             (save_directory / FILE).unlink(missing_ok=True)
         write_folder(save_directory, self.config, self.state_dict())
+        renew(save_directory, self.fingerprint)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> huggingface_hub.ModelCard:
+        """As the hub mixin's, of these weights."""
+        parameters = sum(tensor.numel() for tensor in self.state_dict().values())
+        told = facts(__version__, self.fingerprint, parameters, self.config.tasks)
+        return super().generate_model_card(*args, **{**told, **kwargs})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]

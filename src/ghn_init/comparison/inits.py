@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from ghn_init.api import initialize
+from ghn_init.api import predict
 from ghn_init.checkpoints.pretrained import bundled, load
 from ghn_init.comparison.classical import LAYERS, default, mimetic, orthogonal, plain_attention, residual_norms, zero_gamma
 from ghn_init.comparison.impulse import impulse
@@ -33,7 +33,7 @@ def predicted(
     """Predicted parameters, as `initialize` writes them."""
 
     def write(model: nn.Module, seed: int) -> None:
-        initialize(model, ghn, example_inputs, head=head, seed=seed, condition=condition)
+        predict(model, ghn, example_inputs, head=head, seed=seed, condition=condition).apply_()  # initialize warns as well
 
     return write
 
@@ -52,6 +52,7 @@ def keeping_frozen(init: Init) -> Init:
 
 
 _WEIGHTS = "+weights"
+ZERO_GAMMA = "zero-gamma"
 
 CLASSICAL: Mapping[str, Init] = {
     "default": default,
@@ -62,7 +63,7 @@ CLASSICAL: Mapping[str, Init] = {
 }
 OF_IMAGES: Mapping[str, Callable[..., None]] = {"whitened": whitened, "lsuv": lsuv}
 """Those that look at images."""
-NAMES = (*CLASSICAL, "zero-gamma", *OF_IMAGES, "GHN", "GHN+CONDITION", f"GHN+CONDITION{_WEIGHTS}")
+NAMES = (*CLASSICAL, ZERO_GAMMA, *OF_IMAGES, "GHN", "GHN+CONDITION", f"GHN+CONDITION{_WEIGHTS}")
 """What `named` takes."""
 
 
@@ -82,7 +83,7 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
         if images is None:
             raise ComparisonError(f"the init {name!r} looks at images; pass images=.")
         return keeping_frozen(partial(OF_IMAGES[name], images=images))
-    if name == "zero-gamma":
+    if name == ZERO_GAMMA:
         return keeping_frozen(partial(zero_gamma, example_inputs=example_inputs))
     if name in CLASSICAL:
         return keeping_frozen(CLASSICAL[name])
@@ -102,6 +103,12 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
     return predicted(ghn, conditioning, example_inputs=example_inputs)
 
 
+def zero_gammas(model: nn.Module, example_inputs: Any = None) -> bool | None:
+    """Whether the last norms of all residual branches start at zero already; None where there are none."""
+    gammas = [model.get_parameter(name) for name in residual_norms(model, example_inputs)]
+    return not any(gamma.is_meta or bool(gamma.any()) for gamma in gammas) if gammas else None
+
+
 def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     """Names of the inits that suit a model: classical ones, and each bundled hypernetwork without and with conditioning.
 
@@ -109,9 +116,8 @@ def applicable(model: nn.Module, example_inputs: Any = None) -> list[str]:
     orthogonal weights where a hook computes one.
     """
     names = ["default"]
-    gammas = [model.get_parameter(name) for name in residual_norms(model, example_inputs)]
-    if any(gamma.is_meta or bool(gamma.any()) for gamma in gammas):
-        names.append("zero-gamma")
+    if zero_gammas(model, example_inputs) is False:
+        names.append(ZERO_GAMMA)
     if all(writable(module) for module in model.modules() if isinstance(module, LAYERS)):
         names.append("orthogonal")
     attention = bool(plain_attention(model))

@@ -12,7 +12,8 @@ import math
 import statistics
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
@@ -20,13 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ghn_init.comparison.inits import OF_IMAGES, Init, applicable, named
+from ghn_init.comparison.inits import OF_IMAGES, ZERO_GAMMA, Init, applicable, named, zero_gammas
 from ghn_init.comparison.interval import half_width
+from ghn_init.devices import found as device_found
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import inputs_of, labels_of
 from ghn_init.progress import counting
-from ghn_init.trials.contestant import MakeOptimizer, check_labels, descend_, logits_of, one_cycle, sgd
+from ghn_init.trials.contestant import MakeOptimizer, check_labels, check_rates, descend_, logits_of, one_cycle, sgd
+from ghn_init.trials.predicting import copied
 
 Loader = Iterable[Any]
 
@@ -63,10 +66,12 @@ class Comparison:
     Attributes:
         runs: Those that count: each init at its best learning rate and weight decay, one per seed.
         tuning: Those that chose them.
+        left_out: Name → why an init was not raced.
     """
 
     runs: tuple[Run, ...]
     tuning: tuple[Run, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, init: str) -> list[Run]:
         """An init's runs, by seed."""
@@ -104,10 +109,11 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The winner, or that there is none, in words, and of how many seeds."""
+        """The winner, or that there is none, in words, and of how many seeds; which init was left out."""
         winner, seeds = self.winner, len(self.of(self.inits[0]))
         told = f"winner: {winner}" if winner else "no winner: the first is not surely ahead of all others (95 %)"
-        return f"{told}; {seeds} seed{'s' if seeds > 1 else ', which tells nothing of chance'}"
+        told = f"{told}; {seeds} seed{'s' if seeds > 1 else ', which tells nothing of chance'}"
+        return "; ".join([told, *(f"{name}: {why}" for name, why in self.left_out.items())])
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows of words, the heading first: accuracies ± their deviations, what is behind and whether that may be chance."""
@@ -127,7 +133,7 @@ class Comparison:
 
 
 def compare(
-    make_model: Callable[[], nn.Module],
+    make_model: Callable[[], nn.Module] | nn.Module,
     train_loader: Loader,
     val_loader: Loader,
     inits: Sequence[str] | Mapping[str, Init] | None = None,
@@ -145,13 +151,15 @@ def compare(
     """Trains a model briefly from each init and says which one is ahead, if any. PyTorch's random state stays as it was.
 
     Args:
-        make_model: Builds the model, with its own random init; a new one each time.
+        make_model: Builds the model, with its own random init; a new one each time. Or a model, of which copies are trained:
+            all seeds then share its own init.
         train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled by PyTorch's generator, which
             is seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `impulse`, `dirac`, `whitened`, `lsuv`, or a
             hypernetwork and a condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By
-            default all that suit, but for `impulse`, `dirac`, `whitened` and `lsuv`.
+            default all that suit, but for `impulse`, `dirac`, `whitened` and `lsuv`. By name, zero gammas are left out where
+            they are the model's default.
         steps: Of training, with one cycle of the learning rate; momentum stays as it is.
         seeds: Races that count, at each init's best learning rate and weight decay.
         rates: Peak learning rates to choose from, for each init with one seed that does not count.
@@ -169,6 +177,7 @@ def compare(
             validate with, an init that doesn't suit the model, labels beyond its classes, or a model that is not made anew or
             gives no logits for the images.
         HeadError: No labels, or labels that are no class numbers.
+        DeviceError: There is no such device.
         GHNInitError: As in `ghn_init.initialize`.
 
     Example:
@@ -184,12 +193,19 @@ def compare(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
                 f"images; pass a list of its batches, or a DataLoader."
             )
-    chosen = dict(inits) if isinstance(inits, Mapping) else _named(make_model, inits, train_loader)
+    device_found(device)
+    check_rates("rates", rates)
+    check_rates("weight_decays", weight_decays)
+    if isinstance(make_model, nn.Module):
+        make_model = partial(copied, make_model, way="each run needs a model of its own; pass a function that makes it")
+    left_out: dict[str, str] = {}
+    chosen = dict(inits) if isinstance(inits, Mapping) else _named(make_model, inits, train_loader, left_out)
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(
             f"inits: {len(chosen)}, steps: {steps}, seeds: {seeds}, checks: {checks}, learning rates: {len(rates)}, "
-            f"weight decays: {len(weight_decays)}; a race needs two inits and at least one of each of the others."
+            f"weight decays: {len(weight_decays)}; a race needs two inits and at least one of each of the others"
+            f"{''.join(f'; {name}: {why}' for name, why in left_out.items())}."
         )
     if not all(0 < lr < math.inf and 0 <= decay < math.inf for lr, decay in settings):
         raise ComparisonError(
@@ -230,11 +246,13 @@ def compare(
                 first = max((r for r in tried if r.init == name), key=lambda r: r.final)
                 best[name] = (first.lr, first.weight_decay)
         counted = [run(name, best[name], seed, data) for name in chosen for seed in range(seeds)]
-    return Comparison(tuple(counted), tuple(tried))
+    return Comparison(tuple(counted), tuple(tried), left_out)
 
 
-def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader) -> dict[str, Init]:
-    """Inits by name, or all that suit, which see the model's graph on images as it will be trained on."""
+def _named(
+    make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader, left_out: dict[str, str]
+) -> dict[str, Init]:
+    """Inits by name, or all that suit, which see the model's graph on images as it will be trained on; who was left out."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
         contents = list(islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1))
         model = make_model()
@@ -242,7 +260,10 @@ def _named(make_model: Callable[[], nn.Module], names: Sequence[str] | None, loa
     few = batches[0].few() if batches else None
     single = [value for batch in batches for value in (*batch.args, *batch.kwargs.values()) if isinstance(value, Tensor)]
     images = torch.cat(single)[:LOOKED_AT] if batches and len(single) == len(batches) else None
-    return {name: named(name, few, images) for name in (applicable(model, few) if names is None else names)}
+    wanted = applicable(model, few) if names is None else names
+    if (names is None or ZERO_GAMMA in names) and zero_gammas(model, few):
+        left_out[ZERO_GAMMA] = "the model's default already"
+    return {name: named(name, few, images) for name in wanted if name not in left_out}
 
 
 @torch.enable_grad()

@@ -7,7 +7,6 @@ Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100), ResNet-50 on CIFAR-10.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ghn_init.errors import UnsupportedModelError
+from ghn_init.models.sized import sizes_for
 from ghn_init.tracing.untouched import untouched
 
 _BATCH = 2
@@ -25,6 +25,10 @@ _FEW_PATCHES = 8
 """A side, with which a model that takes no other number is left as it is."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+class _RunError(UnsupportedModelError):
+    """The model fails on images of a size."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,20 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
     if image_size < 1:
         raise ValueError(f"image_size is {image_size}; expected at least 1 pixel.")
     first_name, first = _first_convolution(model)
+    try:
+        return _adapted(model, first_name, first, image_size)
+    except _RunError as error:
+        way_out = _way_out(model, 0, first.in_channels, image_size) or "pass another image_size, or adapt it by hand"
+        raise UnsupportedModelError(f"{error}; {way_out}.") from error.__cause__
+
+
+def _adapted(model: nn.Module, first_name: str, first: nn.Conv2d, image_size: int) -> nn.Module:
+    """The model, its first convolution smaller where that is of use.
+
+    Raises:
+        _RunError: It does not run then, or did not before.
+        UnsupportedModelError: Its stem is of another kind.
+    """
     calls = _calls(model, first.in_channels, image_size)
     if not calls or calls[0].module is not first:
         got = f"a {type(calls[0].module).__name__}, '{calls[0].name}'" if calls else "no layer of image maps"
@@ -80,7 +98,7 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
     pools = {name: nn.Identity() for name in _stem_pool(calls)}
     try:
         _replace(model, {**small, **pools}, first.in_channels, image_size)
-    except UnsupportedModelError:
+    except _RunError:
         if not pools:
             raise
         _replace(model, small, first.in_channels, image_size)  # the pool was a shortcut's, beside a convolution
@@ -99,17 +117,18 @@ def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_s
             return model
         raise UnsupportedModelError(
             f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run "
-            f"with patches of {patch}; {_way_out(model, first.stride[0], image_size) or 'pass larger images'}."
+            f"with patches of {patch}; "
+            f"{_way_out(model, first.stride[0], first.in_channels, image_size) or 'pass larger images'}."
         ) from error
     return model
 
 
-def _way_out(model: nn.Module, patch: int, image_size: int) -> str:
-    """What its class's constructor lets its user do about images of a size; nothing, mostly, for convolutional networks."""
-    wanted = {"img_size": image_size, "patch_size": max(_PATCH, image_size // _FEW_PATCHES)}
-    taken = inspect.signature(type(model).__init__).parameters
-    useful = [f"{name}={size}" for name, size in wanted.items() if name in taken and (name == "img_size" or size < patch)]
-    return f"make it with {', '.join(useful)}, which {_named(model)} takes" if useful else ""
+def _way_out(model: nn.Module, patch: int, channels: int, image_size: int) -> str:
+    """What its user can do about images of a size; nothing, mostly, for convolutional networks."""
+    if _runs(model, channels, image_size):
+        return f"it runs on images of {image_size} px as it is: leave its stem, or pass larger images"
+    sizes = sizes_for(model, patch, channels, image_size)
+    return f"make it with {sizes}, which {_named(model)} takes" if sizes else ""
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
@@ -156,10 +175,10 @@ def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, ima
         model.set_submodule(name, new[module])
     try:
         _run(model, channels, image_size)
-    except UnsupportedModelError:
+    except _RunError as error:
         for name, module in before.items():
             model.set_submodule(name, module)
-        raise
+        raise _RunError(f"with {', '.join(map(repr, modules))} adapted, {error}") from error.__cause__
 
 
 def _calls(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
@@ -168,18 +187,18 @@ def _calls(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
     A model that takes one size alone is run at that.
 
     Raises:
-        UnsupportedModelError: It runs at neither.
+        _RunError: It runs at neither.
     """
     try:
         return _run(model, channels, max(image_size, 224))
-    except UnsupportedModelError:
+    except _RunError:
         return _run(model, channels, image_size)
 
 
 def _runs(model: nn.Module, channels: int, image_size: int) -> bool:
     try:
         return bool(_run(model, channels, image_size))
-    except UnsupportedModelError:
+    except _RunError:
         return False
 
 
@@ -187,7 +206,7 @@ def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
     """The calls on image maps of one run on meta tensors, in execution order.
 
     Raises:
-        UnsupportedModelError: The run fails.
+        _RunError: The run fails.
     """
     calls: list[_Call] = []
     names = {module: name for name, module in model.named_modules() if next(module.children(), None) is None}
@@ -208,9 +227,8 @@ def _run(model: nn.Module, channels: int, image_size: int) -> list[_Call]:
             model.eval()
             functional_call(model, on_meta, (image,))
     except Exception as error:  # whatever the model's forward raises
-        raise UnsupportedModelError(
-            f"{_named(model)} does not run on {channels}-channel images of {image_size} px ({type(error).__name__}: {error}); "
-            f"{_way_out(model, 0, image_size) or 'pass another image_size, or adapt it by hand'}."
+        raise _RunError(
+            f"{_named(model)} does not run on {channels}-channel images of {image_size} px ({type(error).__name__}: {error})"
         ) from error
     return calls
 

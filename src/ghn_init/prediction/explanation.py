@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
+from html import escape
 from math import prod, sqrt
 from typing import Any
 
@@ -19,9 +20,10 @@ from ghn_init.errors import UnsupportedModelError
 from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.gnn import GatedGNN
-from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.prediction import Prediction, check_prediction
 from ghn_init.progress import counting
 from ghn_init.tracing.trace import read_in_eval_mode
+from ghn_init.viz import filters, inline
 
 NETWORKS = 16
 """Of meta-training, among which the nearest nodes are looked for."""
@@ -69,7 +71,7 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """How one parameter was predicted.
+    """How one parameter was predicted. Notebooks show a convolution's filters as well.
 
     Attributes:
         name: Dotted name.
@@ -83,6 +85,7 @@ class Explanation:
         he_scale: √(2 / fan-in), the standard deviation of He et al., 2015 (arXiv 1502.01852); None for vectors.
         neighbours: By their shares, those before the node first. Each sweep's shares add up to 1; none for the MLP ablation.
         nearest: Nodes of other graphs with the nearest embeddings, the nearest first.
+        own: The model's own first filters when it was predicted, (O, I, H, W); None where there is no kernel or no value.
     """
 
     name: str
@@ -96,10 +99,11 @@ class Explanation:
     he_scale: float | None
     neighbours: tuple[Neighbour, ...] = ()
     nearest: tuple[Near, ...] = ()
+    own: Tensor | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the core, for programs; of it the shape."""
-        told = {key: value for key, value in vars(self).items() if key not in ("core", "neighbours", "nearest")}
+        """All but tensors, for programs; of the core the shape."""
+        told = {key: value for key, value in vars(self).items() if key not in ("core", "own", "neighbours", "nearest")}
         lists = {key: [asdict(one) for one in getattr(self, key)] for key in ("neighbours", "nearest")}
         return {**told, "core": list(self.core.shape), **lists}
 
@@ -125,6 +129,12 @@ class Explanation:
         ]
         return "\n".join(line.rstrip() for line in lines)
 
+    def _repr_html_(self) -> str:
+        """The screen, and filters: what was decoded beside the model's own."""
+        shown = {} if self.own is None else {"decoded": self.core, "the model's own": self.own}
+        images = (inline.image(filters.tiles(weight.float().cpu()), title) for title, weight in shown.items())
+        return f"<div><pre>{escape(repr(self))}</pre>{''.join(images)}</div>"
+
 
 @torch.no_grad()
 def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None = None, count: int = 5) -> Explanation:
@@ -142,6 +152,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
     Raises:
         KeyError: The model has no such parameter, or it keeps its value; with the reason.
         UnsupportedModelError: A GHN-3 predicted, which has attention in the place of messages.
+        TypeError: A model in the place of its prediction.
 
     Example:
         >>> import ghn_init, timm
@@ -149,6 +160,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
         >>> ghn_init.explain(p, "layer4.0.conv1.weight").primitive
         'conv'
     """
+    check_prediction(prediction, "explain")
     if name in prediction.kept:
         raise KeyError(f"'{name}' keeps its value: {prediction.kept[name]}")
     if name not in prediction.slots:
@@ -163,6 +175,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
     predicted, own = prediction.tensors[name], dict(prediction.model.named_parameters())[name]
     core = prediction.cores[slot.name]
     weight = slot.kind == "weight"
+    kernel = weight and own.dim() == core.dim() == 4 and own[0, 0].numel() > 1 and not own.is_meta
     return Explanation(
         name=name,
         node=slot.node,
@@ -175,6 +188,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
         he_scale=sqrt(2 * slot.sizes[0] * slot.slices / prod(slot.shape)) if weight else None,
         neighbours=_neighbours(prediction.graph, slot.node, ghn),
         nearest=_nearest(prediction.graph, slot.node, ghn, _training_graphs() if among is None else among, count),
+        own=own.detach()[: filters.MOST].clone() if kernel else None,
     )
 
 

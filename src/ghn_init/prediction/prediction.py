@@ -58,6 +58,16 @@ class PredictedTensors(Mapping[str, Tensor]):
         return len(self._slots)
 
 
+def check_prediction(given: object, verb: str) -> None:
+    """Refuses a model in the place of its prediction.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(given, Prediction):
+        raise TypeError(f"{verb} takes a prediction, not a {type(given).__name__}; pass ghn_init.predict(model).")
+
+
 def noise_of(name: str, seed: int) -> torch.Generator:
     """The random numbers of one parameter; they depend on nothing but its name and the seed."""
     return torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)

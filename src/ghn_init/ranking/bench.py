@@ -29,11 +29,17 @@ class Bench:
         """Reads both loaders once, seeded: images for so many steps, and so many that judge, at most.
 
         Raises:
-            ComparisonError: No images, of several sizes or of one class, or one that judges.
+            ComparisonError: No images, of several sizes, of one class, or one that judges.
             HeadError: No labels, or labels that are no class numbers.
         """
         seeded(settings.seed)
         found = cls(_pool(train, steps * settings.batch_size), _pool(val, val_images), settings)
+        sizes = [pool.image_sizes() for pool in (found.train, found.val)]
+        if sizes[0] != sizes[1]:
+            raise ComparisonError(
+                f"images to train on are {sizes[0]} (channels, height, width), those to judge by {sizes[1]}; bring them to one "
+                f"size."
+            )
         check_classes(found.train, "to train on")
         if len(found.val) < 2:
             raise ComparisonError(

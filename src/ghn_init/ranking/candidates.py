@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from weakref import WeakSet
 
@@ -29,6 +29,10 @@ def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
     Raises:
         ComparisonError: There are fewer than two, two have the same name, or one is something else.
     """
+    if isinstance(candidates, str | nn.Module) or not isinstance(candidates, Iterable):
+        raise ComparisonError(
+            f"candidates is one alone, {name_of(candidates)!r}; pass a list of two at least, or a mapping of names to them."
+        )
     named = candidates.items() if isinstance(candidates, Mapping) else [(name_of(each), each) for each in candidates]
     found: dict[str, Make] = {}
     for name, candidate in named:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ghn_init.api import Hypernetwork, predict
 from ghn_init.checkpoints.pretrained import given
+from ghn_init.devices import found
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -60,7 +61,9 @@ class Settings:
 
         Raises:
             ComparisonError: They are.
+            DeviceError: There is no such device.
         """
+        found(self.device)
         if self.start not in get_args(From):
             raise ComparisonError(f"start is {self.start!r}; expected {', '.join(map(repr, get_args(From)))}.")
         if not 0 < self.rate < float("inf") or self.batch_size < 2:

@@ -87,6 +87,7 @@ def rank(
             ranking can have, one class, no images or one to judge by, known accuracies that can't calibrate, candidates
             that can't be sent to other processes, or a file that is damaged or of another ranking.
         HeadError: No labels, or labels that are no class numbers.
+        DeviceError: There is no such device.
 
     Example:
         >>> import ghn_init, torch

@@ -84,6 +84,7 @@ def score(
     Raises:
         ComparisonError: It can't be made or measured, or as for `rank`: settings, images.
         HeadError: No labels, or labels that are no class numbers.
+        DeviceError: There is no such device.
 
     Example:
         >>> import ghn_init, torch

@@ -44,7 +44,8 @@ def register(
     Args:
         model_name: timm's architecture, without a tag.
         ghn: A hypernetwork, or what `ghn_init.load` takes; by default the bundled one. Loaded when a model is made.
-        ghn_kwargs: More arguments of `ghn_init.initialize`.
+        ghn_kwargs: More arguments of `ghn_init.initialize`. What a call of `timm.create_model` gives under these two names
+            comes before.
 
     Returns:
         The new name.
@@ -94,7 +95,9 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
         elif dataclasses.is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type):
             pretrained_cfg = dataclasses.replace(pretrained_cfg, architecture=wish.model_name)
         # whoever asks for pretrained weights under this name, as timm's validate.py always does, asks for predicted ones
-        return create_model(wish.model_name, False, pretrained_cfg, ghn=wish.ghn, ghn_kwargs=wish.ghn_kwargs, **kwargs)
+        own = {**wish.ghn_kwargs, **(kwargs.pop("ghn_kwargs", None) or {})}
+        ghn = kwargs.pop("ghn", wish.ghn)
+        return create_model(wish.model_name, False, pretrained_cfg, ghn=ghn, ghn_kwargs=own, **kwargs)
 
     make.__name__ = make.__qualname__ = name
     make.__module__ = ghn_models.__name__

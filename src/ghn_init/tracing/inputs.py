@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +42,19 @@ def _describe(value: Any) -> str:
         return f"[{', '.join(_describe(item) for item in value)}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, np.ndarray):
+        return f"numpy {value.dtype}{list(value.shape)}"
     return repr(value)
+
+
+def wanted(given: Inputs) -> str:
+    """What should have been given, in words."""
+    args = [*given.args, *given.kwargs.values()]
+    if any(isinstance(arg, np.ndarray) for arg in args):
+        return "example_inputs=torch.from_numpy(array), in the dtype of the model's parameters"
+    if len(args) > 1 and all(isinstance(arg, int) for arg in args):
+        return f"for images of this shape example_inputs=torch.zeros({', '.join(map(str, args))})"
+    return "example_inputs=tensor, a tuple of positional or a dict of keyword arguments"
 
 
 def candidates(model: nn.Module, example_inputs: Any = None) -> Iterator[Inputs]:

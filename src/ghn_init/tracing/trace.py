@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +16,13 @@ from ghn_init.graph import Graph
 from ghn_init.tracing.flow import UNREACHED, UNUSED
 from ghn_init.tracing.gradients import DifferentiatesError, WithoutGradients, is_about_gradients, no_transformations
 from ghn_init.tracing.holders import mapped, tensors_in
-from ghn_init.tracing.inputs import Inputs, candidates
+from ghn_init.tracing.inputs import Inputs, candidates, wanted
 from ghn_init.tracing.record import Record, record_calls
 from ghn_init.tracing.rules import WHOLE, build_graph
 from ghn_init.tracing.untouched import Draws, untouched
 from ghn_init.tracing.unwrap import unwrap
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
     failures: list[tuple[Inputs, Exception]] = []
     with torch.compiler.set_stance("force_eager"):
         for on_meta in (True, False):
+            if not on_meta:
+                _say_that_it_runs(model, failures)
             found = _attempt(model, inputs, on_meta, False, failures)
             if found is not None:
                 return found
@@ -100,6 +105,8 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
     tried = list(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
     for on_meta in (True, False):
+        if not on_meta:
+            _say_that_it_runs(model, failures)
         fallback: Trace | None = None
         left = tried if on_meta else tried[:1]
         while left:
@@ -117,6 +124,12 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
         if fallback is not None:
             return fallback
     raise _failed(model, failures, len(tried) - 1) from failures[-1][1]
+
+
+def _say_that_it_runs(model: nn.Module, failures: list[tuple[Inputs, Exception]]) -> None:
+    """Why it takes long; where the inputs are at fault an error follows."""
+    why = type(failures[-1][1]).__name__
+    log.info("%s: running the model on real tensors: its Python looks at values (%s)", type(model).__name__, why)
 
 
 def _larger_first(others: list[Inputs], inputs: Inputs) -> list[Inputs]:
@@ -137,7 +150,7 @@ def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_gu
     others = f" ({other_guesses} other guesses failed too)" if other_guesses else ""
     return TraceError(
         f"the forward pass of {type(model).__name__} failed on {inputs}{others}: {type(error).__name__}: {error}. "
-        f"Pass what it takes: example_inputs=tensor, a tuple of positional or a dict of keyword arguments."
+        f"Pass what it takes: {wanted(inputs)}."
     )
 
 

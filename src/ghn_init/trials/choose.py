@@ -18,7 +18,7 @@ from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 from ghn_init.trials.choice import Choice, Judged
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, seeded
@@ -54,6 +54,7 @@ class Settings:
             ComparisonError: They are.
         """
         steps_of_rungs(self.steps, self.rungs)
+        check_rates("rates", self.rates)
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
             raise ComparisonError(f"learning rates are {list(self.rates)}; expected one at least, finite and above 0.")
         if self.batch_size < 2 or not 0 < self.held_out < 1:

@@ -29,6 +29,16 @@ def sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> t
     return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
 
 
+def check_rates(name: str, rates: object) -> None:
+    """Refuses one number in the place of several.
+
+    Raises:
+        ComparisonError: It is none of several.
+    """
+    if not isinstance(rates, Iterable):
+        raise ComparisonError(f"{name} is {rates!r}; expected several to choose from: pass [{rates!r}].")
+
+
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
     """Each group's learning rate rises to what it is now and falls to almost nothing; momentum stays as it is."""
     peaks = [group["lr"] for group in optimizer.param_groups]

@@ -72,6 +72,11 @@ class Pool:
         """Without the named arguments that the model's forward doesn't take."""
         return replace(self, inputs=replace(self.inputs, kwargs=accepted(model, self.inputs.kwargs)))
 
+    def image_sizes(self) -> list[tuple[int, ...]]:
+        """(C, H, W) of all that are images."""
+        values = (*self.inputs.args, *self.inputs.kwargs.values())
+        return [tuple(value.shape[1:]) for value in values if isinstance(value, Tensor) and value.dim() == 4]
+
     def rows(self, rows: Tensor) -> Pool:
         """Some of the images, by their numbers."""
         count = len(self)

@@ -1,0 +1,27 @@
+"""Devices by name, and whether they are there."""
+
+from __future__ import annotations
+
+import torch
+
+from ghn_init.errors import DeviceError
+
+
+def found(device: torch.device | str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        DeviceError: PyTorch knows none of that name, or can't use it.
+    """
+    try:
+        named = torch.device(device)
+        torch.empty(0, device=named)
+    except Exception as error:  # a name, a driver or a build: PyTorch raises RuntimeError, AssertionError and others
+        there = [
+            "cpu",
+            *(["cuda"] if torch.cuda.is_available() else []),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ]
+        reason = str(error).partition("\n")[0].removesuffix(".")
+        raise DeviceError(f"device is {str(device)!r}, which can't be used ({reason}); there is {', '.join(there)}.") from error
+    return named
