@@ -1,4 +1,4 @@
-"""Norms that are called as functions, with running statistics in buffers of any module: what counts is the call, not its caller."""
+"""Norms that are called as functions, with running statistics in buffers of any module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ARGUMENTS: dict[Any, tuple[str, ...]] = {
 
 
 def may_hold_statistics(module: nn.Module) -> bool:
-    """Whether a module has a mean and a variance for norms: PyTorch's own do, others may where two buffers are vectors alike."""
+    """Whether it has a mean and a variance for norms: PyTorch's own do, others may where two buffers are vectors alike."""
     if isinstance(module, _NormBase):
         return module.running_mean is not None
     vectors = [b.shape for b in module.buffers(recurse=False) if b.is_floating_point() and b.dim() == 1]
