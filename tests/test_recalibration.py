@@ -267,3 +267,15 @@ def test_failures_leave_functional_norms_as_they_were() -> None:
     with pytest.raises(RuntimeError, match="4 channels|should contain 4"):
         ghn_init.recalibrate_batchnorm(model, [batches()[0], torch.zeros(2, 4, 8, 8)])
     assert model[0].average.eq(5).all()
+
+
+def test_images_that_are_not_finite_are_refused() -> None:
+    images = batches()
+    images[1][2, 0, 0, 0] = float("nan")
+    fails(
+        network(), images, RecalibrationError, "what the norm '2' sees is not finite; images that are not finite themselves: 1"
+    )
+    model = network()
+    with torch.no_grad():
+        model[4].weight.fill_(float("inf"))
+    fails(model, batches(), RecalibrationError, "what the norm '5' sees is not finite; look at the weights before it")

@@ -9,22 +9,25 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.errors import RecalibrationError
-from ghn_init.models.batches import inputs_of
+from ghn_init.models.batches import forward, inputs_of
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
+
+Statistics = Sequence[tuple[nn.Module, Sequence[tuple[Tensor, Tensor]]]]
+"""Norms, and their buffers with the values of before."""
 
 
 def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: int | None = 100) -> nn.Module:
     """Recomputes the running statistics of all norms that have them, in place, as `torch.optim.swa_utils.update_bn` does.
 
     Besides PyTorch's batch norms these are its instance norms that track statistics, and modules of your own that call
-    `F.batch_norm` with buffers. Call it between `initialize` and eval mode. Each batch counts the same; one of a single image, as a loader's last may be, is
-    left out where others have more. Norms that no batch comes to keep their statistics. The norms alone run in training
-    mode: dropout and stochastic depth stay off, as they will be when the statistics are used.
+    `F.batch_norm` with buffers. Call it between `initialize` and eval mode. Each batch counts the same; one of a single image,
+    as a loader's last may be, is left out where others have more. Norms that no batch comes to keep their statistics. The norms
+    alone run in training mode: dropout and stochastic depth stay off, as they will be when the statistics are used.
 
     Args:
         model: Any module, on any device. Norms that track no statistics are left alone; without others nothing is run.
@@ -36,8 +39,9 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         The model; every module is in training or eval mode as before.
 
     Raises:
-        RecalibrationError: No batch, or one that the model can't be given. The statistics are then as before, also where loader
-            or forward raise errors of their own.
+        RecalibrationError: No batch, or one that the model can't be given, or what a norm sees is not finite. The statistics
+            are then as before, also where loader or forward raise errors of their own.
+        TraceError: The forward fails on images of another precision than the model's.
         ValueError: `max_batches` is below 1.
 
     Example:
@@ -67,19 +71,24 @@ def tracking_norms(model: nn.Module, called: Collection[str] | None = None) -> l
     ]
 
 
-def unfrozen_norms(model: nn.Module, written: Collection[str] = (), called: Collection[str] | None = None) -> list[nn.Module]:
-    """Those that track statistics but for frozen ones: part of what is frozen beside trainable parameters, and not written.
+def unfrozen_norms(
+    model: nn.Module, written: Collection[str] = (), called: Collection[str] | None = None, left_out: Collection[str] = ()
+) -> list[nn.Module]:
+    """Those that track statistics but for those left out, and frozen ones: of what is frozen beside trainable parts, unwritten.
 
     Args:
         model: It.
         written: Dotted names of parameters that have new values, frozen or not.
         called: As for `tracking_norms`.
+        left_out: Dotted names of parameters that the caller wants to stay as they are.
     """
     parameters = dict(model.named_parameters())
     fixed = {name for name, p in parameters.items() if not p.requires_grad and name not in written}
     if len(fixed) == len(parameters):  # a model that is frozen as a whole is one in which nothing is singled out
-        return tracking_norms(model, called)
-    return [norm for norm, names in parameters_around(model, called).items() if not names <= fixed]
+        if not left_out:
+            return tracking_norms(model, called)
+        fixed = set()
+    return [norm for norm, names in parameters_around(model, called).items() if not names <= fixed.union(left_out)]
 
 
 def parameters_around(model: nn.Module, called: Collection[str] | None = None) -> dict[nn.Module, set[str]]:
@@ -118,7 +127,8 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
             norm.reset_running_stats()
             norm.training, norm.momentum = True, None  # the plain mean over batches
         with averaging(norm for norm in norms if norm not in momenta):
-            _run(model, itertools.islice(loader, max_batches))
+            strange = _run(model, itertools.islice(loader, max_batches))
+        _check(model, statistics, strange)
         done = True
     finally:
         for module, mode in modes.items():
@@ -131,17 +141,38 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
                     buffer.copy_(before)
 
 
-def _run(model: nn.Module, loader: Iterable[Any]) -> None:
+def _run(model: nn.Module, loader: Iterable[Any]) -> int:
+    """Of how many images the values are not finite."""
     device = next(tensor.device for tensor in itertools.chain(model.parameters(), model.buffers()))
-    count = most = 0
+    count = most = strange = 0
     for content in loader:
         count += 1
         inputs = inputs_of(model, content, device)
         most = max(most, len(inputs))
+        strange += inputs.not_finite()
         if len(inputs) > 1 or most < 2:  # else norms over single positions would raise
-            model(*inputs.args, **inputs.kwargs)
+            forward(model, inputs)
     if not count:
         raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
+    return strange
+
+
+def _check(model: nn.Module, statistics: Statistics, strange: int) -> None:
+    """Refuses new statistics that are not finite; norms that no batch came to keep theirs, whatever they are."""
+    names = {module: name for name, module in model.named_modules()}
+    found = {norm: [(buffer, before) for buffer, before in pairs if not buffer.isfinite().all()] for norm, pairs in statistics}
+    broken = [
+        names[norm]
+        for norm, pairs in found.items()
+        if pairs and (isinstance(norm, _BatchNorm) or not all(_same(*pair) for pair in pairs))  # batch norms were reset
+    ]
+    if broken:
+        cause = f"images that are not finite themselves: {strange}" if strange else "look at the weights before it"
+        raise RecalibrationError(f"what the norm '{broken[0]}' sees is not finite; {cause}.")
+
+
+def _same(buffer: Tensor, before: Tensor) -> bool:
+    return torch.equal(buffer.nan_to_num(0), before.nan_to_num(0)) and torch.equal(buffer.isnan(), before.isnan())
 
 
 def _is_new(norm: _BatchNorm) -> bool:
