@@ -314,8 +314,8 @@ LABELS: dict[str, tuple[Any, str]] = {
     ),
     "NaN": (
         poisoned(),
-        "of 48 of 48 images is not finite; images that are not finite themselves: 1",
-    ),  # through the batch norm, all
+        "what the norm '.*' sees is not finite; images that are not finite themselves: 1",
+    ),
     "numbers": ([3], "the loader yields int; expected a tensor"),
     "no loader": (3, "the data are a int; expected a loader"),
     "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple; expected a tensor, a tuple or list that"),
@@ -450,3 +450,12 @@ def test_a_sum_of_heads_is_fitted_after_each_of_them_alone() -> None:
     assert ghn_init.fit_head_(expected, loader()).accuracy == fit.accuracy
     images, _ = labelled()
     torch.testing.assert_close(model.eval()(images)[0].softmax(1), expected.eval()(images).softmax(1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_images_of_another_precision_are_named(normed: bool) -> None:
+    norm = nn.BatchNorm2d(5) if normed else nn.Identity()
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)).bfloat16()
+    words = r"of torch.bfloat16 failed on images of torch.float32: .*images.to\(torch.bfloat16\).*model.to\(torch.float32\)"
+    with pytest.raises(TraceError, match=words):
+        ghn_init.fit_head_(model, loader())

@@ -58,12 +58,28 @@ def test_running_statistics_are_those_of_noise_where_weights_were_predicted(ghn:
     assert not torch.equal(untouched, reset)
 
 
-def test_statistics_of_instance_norms_stay(ghn: GHN) -> None:
-    """`recalibrate_batchnorm` could not bring them back."""
-    model = nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8, affine=True, track_running_stats=True), conv(8, 4))
-    model[1].running_mean.fill_(5)
-    ghn_init.initialize(model, ghn, images())
-    assert model[1].running_mean.eq(5).all()
+def test_statistics_of_norms_that_are_no_batch_norms_are_those_of_noise_too(ghn: GHN) -> None:
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
+            self.register_buffer("mean", torch.full((8,), 5.0))
+            self.register_buffer("var", torch.full((8,), 5.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training)
+
+    instance = nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
+    instance.running_mean.fill_(5)
+    model = nn.Sequential(conv(3, 8), ByHand(), conv(8, 8), instance, conv(8, 8), ByHand(), conv(8, 4))
+    prediction = ghn_init.predict(model, ghn, images(), exclude="5.*")
+    assert "those of noise: 2 (" in prediction.report.noise
+    prediction.apply_()
+    assert float(instance.running_mean.max()) < 4
+    assert float(model[1].mean.max()) < 4
+    assert model[5].mean.eq(5).all()  # left out
+    spectral = torch.nn.utils.spectral_norm(nn.Conv2d(8, 8, 1))  # its two vectors are no statistics
+    assert ghn_init.predict(nn.Sequential(conv(3, 8), spectral), ghn, images()).report.noise == ""
 
 
 def test_running_statistics_of_tied_and_parametrised_norms_are_set_too(ghn: GHN) -> None:

@@ -204,3 +204,78 @@ def test_norms_that_are_run_without_being_called_are_recalibrated() -> None:
     model = Fn(lambda m, x: m.norm.forward(m.body(x)), body=conv(), norm=nn.BatchNorm2d(8))
     ghn_init.recalibrate_batchnorm(model, batches())
     assert bool(model.norm.running_mean.any())
+
+
+class ByHand(nn.Module):
+    """A norm of somebody's own, which asks for training as `torch.nn.BatchNorm2d` does."""
+
+    def __init__(self, channels: int, aten: bool = False) -> None:
+        super().__init__()
+        self.aten, self.gain, self.shift = aten, nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("average", torch.full((channels,), float("nan")))
+        self.register_buffer("spread", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.aten:
+            return torch.batch_norm(
+                x, self.gain, self.shift, self.average, self.spread, self.training, 0.1, 1e-5, torch.backends.cudnn.enabled
+            )
+        return nn.functional.batch_norm(x, self.average, self.spread, self.gain, self.shift, self.training)
+
+
+@pytest.mark.parametrize("aten", [False, True])
+def test_norms_that_are_called_as_functions_have_plain_means_too(aten: bool) -> None:
+    model = nn.Sequential(ByHand(3, aten), nn.BatchNorm2d(3), ByHand(3, aten)).train()
+    expected = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    for each in (model, expected):
+        ghn_init.recalibrate_batchnorm(each, [x + 3 for x in batches()])
+    for own, other in ((model[0], expected[0]), (model[2], expected[2])):
+        torch.testing.assert_close(own.average, other.running_mean)
+        torch.testing.assert_close(own.spread, other.running_var)
+    torch.testing.assert_close(model[1].running_var, expected[1].running_var)
+    assert all(module.training for module in model.modules())
+
+
+def test_instance_norms_have_plain_means_too() -> None:
+    model = nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True))
+    images = [x + 3 for x in batches()]
+    ghn_init.recalibrate_batchnorm(model, images)
+    torch.testing.assert_close(model[0].running_mean, torch.stack([x.mean((0, 2, 3)) for x in images]).mean(0))
+    torch.testing.assert_close(model[0].running_var, torch.stack([x.var((2, 3)).mean(0) for x in images]).mean(0))
+
+
+def test_functional_norms_without_a_batch_or_frozen_by_design_stay() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("weight", "bias", "mean", "var"):
+                self.register_buffer(name, torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.batch_norm(x, self.mean, self.var, self.weight, self.bias, training=False)
+
+    model = Fn(lambda m, x: m.frozen(m.used(x)), frozen=Frozen(), used=ByHand(3), unused=ByHand(3))
+    ghn_init.recalibrate_batchnorm(model, batches())
+    assert model.frozen.mean.eq(1).all()
+    assert model.unused.average.isnan().all()
+    assert model.used.average.isfinite().all()
+
+
+def test_failures_leave_functional_norms_as_they_were() -> None:
+    model = nn.Sequential(ByHand(3))
+    model[0].average.fill_(5)
+    with pytest.raises(RuntimeError, match="4 channels|should contain 4"):
+        ghn_init.recalibrate_batchnorm(model, [batches()[0], torch.zeros(2, 4, 8, 8)])
+    assert model[0].average.eq(5).all()
+
+
+def test_images_that_are_not_finite_are_refused() -> None:
+    images = batches()
+    images[1][2, 0, 0, 0] = float("nan")
+    fails(
+        network(), images, RecalibrationError, "what the norm '2' sees is not finite; images that are not finite themselves: 1"
+    )
+    model = network()
+    with torch.no_grad():
+        model[4].weight.fill_(float("inf"))
+    fails(model, batches(), RecalibrationError, "what the norm '5' sees is not finite; look at the weights before it")

@@ -118,7 +118,7 @@ def test_bfloat16_is_tried_where_it_pays_and_gives_the_same(monkeypatch: pytest.
         torch.manual_seed(0)
         model = Picky(*deep(2)).train()
         seen.clear()
-        assert from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16)))
+        assert not from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16)))
         assert all(module.training for module in model.modules())
         assert [int(norm.num_batches_tracked) for norm in norms(model)] == [0, 0]
         return [buffer for norm in norms(model) for buffer in (norm.running_mean, norm.running_var)]
@@ -135,14 +135,14 @@ def test_bfloat16_is_tried_where_it_pays_and_gives_the_same(monkeypatch: pytest.
 def test_models_of_other_precisions_are_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ghn_init.prediction.running_statistics.bfloat16_pays", lambda: pytest.fail("asked"))
     model = deep(1).double()
-    assert from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16, dtype=torch.float64)))
+    assert not from_noise_(model, norms(model), inputs(torch.zeros(2, 3, 16, 16, dtype=torch.float64)))
 
 
 def test_norms_that_talk_to_other_processes_are_not_run() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(deep(1))
     found = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
     found[0].running_mean.fill_(5)
-    assert not from_noise_(model, found, inputs(images()))
+    assert from_noise_(model, found, inputs(images())) == "SyncBatchNorm would talk to other processes"
     assert found[0].running_mean.eq(0).all()
 
 
@@ -171,3 +171,20 @@ def test_several_inputs_keep_their_shapes_and_integers_their_values() -> None:
     assert args[1:] == (5, time)
     assert torch.equal(kwargs["tokens"], tokens)
     assert torch.equal(kwargs["mask"], torch.zeros(1, 2, dtype=torch.long))
+
+
+def test_the_report_says_that_statistics_were_reset_and_why(ghn: GHN, caplog: pytest.LogCaptureFixture) -> None:
+    prediction = ghn_init.predict(deep(1), ghn, images())
+    prediction.model.half()
+    prediction.apply_()
+    assert prediction.report.noise == ""
+    (told,) = [text for text in prediction.report.warnings if "running statistics" in text]
+    assert told.startswith("batch norms whose running statistics could not be taken from noise (RuntimeError: ")
+    assert "eval mode is not sane: 1 (take them from your data: " in told
+    assert "were reset (RuntimeError: " in caplog.text
+    prediction.model.float()
+    prediction.apply_()
+    assert [text for text in prediction.report.warnings if "running statistics" in text] == [prediction.report.noise]
+    reports: list[Any] = []
+    ghn_init.initialize(nn.SyncBatchNorm.convert_sync_batchnorm(deep(1)), ghn, images(), on_report=reports.append)
+    assert "(SyncBatchNorm would talk to other processes), so that eval mode is not sane: 1" in "".join(reports[0].warnings)

@@ -251,7 +251,19 @@ FAILURES: dict[str, tuple[Any, int, type[Exception], str]] = {
     ),
     "one class": ([(x, 0 * y) for x, y in loader()], 3, HeadError, "all 48 images are of class 0"),
     "wrong labels": ([(x, y / 2) for x, y in loader()], 3, HeadError, "the labels are torch.float32"),
-    "NaN": ([(x * float("nan"), y) for x, y in loader()], 3, HeadError, "of 48 of 48 images is not finite"),
+    "NaN": (
+        [(x * float("nan"), y) for x, y in loader()],
+        3,
+        HeadError,
+        "is not finite; images that are not finite themselves: 48",
+    ),
+    "NaN without labels": ([x * float("nan") for x, _ in loader()], 3, RecalibrationError, "is not finite; images that are"),
+    "another precision": (
+        [(x.double(), y) for x, y in loader()],
+        3,
+        TraceError,
+        r"of torch.float32 failed on images of torch.float64: .*images.to\(torch.float32\)",
+    ),
     "a loader that breaks": (Breaking(loader()), 3, OSError, "the disk is gone"),
     "no images for the model": ([(torch.zeros(4, 7), torch.arange(4))], 3, TraceError, r"float32\[2, 7\]"),
     "no images for the model, later": ([*loader(), (torch.zeros(4, 2, 6, 6), torch.arange(4))], 3, RuntimeError, "2 channels"),
@@ -295,3 +307,14 @@ def test_a_failure_leaves_derived_values_as_they_were_too(ghn: GHN, normed: Any)
     with pytest.raises(HeadError, match="labels go from 0 to 2"):
         ghn_init.initialize(model, ghn, data=loader())
     assert changed(state(model), before) == set()
+
+
+@pytest.mark.parametrize("data", [loader(), UNLABELLED])
+def test_norms_that_are_left_out_keep_their_statistics(ghn: GHN, data: Any) -> None:
+    model = Adapted().requires_grad_(True)
+    before = [statistics(norm) for norm in model.own]
+    started(model, ghn, data, exclude="backbone.*")
+    same = [all(map(torch.equal, old, norm.buffers())) for old, norm in zip(before, model.own, strict=True)]
+    assert same == [True, True, False, False]
+    ghn_init.fit_head_(model, loader())  # by itself, where nothing is left out
+    assert not any(norm.running_mean.eq(0.3).any() for norm in model.own)

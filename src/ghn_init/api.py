@@ -108,7 +108,7 @@ def initialize(
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
         HeadError: As `fit_head_`, of `data` with labels.
-        RecalibrationError: No batch in `data`, or one that the model can't be given.
+        RecalibrationError: No batch in `data`, or one that the model can't be given, or what a norm sees is not finite.
         ComparisonError: With `choose`, as `ghn_init.choose`.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
             model, a pattern matches no parameter, or `choose` goes without `data` or with a predicted head.
@@ -218,7 +218,9 @@ def predict(
         scales = balanced(graph, slots, cores, parameters)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
-    report = report.with_norms(len(predicted_norms(model, slots)))
+    _, prefix = unwrap(model)
+    called = frozenset((prefix + name).rpartition(".")[0] for name in found.record.statistics)
+    report = report.with_norms(len(predicted_norms(model, slots, called)))
     expecting = None
     if hypernetwork.confidence is not None and (pixels := side(found.inputs)) is not None:
         numel = sum(parameter.numel() for parameter in parameters.values())
@@ -234,7 +236,7 @@ def predict(
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
     prediction = Prediction(
-        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting
+        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting, called
     ).reached()
     if strict:
         prediction.report.refuse(selection.chosen)

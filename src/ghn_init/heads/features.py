@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
 from ghn_init.heads.watch import Watch
-from ghn_init.models.batches import Batches, Inputs, labels_of
+from ghn_init.models.batches import Batches, Inputs, forward, labels_of
 from ghn_init.tracing.record import output_tensors
 
 
@@ -36,7 +36,7 @@ class Features:
 def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
     """One forward pass under observation; the tensors that it returns."""
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
-        return list(output_tensors(model(*inputs.args, **inputs.kwargs)))
+        return list(output_tensors(forward(model, inputs)))
 
 
 def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Features:

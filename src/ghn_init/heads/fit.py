@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghn_init.errors import HeadError, RecalibrationError, UnsupportedModelError
 from ghn_init.heads.features import class_numbers, collect
@@ -79,7 +78,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         raise HeadError(str(error)) from error
 
 
-def fit_on(batches: Batches, prefix: str, norms: Sequence[_BatchNorm], keep: Collection[str] = ()) -> HeadFit:
+def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Collection[str] = ()) -> HeadFit:
     """As `fit_head_`, on batches of a model without wrappers; heads of which a parameter is in `keep` are left out.
 
     Args:

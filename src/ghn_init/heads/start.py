@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
+from torch import nn
+
 from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.fit import fit_on
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
@@ -26,15 +30,16 @@ def why_not_fitted(batches: Batches, head: Head) -> str:
     return f"head={head!r} asks for the predicted one" if head is True or head not in ("auto", False) else ""
 
 
-def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
+def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Collection[str] = ()) -> Report:
     """Writes a prediction, recalibrates batch norms, fits the head unless there is a reason not to; all of it or nothing.
 
-    Frozen norms that were not predicted keep their statistics.
+    Norms that are left out, and frozen ones that were not predicted, keep their statistics.
 
     Args:
         prediction: For the model, without its head where that is to be fitted.
         batches: Of the same model, inside of its wrappers.
         why_not: Of `why_not_fitted`.
+        also_kept: Dotted names among those left out whose norms see the data nonetheless, since it wasn't the caller's wish.
 
     Returns:
         The prediction's report, which says what was done with the data.
@@ -53,7 +58,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
     if not why_not:
         why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
     report = _without_head(prediction, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted")
-    norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in prediction.slots})
+    norms = norms_to_set(prediction, batches.model, left_out.keys() - set(also_kept))
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *model.buffers()]):
         prediction.apply_(statistics=False)
@@ -67,6 +72,16 @@ def start_(prediction: Prediction, batches: Batches, why_not: str) -> Report:
         recalibrate_(batches.model, norms, batches.contents)
         prediction.copy_statistics_()
     return report.with_data("; ".join([*recalibrated, f"no head fitted: {why_not}"]))
+
+
+def norms_to_set(prediction: Prediction, inner: nn.Module, left_out: Iterable[str]) -> list[nn.Module]:
+    """What of the model inside of wrappers gets the statistics of data; `left_out` are names of parameters that stay."""
+    _, prefix = unwrap(prediction.model)
+
+    def inside(names: Iterable[str]) -> set[str]:
+        return {name.removeprefix(prefix) for name in names}
+
+    return unfrozen_norms(inner, inside(prediction.slots), inside(prediction.called), inside(left_out))
 
 
 def _without_head(prediction: Prediction, why: str) -> Report:

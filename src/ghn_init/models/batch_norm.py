@@ -1,28 +1,33 @@
-"""Running statistics of batch norms, which are not predicted, from a few batches of data."""
+"""Running statistics of norms, which are not predicted, from a few batches of data."""
 
 # Axes: B images
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.errors import RecalibrationError
-from ghn_init.models.batches import inputs_of
+from ghn_init.models.batches import forward, inputs_of
+from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
+
+Statistics = Sequence[tuple[nn.Module, Sequence[tuple[Tensor, Tensor]]]]
+"""Norms, and their buffers with the values of before."""
 
 
 def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: int | None = 100) -> nn.Module:
-    """Recomputes the running statistics of all batch norms, in place, by `torch.optim.swa_utils.update_bn`.
+    """Recomputes the running statistics of all norms that have them, in place, as `torch.optim.swa_utils.update_bn` does.
 
-    Call it between `initialize` and eval mode. Each batch counts the same; one of a single image, as a loader's last may be, is
-    left out where others have more. Norms that no batch comes to keep their statistics. The batch norms alone run in training
-    mode: dropout and stochastic depth stay off, as they will be when the statistics are used.
+    Besides PyTorch's batch norms these are its instance norms that track statistics, and modules of your own that call
+    `F.batch_norm` with buffers. Call it between `initialize` and eval mode. Each batch counts the same; one of a single image,
+    as a loader's last may be, is left out where others have more. Norms that no batch comes to keep their statistics. The norms
+    alone run in training mode: dropout and stochastic depth stay off, as they will be when the statistics are used.
 
     Args:
         model: Any module, on any device. Norms that track no statistics are left alone; without others nothing is run.
@@ -34,8 +39,9 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         The model; every module is in training or eval mode as before.
 
     Raises:
-        RecalibrationError: No batch, or one that the model can't be given. The statistics are then as before, also where loader
-            or forward raise errors of their own.
+        RecalibrationError: No batch, or one that the model can't be given, or what a norm sees is not finite. The statistics
+            are then as before, also where loader or forward raise errors of their own.
+        TraceError: The forward fails on images of another precision than the model's.
         ValueError: `max_batches` is below 1.
 
     Example:
@@ -51,32 +57,48 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     return model
 
 
-def tracking_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Batch norms that track statistics."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+def tracking_norms(model: nn.Module, called: Collection[str] | None = None) -> list[nn.Module]:
+    """Modules that hold running statistics: PyTorch's norms that track them, and others whose buffers norms are called with.
+
+    Args:
+        model: It.
+        called: Dotted names of the others; None where that is not known, for all which may be some.
+    """
+    return [
+        module
+        for name, module in model.named_modules()
+        if may_hold_statistics(module) and (isinstance(module, _NormBase) or called is None or name in called)
+    ]
 
 
-def unfrozen_norms(model: nn.Module, written: Collection[str] = ()) -> list[_BatchNorm]:
-    """Those that track statistics but for frozen ones: part of what is frozen beside trainable parameters, and not written.
+def unfrozen_norms(
+    model: nn.Module, written: Collection[str] = (), called: Collection[str] | None = None, left_out: Collection[str] = ()
+) -> list[nn.Module]:
+    """Those that track statistics but for those left out, and frozen ones: of what is frozen beside trainable parts, unwritten.
 
     Args:
         model: It.
         written: Dotted names of parameters that have new values, frozen or not.
+        called: As for `tracking_norms`.
+        left_out: Dotted names of parameters that the caller wants to stay as they are.
     """
     parameters = dict(model.named_parameters())
     fixed = {name for name, p in parameters.items() if not p.requires_grad and name not in written}
     if len(fixed) == len(parameters):  # a model that is frozen as a whole is one in which nothing is singled out
-        return tracking_norms(model)
-    return [norm for norm, names in parameters_around(model).items() if not names <= fixed]
+        if not left_out:
+            return tracking_norms(model, called)
+        fixed = set()
+    return [norm for norm, names in parameters_around(model, called).items() if not names <= fixed.union(left_out)]
 
 
-def parameters_around(model: nn.Module) -> dict[_BatchNorm, set[str]]:
-    """Batch norms that track statistics → dotted names of their parameters.
+def parameters_around(model: nn.Module, called: Collection[str] | None = None) -> dict[nn.Module, set[str]]:
+    """Norms that track statistics, as `tracking_norms` finds them → dotted names of their parameters.
 
     Of one that has none those of the smallest module around it with any: its convolution's, mostly.
     """
     by_id = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {norm: {by_id[id(parameter)] for parameter in norm.parameters()} for norm in tracking_norms(model)}
+    norms = tracking_norms(model, called)
+    found = {norm: {by_id[id(parameter)] for parameter in norm.parameters()} for norm in norms}
     if all(found.values()):
         return found
     every = {name: by_id[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
@@ -90,78 +112,72 @@ def parameters_around(model: nn.Module) -> dict[_BatchNorm, set[str]]:
     return found
 
 
-def recalibrate_(model: nn.Module, norms: Sequence[_BatchNorm], loader: Iterable[Any], max_batches: int | None = None) -> None:
-    """Recomputes the statistics of some of a model's batch norms, as `recalibrate_batchnorm` does of all."""
+@torch.no_grad()
+def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[Any], max_batches: int | None = None) -> None:
+    """Recomputes the statistics of some of a model's norms, as `recalibrate_batchnorm` does of all."""
     if not norms:
         return
     modes = {module: module.training for module in model.modules()}
-    momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
+    momenta = {norm: norm.momentum for norm in norms if isinstance(norm, _BatchNorm)}
     statistics = [(norm, [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]) for norm in norms]
     done = False
     try:
-        batches = _Counted(itertools.islice(loader, max_batches))
-        update_bn(batches, _WithTrainingNorms(model, norms))
-        if not batches.count:
-            raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
+        model.eval()
+        for norm in momenta:
+            norm.reset_running_stats()
+            norm.training, norm.momentum = True, None  # the plain mean over batches
+        with averaging(norm for norm in norms if norm not in momenta):
+            strange = _run(model, itertools.islice(loader, max_batches))
+        _check(model, statistics, strange)
         done = True
     finally:
         for module, mode in modes.items():
             module.training = mode
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        for norm, buffers in statistics:
-            if not done or _is_new(norm):  # no batch came there
+        for holder, buffers in statistics:
+            if not done or (isinstance(holder, _BatchNorm) and _is_new(holder)):  # no batch came there
                 for buffer, before in buffers:
                     buffer.copy_(before)
 
 
+def _run(model: nn.Module, loader: Iterable[Any]) -> int:
+    """Of how many images the values are not finite."""
+    device = next(tensor.device for tensor in itertools.chain(model.parameters(), model.buffers()))
+    count = most = strange = 0
+    for content in loader:
+        count += 1
+        inputs = inputs_of(model, content, device)
+        most = max(most, len(inputs))
+        strange += inputs.not_finite()
+        if len(inputs) > 1 or most < 2:  # else norms over single positions would raise
+            forward(model, inputs)
+    if not count:
+        raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
+    return strange
+
+
+def _check(model: nn.Module, statistics: Statistics, strange: int) -> None:
+    """Refuses new statistics that are not finite; norms that no batch came to keep theirs, whatever they are."""
+    names = {module: name for name, module in model.named_modules()}
+    found = {norm: [(buffer, before) for buffer, before in pairs if not buffer.isfinite().all()] for norm, pairs in statistics}
+    broken = [
+        names[norm]
+        for norm, pairs in found.items()
+        if pairs and (isinstance(norm, _BatchNorm) or not all(_same(*pair) for pair in pairs))  # batch norms were reset
+    ]
+    if broken:
+        cause = f"images that are not finite themselves: {strange}" if strange else "look at the weights before it"
+        raise RecalibrationError(f"what the norm '{broken[0]}' sees is not finite; {cause}.")
+
+
+def _same(buffer: Tensor, before: Tensor) -> bool:
+    return torch.equal(buffer.nan_to_num(0), before.nan_to_num(0)) and torch.equal(buffer.isnan(), before.isnan())
+
+
 def _is_new(norm: _BatchNorm) -> bool:
-    """Whether the statistics are those of a new norm, to which `update_bn` resets them."""
+    """Whether the statistics are those of a new norm, to which they were reset."""
     mean, var = norm.running_mean, norm.running_var
     if mean is None or var is None or mean.is_meta:
         return False
     return not bool(mean.any()) and bool((var == 1).all())
-
-
-class _Counted:
-    """Batches, each in a wrapper that `update_bn` does not look into, and how many there were."""
-
-    def __init__(self, batches: Iterator[Any]) -> None:
-        self._batches = batches
-        self.count = 0
-
-    def __iter__(self) -> Iterator[_Batch]:
-        for batch in self._batches:
-            self.count += 1
-            yield _Batch(batch)
-
-
-class _Batch:
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-
-class _WithTrainingNorms(nn.Module):
-    """The model as `update_bn` should see it: takes batches of any kind, and has no modules but the norms."""
-
-    def __init__(self, model: nn.Module, norms: Sequence[_BatchNorm]) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(norms)
-        self.hidden = (model,)  # no submodule, so that its other norms are left alone
-        tensors = itertools.chain(model.parameters(), model.buffers())
-        self.device = next(tensor.device for tensor in tensors)
-        self.most = 0
-
-    def train(self, mode: bool = True) -> _WithTrainingNorms:
-        self.hidden[0].eval()
-        for norm in self.norms:
-            norm.training = mode
-        return self
-
-    def forward(self, batch: _Batch) -> None:
-        (model,) = self.hidden
-        inputs = inputs_of(model, batch.content, self.device)
-        self.most = max(self.most, len(inputs))
-        if len(inputs) == 1 < self.most:  # whose norms over single positions would raise
-            return
-        model(*inputs.args, **inputs.kwargs)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghn_init.errors import RecalibrationError
+from ghn_init.errors import RecalibrationError, TraceError
 from ghn_init.tracing.holders import mapped, plain
 from ghn_init.tracing.unwrap import taken_off
 
@@ -70,6 +70,27 @@ def inputs_of(model: nn.Module, content: Any, device: torch.device) -> Inputs:
     raise RecalibrationError(
         f"the loader yields {type(content).__name__}; expected a tensor, a tuple or list that begins with one, or a mapping."
     )
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Any:
+    """What a model returns.
+
+    Raises:
+        TraceError: It fails on inputs of another precision than its parameters': with PyTorch's words alone nobody knows whose.
+    """
+    try:
+        return model(*inputs.args, **inputs.kwargs)
+    except RuntimeError as error:
+        own = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+        tensors = (value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor))
+        others = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - own
+        if not own or not others:
+            raise
+        dtype, others_dtype = min(own, key=str), min(others, key=str)
+        raise TraceError(
+            f"the forward pass of {type(model).__name__} of {dtype} failed on images of {others_dtype}: {error}. Let the "
+            f"loader yield images.to({dtype}), or convert the model by model.to({others_dtype})."
+        ) from error
 
 
 def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.device) -> Inputs:

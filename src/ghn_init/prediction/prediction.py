@@ -11,7 +11,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
 from ghn_init.confidence.confidence import Expecting
@@ -99,6 +98,7 @@ class Prediction:
         padding: Dotted names of embeddings → their own row of padding, which they keep.
         inverses: Dotted names of what parametrizations make weights from → the parametrization.
         expecting: What its worth is told from, or None.
+        called: Dotted names of modules whose buffers hold the statistics of norms that are called as functions.
     """
 
     model: nn.Module
@@ -116,6 +116,7 @@ class Prediction:
     padding: Mapping[str, Tensor] = field(default_factory=dict)
     inverses: Mapping[str, ParametrizationList] = field(default_factory=dict)
     expecting: Expecting | None = None
+    called: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """A screen at most: what there is to look at, and the report's summary."""
@@ -257,31 +258,34 @@ class Prediction:
             )
 
     def _set_running_statistics(self) -> None:
-        norms = predicted_norms(self.model, self.slots)
+        norms = predicted_norms(self.model, self.slots, self.called)
         if not norms:
             return
-        if not from_noise_(self.model, norms, self.inputs, self.seed):  # else the report's warning has said it
+        cause = from_noise_(self.model, norms, self.inputs, self.seed)
+        object.__setattr__(self, "report", self.report.with_norms(len(norms), cause))  # which only the writing shows
+        if cause:
             log.warning(
-                "%s: running statistics of %d batch norms could not be taken from noise and were reset; eval mode is not sane "
-                "before ghn_init.recalibrate_batchnorm(model, loader), or training.",
+                "%s: running statistics of %d batch norms could not be taken from noise and were reset (%s); eval mode is not "
+                "sane before ghn_init.recalibrate_batchnorm(model, loader), or training.",
                 type(self.model).__name__,
                 len(norms),
+                cause,
             )
         self.copy_statistics_()
 
     def copy_statistics_(self) -> None:
         """Norms of frozen copies get the running statistics of their originals."""
-        same_statistics_(self.model, {name: slot.name for name, slot in self.slots.items() if slot.name != name})
+        same_statistics_(self.model, {name: slot.name for name, slot in self.slots.items() if slot.name != name}, self.called)
 
 
-def predicted_norms(model: nn.Module, predicted: Collection[str]) -> list[_BatchNorm]:
-    """Batch norms that track statistics and of which a parameter is predicted.
+def predicted_norms(model: nn.Module, predicted: Collection[str], called: Collection[str] = ()) -> list[nn.Module]:
+    """Norms that track statistics, as `tracking_norms` finds them, and of which a parameter is predicted.
 
     One without parameters is of the smallest module around it, and counts where nothing is frozen there.
     """
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad and name not in predicted}
     return [
         norm
-        for norm, names in parameters_around(model).items()
+        for norm, names in parameters_around(model, called).items()
         if not names.isdisjoint(predicted) and (any(True for _ in norm.parameters()) or names.isdisjoint(frozen))
     ]

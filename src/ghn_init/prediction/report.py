@@ -28,6 +28,7 @@ HARM = (
 )
 _KEPT = "parameters that keep their values"
 _NOISE = "batch norms whose running statistics are not predicted but those of noise"
+_RESET = "batch norms whose running statistics could not be taken from noise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class Report:
         """The same report, which says what was done with the user's data; rows of a fitted head say that they are."""
         heads = () if fit is None else fit.heads
         rows = tuple(replace(row, note="in closed form", fitted=True) if row.name in heads else row for row in self.rows)
-        warnings = [warning for warning in self.warnings if not warning.startswith(_NOISE)]
+        warnings = [warning for warning in self.warnings if not warning.startswith((_NOISE, _RESET))]
         if warnings and warnings[0].startswith(_KEPT):
             warnings[:1] = _warned(rows)
         return replace(self, rows=rows, warnings=tuple(warnings), fit=fit, data=data)
@@ -201,12 +202,17 @@ class Report:
         notes = {name: f"scaled by {scale:.2g}" for name, scale in scales.items()}
         return replace(self, rows=tuple(row.with_done(notes[row.name]) if row.name in notes else row for row in self.rows))
 
-    def with_norms(self, count: int) -> Report:
-        """The same report, which warns of so many batch norms without statistics of data."""
-        if not count:
-            return self
-        norms = f"{_NOISE}: {count} (take them from your data: ghn_init.recalibrate_batchnorm)"
-        return replace(self, warnings=(*self.warnings, norms))
+    def with_norms(self, count: int, why_not: str = "") -> Report:
+        """The same report, which warns of so many batch norms without statistics of data.
+
+        Args:
+            count: How many.
+            why_not: Why they are not those of noise either.
+        """
+        others = [warning for warning in self.warnings if not warning.startswith((_NOISE, _RESET))]
+        what = f"{_RESET} ({why_not}), so that eval mode is not sane" if why_not else _NOISE
+        norms = [f"{what}: {count} (take them from your data: ghn_init.recalibrate_batchnorm)"] if count else []
+        return replace(self, warnings=(*others, *norms))
 
     @property
     def noise(self) -> str:

@@ -13,15 +13,16 @@ Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the sp
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.prediction.meaning import frozen, modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.inputs import Inputs
@@ -43,53 +44,57 @@ CONTRASTS = (0.3, 1.5)
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def from_noise_(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, seed: int = 0) -> bool:
+def from_noise_(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: int = 0) -> str:
     """Sets the norms' running statistics to those of noise, in one pass; all else is left as it was.
 
     Dropout and stochastic depth are off, other norms use their own statistics. Where the forward pass fails, gives values that
-    are not finite, or would talk to other processes (`SyncBatchNorm`), the norms have zero mean and unit variance.
+    are not finite, or would talk to other processes (`SyncBatchNorm`), PyTorch's norms have zero mean and unit variance.
 
     Args:
         model: Which holds the norms, in memory.
-        norms: Those to set; their next batch counts as the first one.
+        norms: Those to set, or what holds their statistics; their next batch counts as the first one.
         inputs: As the model was traced with; floating tensors are replaced, of a single one there may be more examples.
         seed: Of the noise.
 
     Returns:
-        Whether it could be done.
+        Why it could not be done; empty where it was.
     """
-    done = False
+    cause = "SyncBatchNorm would talk to other processes"
     if not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
         inner, _ = unwrap(model)
-        done = (_fast(inner) and _pass(inner, norms, inputs, seed, fast=True)) or _pass(inner, norms, inputs, seed, fast=False)
+        cause = _pass(inner, norms, inputs, seed, fast=True) if _fast(inner) else "not tried"
+        cause = cause and _pass(inner, norms, inputs, seed, fast=False)
     for norm in norms:
-        if not done:
+        if not isinstance(norm, _NormBase):
+            continue
+        if cause:
             norm.reset_running_stats()
         elif norm.num_batches_tracked is not None:
             norm.num_batches_tracked.zero_()
-    return done
+    return cause
 
 
 @torch.no_grad()
-def same_statistics_(model: nn.Module, copies: Mapping[str, str]) -> None:
+def same_statistics_(model: nn.Module, copies: Mapping[str, str], called: Collection[str] = ()) -> None:
     """Gives norms of frozen copies the statistics of their originals: the copy may see other inputs, or none.
 
     Args:
         model: Which holds both.
         copies: Dotted names of parameters → the parameters of which they are copies.
+        called: Dotted names of modules that hold statistics of norms which are called as functions.
     """
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {name: module for name, module in model.named_modules() if may_hold_statistics(module)}
     for copy, original in dict.fromkeys(modules_of(*pair) for pair in copies.items()):
         for name, norm in norms.items():
             if not f"{name}.".startswith(f"{copy}." if copy else ""):
                 continue
             place = f"{original}.{name[len(copy) :].lstrip('.')}".strip(".")
             alike = all(copies.get(f"{name}.{key}") == f"{place}.{key}" for key, _ in norm.named_parameters())
-            if alike and place != name and place in norms:
+            if alike and place != name and place in norms and (isinstance(norm, _NormBase) or place in called):
                 _copy_buffers_(norms[place], norm)
 
 
-def _copy_buffers_(norm: _BatchNorm, other: _BatchNorm) -> None:
+def _copy_buffers_(norm: nn.Module, other: nn.Module) -> None:
     own, others = dict(norm.named_buffers(recurse=False)), dict(other.named_buffers(recurse=False))
     if own.keys() == others.keys() and all(own[key].shape == others[key].shape for key in own):
         for key, buffer in others.items():
@@ -102,13 +107,14 @@ def _fast(model: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in floating) and bfloat16_pays()
 
 
-def _pass(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, seed: int, *, fast: bool) -> bool:
-    """One pass of noise that sets the norms' statistics; whether they are finite, and the forward worked at all.
+def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: int, *, fast: bool) -> str:
+    """One pass of noise that sets the norms' statistics; what went wrong, if anything did.
 
     `fast`: in bfloat16 and channels last, which not every forward takes; statistics are the same to a percent.
     """
     for norm in norms:
-        norm.reset_running_stats()
+        if isinstance(norm, _NormBase):
+            norm.reset_running_stats()
     stance = torch.compiler.set_stance("force_eager")
     try:
         with torch.no_grad(), untouched(model), _same_tensors(model, norms), stance:
@@ -118,12 +124,15 @@ def _pass(model: nn.Module, norms: Sequence[_BatchNorm], inputs: Inputs, seed: i
                 args = tuple(x.contiguous(memory_format=torch.channels_last) if _is_images(x) else x for x in args)
             model.eval()
             for norm in norms:
-                norm.training, norm.momentum = True, None  # the plain mean over batches, of which there is one
-            with mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
+                if isinstance(norm, _BatchNorm):
+                    norm.training, norm.momentum = True, None  # the plain mean over batches, of which there is one
+            others = (norm for norm in norms if not isinstance(norm, _BatchNorm))
+            with averaging(others), mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
                 model(*args, **kwargs)
-        return all(bool(torch.isfinite(buffer).all()) for norm in norms for buffer in norm.buffers(recurse=False))
-    except Exception:  # whatever the user's forward raises on values that it has not seen
-        return False
+        finite = all(bool(torch.isfinite(buffer).all()) for norm in norms for buffer in norm.buffers(recurse=False))
+        return "" if finite else "they are not finite"
+    except Exception as error:  # whatever the user's forward raises on values that it has not seen
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _is_images(value: Any) -> bool:
@@ -131,7 +140,7 @@ def _is_images(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _same_tensors(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
+def _same_tensors(model: nn.Module, norms: Sequence[nn.Module]) -> Iterator[None]:
     """Takes back what the pass writes into other buffers than the norms', as observers do, and into frozen parameters."""
     written = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
     parameters = dict(model.named_parameters())

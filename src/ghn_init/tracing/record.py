@@ -69,12 +69,14 @@ class Record:
     """All calls of one run, in execution order, and the values that the model returned.
 
     `chooses`: the model's Python looked at values or drew random numbers, so that another run may take other ways.
+    `statistics`: dotted names of the buffers that norms took for running means, but for norms whose weight is no parameter.
     """
 
     calls: tuple[Call, ...]
     outputs: tuple[Value, ...]
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     chooses: bool = False
+    statistics: frozenset[str] = frozenset()
 
 
 class Recorder(TorchDispatchMode):
@@ -83,6 +85,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self, keep: Container[str], on_meta: bool) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.means: set[int] = set()  # ids of tensors that norms took for running means
         self._keep = keep
         self._operators: dict[Any, tuple[str, bool, tuple[int | str, ...]]] = {}
         self._on_meta = on_meta
@@ -143,6 +146,8 @@ class Recorder(TorchDispatchMode):
         recorded = _map(self.value_of, (tuple(args), kwargs))
         if self._constants and (writes or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
+        if name in _WRITES_STATISTICS and not (isinstance(recorded[0][1], Value) and recorded[0][1].source == "constant"):
+            self.means.add(id(args[3]))
         result = shaped(name, args, kwargs) if self._on_meta else NotImplemented
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)
@@ -283,6 +288,7 @@ def record_calls(
         calls=tuple(recorder.calls),
         outputs=outputs,
         parameters={name: tuple(p.shape) for name, p in parameters.items()},
+        statistics=frozenset(name for name, buffer in buffers.items() if id(buffer) in recorder.means),
     )
 
 

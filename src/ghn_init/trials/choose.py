@@ -169,7 +169,7 @@ class _Race:
                 written = copied()
                 try:
                     start.write_(plain, written, Batches(self.train.contents(), written, len(self.train)), predict)
-                except HeadError as error:  # of the model, since the labels are read
+                except (HeadError, RecalibrationError) as error:  # of the model, since the labels are read
                     self.unsuited[start.name] = str(error)
                     continue
                 contest = Contest(start, rate)

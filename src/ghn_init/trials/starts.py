@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ghn_init.heads.fit import fit_on
-from ghn_init.heads.start import start_
-from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
+from ghn_init.heads.start import norms_to_set, start_
+from ghn_init.models.batch_norm import recalibrate_
 from ghn_init.models.batches import Batches
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.prediction.conditioning import Conditioning, chosen
@@ -61,13 +61,13 @@ class Start:
         if not self.weights.startswith("predicted"):
             return self._write_classical_(replace(plain, model=model), batches)
         vectors = vectors_of(plain) if self.weights == "predicted+weights" else []
-        report = start_(predict(model, vectors), batches, "" if self.fitted else "the choice took a random one")
+        report = start_(predict(model, vectors), batches, "" if self.fitted else "the choice took a random one", vectors)
         return report.with_notes(dict.fromkeys(vectors, "the choice took weights alone"))
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
         model, fit = plain.model, None
         _, prefix = unwrap(model)
-        norms = unfrozen_norms(batches.model, {name.removeprefix(prefix) for name in plain.slots})
+        norms = norms_to_set(plain, batches.model, left_out(plain))
         done: list[str] = []
         with restored_on_failure([*model.parameters(), *model.buffers()]):
             if self.weights == "orthogonal":
