@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def sizes_for(model: nn.Module, patch: int, channels: int, image_size: int) -> s
     return ""
 
 
-def _runs(architecture: str, sizes: Mapping[str, int], channels: int, image_size: int) -> bool:
+def _runs(architecture: str, sizes: Mapping[str, Any], channels: int, image_size: int) -> bool:
     """Whether timm makes the model, and the model takes such images; without data."""
     import timm
 
