@@ -13,7 +13,7 @@ import ghn_init
 from ghn_init.cli.console import app, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
-from ghn_init.cli.predicting import Arguments, Model, constructed
+from ghn_init.cli.predicting import Arguments, Model, constructed, untrained
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def compare(
     check_picture(plot)
     if any(rate <= 0 for rate in lr or ()):
         raise typer.BadParameter("expected more than 0", param_hint="--lr")
-    arguments = constructed(model_arg)
+    arguments = untrained(model, constructed(model_arg, "compare has no --num-classes: DATA's count"))
     with reading() as count:
         whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:

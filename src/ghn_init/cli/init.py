@@ -24,6 +24,7 @@ from ghn_init.cli.predicting import (
     constructed,
     predict,
     started,
+    untrained,
     wished,
 )
 from ghn_init.cli.user_data import Data, ImageSize, Loader, read
@@ -74,6 +75,7 @@ def init(
         raise typer.BadParameter("starts are chosen on the images of DATA, which isn't given", param_hint="--choose")
     if data is not None and input_size is not None:
         raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
+    arguments = untrained(model, constructed(model_arg))
     metadata = {
         "format": "pt",
         "model": model,
@@ -82,17 +84,17 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
-    if model_arg:
-        metadata["model_args"] = json.dumps(constructed(model_arg))
+    if arguments:
+        metadata["model_args"] = json.dumps(arguments)
     wishes = wished(head, overwrite, seed, strict, condition)
     if data is None:
         torch.manual_seed(seed)
-        prediction, seconds = predict(model, ghn, num_classes, input_size, model_arg, **wishes)
+        prediction, seconds = predict(model, ghn, num_classes, input_size, arguments, **wishes)
         _write(prediction.apply_(), output, metadata)
         report = prediction.report
     else:
         images = read(data, image_size)
-        built, report, seconds = _start(model, ghn, images, num_classes, model_arg, {**wishes, "choose": choose})
+        built, report, seconds = _start(model, ghn, images, num_classes, arguments, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
     for line in [report.summary, *report.data_lines, *report.warnings]:
         say(in_options(line))
@@ -100,7 +102,7 @@ def init(
 
 
 def _start(
-    model: str, ghn: str, images: Images, num_classes: int | None, arguments: list[str] | None, wishes: Mapping[str, Any]
+    model: str, ghn: str, images: Images, num_classes: int | None, arguments: Mapping[str, Any], wishes: Mapping[str, Any]
 ) -> tuple[nn.Module, Report, float]:
     """The model, started from images, and what was done in how many seconds."""
     import torch
@@ -111,7 +113,7 @@ def _start(
     torch.manual_seed(wishes["seed"])
     with err.status(f"building {escape(model)}"):
         classes = images.num_classes if num_classes is None else num_classes
-        built = model_spec.build(model, classes, **constructed(arguments))
+        built = model_spec.build(model, classes, **arguments)
     return built, *started(built, hypernetwork, Loader(images), **wishes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,13 +60,24 @@ def wished(head: str, overwrite: list[str] | None, seed: int, strict: bool, cond
     return {"head": head, "overwrite": overwrite or (), "seed": seed, "strict": strict, "condition": condition}
 
 
-def constructed(arguments: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` texts as keywords; values that are no Python literals are texts."""
+_TRAINED = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("pretrained", "weights", "weights_backbone")}
+"""Arguments of a library's constructors that load trained weights."""
+
+
+def constructed(arguments: list[str] | None, classes: str = "pass --num-classes NUMBER") -> dict[str, Any]:
+    """`NAME=VALUE` texts as keywords; values that are no Python literals are texts.
+
+    Args:
+        arguments: The texts.
+        classes: What to do in the place of naming the number of classes among them.
+    """
     found: dict[str, Any] = {}
     for text in arguments or []:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--model-arg")
+        if name == "num_classes":
+            raise typer.BadParameter(f"{text!r} is no argument like the others; {classes}", param_hint="--model-arg")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -74,12 +85,24 @@ def constructed(arguments: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def untrained(spec: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same keywords, none of which loads trained weights: all that is predicted would take their place."""
+    for name in _TRAINED.get(spec.partition(":")[0], ()):
+        if arguments.get(name):
+            raise typer.BadParameter(
+                f"{name}={arguments[name]} loads trained weights, which predicted ones would overwrite; leave it out, or load "
+                f"them without ghn-init",
+                param_hint="--model-arg",
+            )
+    return arguments
+
+
 def predict(
     spec: str,
     ghn: str,
     num_classes: int | None,
     input_size: str | None,
-    arguments: list[str] | None,
+    arguments: Mapping[str, Any],
     *,
     head: str,
     **options: Any,
@@ -89,11 +112,10 @@ def predict(
 
     from ghn_init.models import spec as model_spec
 
-    keywords = constructed(arguments)
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
     with err.status(f"building {escape(spec)}"):
-        model = model_spec.build(spec, num_classes, **keywords)
+        model = model_spec.build(spec, num_classes, **arguments)
     started = time.perf_counter()
     with err.status("predicting"):
         prediction = predicted(model, hypernetwork, inputs, head=head, **options)
