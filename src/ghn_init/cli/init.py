@@ -18,6 +18,8 @@ from ghn_init.cli.predicting import (
     Classes,
     Conditions,
     Head,
+    ImgSize,
+    InChans,
     Model,
     Overwrite,
     Size,
@@ -27,8 +29,8 @@ from ghn_init.cli.predicting import (
     untrained,
     wished,
 )
-from ghn_init.cli.user_data import Data, ImageSize, Loader, read
-from ghn_init.cli.words import in_options
+from ghn_init.cli.user_data import Data, ImageSize, Loader, numbered, read
+from ghn_init.cli.words import in_options, on_data
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +47,8 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
+    in_chans: InChans = None,
+    img_size: ImgSize = None,
     model_arg: Arguments = None,
     input_size: Size = None,
     image_size: ImageSize = None,
@@ -75,7 +79,9 @@ def init(
         raise typer.BadParameter("starts are chosen on the images of DATA, which isn't given", param_hint="--choose")
     if data is not None and input_size is not None:
         raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
-    arguments = untrained(model, constructed(model_arg))
+    arguments = untrained(model, constructed(model_arg, in_chans=in_chans, img_size=img_size))
+    if data is not None and (channels := arguments.get("in_chans", 3)) != 3:
+        raise typer.BadParameter(f"the images of DATA have 3 channels, and the model takes {channels}", param_hint="--in-chans")
     metadata = {
         "format": "pt",
         "model": model,
@@ -93,10 +99,10 @@ def init(
         _write(prediction.apply_(), output, metadata)
         report = prediction.report
     else:
-        images = read(data, image_size)
+        images = read(data, image_size or img_size)
         built, report, seconds = _start(model, ghn, images, num_classes, arguments, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
-    for line in [report.summary, *report.data_lines, *report.warnings]:
+    for line in report.lines:
         say(in_options(line))
     out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
@@ -114,7 +120,8 @@ def _start(
     with err.status(f"building {escape(model)}"):
         classes = images.num_classes if num_classes is None else num_classes
         built = model_spec.build(model, classes, **arguments)
-    return built, *started(built, hypernetwork, Loader(images), **wishes)
+    with on_data(numbered(num_classes, images)):
+        return built, *started(built, hypernetwork, Loader(images), **wishes)
 
 
 def _of(images: Images) -> dict[str, str]:

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import err
+from ghn_init.cli.stopping import stoppable
 from ghn_init.cli.words import in_options
 from ghn_init.models.kinds import KINDS
 
@@ -31,6 +32,8 @@ Arguments = Annotated[
         "--model-arg", metavar="NAME=VALUE", help="Passed to the model's constructor, such as img_size=64; may be repeated"
     ),
 ]
+InChans = Annotated[int | None, typer.Option(min=1, help="Channels of the images")]
+ImgSize = Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
 Head = Annotated[
     str,
@@ -64,12 +67,15 @@ _TRAINED = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("pretrain
 """Arguments of a library's constructors that load trained weights."""
 
 
-def constructed(arguments: list[str] | None, classes: str = "pass --num-classes NUMBER") -> dict[str, Any]:
+def constructed(
+    arguments: list[str] | None, classes: str = "pass --num-classes NUMBER", **options: int | None
+) -> dict[str, Any]:
     """`NAME=VALUE` texts as keywords; values that are no Python literals are texts.
 
     Args:
         arguments: The texts.
         classes: What to do in the place of naming the number of classes among them.
+        options: Keywords with options of their own, None where they are not given.
     """
     found: dict[str, Any] = {}
     for text in arguments or []:
@@ -82,6 +88,11 @@ def constructed(arguments: list[str] | None, classes: str = "pass --num-classes 
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             found[name] = value
+    for name, number in options.items():
+        if number is not None and name in found:
+            option = name.replace("_", "-")
+            raise typer.BadParameter(f"{name} is given twice, see --{option}", param_hint="--model-arg")
+        found |= {} if number is None else {name: number}
     return found
 
 
@@ -134,7 +145,8 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
     """`ghn_init.initialize` on data; its report, and the seconds that it took."""
     reports: list[Report] = []
     begun = time.perf_counter()
-    with nullcontext() if options.get("choose") else err.status("predicting, fitting the head"):  # a race has a bar of its own
+    status = nullcontext() if options.get("choose") else err.status("predicting, fitting the head")  # a race has a bar
+    with stoppable(), status:
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:
