@@ -383,7 +383,7 @@ def test_list_shows_the_bundled_checkpoint() -> None:
         (["compare", "own_models:small", "data", "--plot", "folder.safetensors"], 2, "folder.safetensors is a folder"),
         (["deepnets", "write", "tset", "-o", "x.db"], 1, "error: there is no split 'tset' to draw from; there are train, val"),
         (["deepnets", "write", "test", "-o", "x.db", "--start", "5", "--stop", "2"], 2, "2 is not above --start 5"),
-        (["evaluate", "data", "--split", "foo"], 1, "error: there is no split 'foo'"),
+        (["evaluate", "data", "--split", "foo"], 2, "there is no split 'foo'"),
         (["train", "data", "-o", "own_models.py"], 2, "own_models.py is a file"),
         (["train", "data", "-o", "own_models.py/run"], 2, "own_models.py is a file"),
         (["train", "data", "-o", "x", "--seed", "-1"], 2, "--seed"),

@@ -8,15 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 import ghn_init
-from ghn_init import cli
+from ghn_init import cli, comparison
 from ghn_init.cli import console
 from ghn_init.errors import EvaluationError
 from ghn_init.evaluation import norms, results
-from ghn_init.tasks import images
+from ghn_init.tasks import image_data, images
+from ghn_init.tasks.image_data import Images
 from ghn_init.training.curve import Progress
 
 
@@ -54,6 +57,62 @@ def test_training_tells_of_its_steps_without_a_terminal(training: None, tmp_path
     meaning, step = told.splitlines()
     assert meaning == "loss and accuracy are those of predicted parameters, on training images"
     assert step == "12 of 10000: loss 2.312, accuracy 10.4 %, 0.6 networks/s"
+
+
+def test_training_says_what_its_figures_mean(training: None, tmp_path: Path) -> None:
+    told = call("train", "data", "-o", str(tmp_path), "--budget", "1", "--objective", "fine-tune").stderr.splitlines()
+    assert told[0] == (
+        "loss and accuracy are those after a few steps of SGD from predicted parameters with a random head, on training images "
+        "of classes that are drawn"
+    )
+
+
+@pytest.fixture
+def at_step_five(tmp_path: Path) -> Path:
+    """The folder of a run."""
+    save_file({"x": torch.zeros(1)}, tmp_path / "state.safetensors", {"step": "5"})
+    return tmp_path
+
+
+def test_a_run_that_has_its_steps_says_so(training: None, at_step_five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ghn_init, "train", lambda *_, **__: None)
+    done = call("train", "data", "-o", str(at_step_five), "--budget", "1", "--steps", "5")
+    assert (done.stdout, done.stderr) == ("the run is already at step 5; nothing to do, pass more --steps\n", "")
+    assert call("train", "data", "-o", str(at_step_five), "--budget", "1", "--steps", "6").stdout.startswith("written to ")
+
+
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_says_where(training: None, at_step_five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ghn_init, "train", stopped)
+    result = call("train", "data", "-o", str(at_step_five), "--budget", "1")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "stopped at step 5; the same command goes on"
+
+
+@pytest.mark.parametrize(
+    ("command", "verb"),
+    [
+        (["rank", "timm:resnet18", "timm:resnet34", "data", "--val-images", "2"], "rank"),
+        (["evaluate", "data"], "evaluate"),
+        (["compare", "timm:resnet18", "data", "--images", "2", "--val-images", "2", "--init", "default"], "compare"),
+    ],
+)
+def test_what_is_stopped_says_what_is_left(
+    command: list[str], verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = Images.from_tensors(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    monkeypatch.setattr(image_data, "load_images", lambda *_, **__: pictures)
+    monkeypatch.setattr(comparison if verb == "compare" else ghn_init, verb, stopped)
+    assert call(*command).stderr.splitlines()[-1:] == ["stopped; nothing is saved"]
+    if verb == "compare":
+        return
+    output = tmp_path / "r.json"
+    assert call(*command, "-o", str(output)).stderr.splitlines()[-1] == "stopped; nothing is saved"
+    output.write_text("{}")
+    assert call(*command, "-o", str(output)).stderr.splitlines()[-1] == f"stopped; the same command goes on from {output}"
 
 
 def broken_off(*_: object, on_result: ghn_init.evaluation.evaluate.OnResult, **__: object) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -14,7 +15,11 @@ import ghn_init
 from ghn_init import cli, deepnets
 from ghn_init.checkpoints.published.registry import CHECKPOINTS
 from ghn_init.cli import console
+from ghn_init.cli.narrow import fitting, short
 from ghn_init.evaluation import results
+from ghn_init.ranking.result import HEADER, Ranked, Ranking
+from ghn_init.tasks import image_data
+from ghn_init.tasks.image_data import Images
 from ghn_init.viz import text_table
 from ghn_init.viz.text_table import aligned
 
@@ -26,7 +31,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is written to an output console of 80 columns."""
     narrow = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=WIDTH, highlight=False)
     cli.load()
-    for module in ("checkpoints", "console", "deepnets", "evaluate"):
+    for module in ("checkpoints", "console", "deepnets", "evaluate", "rank"):
         monkeypatch.setattr(import_module(f"ghn_init.cli.{module}"), "out", narrow)
     return narrow.file  # type: ignore[return-value]
 
@@ -34,7 +39,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def shown(terminal: io.StringIO) -> str:
     text = terminal.getvalue()
     assert "…" not in text
-    assert max(len(line) for line in text.splitlines() if not line.startswith("https:")) <= WIDTH
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("https:", "first:"))) <= WIDTH
     return text
 
 
@@ -63,6 +68,41 @@ def test_statistics_cut_no_figure(terminal: io.StringIO, tmp_path: Path) -> None
     deepnets.write(tmp_path / "nets.db", "test", stop=1)
     CliRunner().invoke(cli.app, ["deepnets", "stats", str(tmp_path / "nets.db")])
     assert "published 185.5 ± 91.2 2.3 14.3 ± 4.8" in " ".join(shown(terminal).split())
+
+
+def test_rank_shows_short_figures_and_what_matters_most(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["timm:mobilenetv3_small_100", "timm:efficientnetv2_rw_t"]
+    rows = [
+        Ranked(name, 61.2, (58.1, 64.2), 100, (41.0, 61.2), False, 4_925_566 * k, 59_123_456 * k, "all", 99.5)
+        for k, name in enumerate(names, 1)
+    ]
+    pictures = Images.from_tensors(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    monkeypatch.setattr(image_data, "load_images", lambda *_, **__: pictures)
+    monkeypatch.setattr(ghn_init, "rank", lambda *_, **__: Ranking(tuple(rows), 200, 6400, 1000, 3.0))
+    CliRunner().invoke(cli.app, ["rank", *names, "data", "--val-images", "2"])
+    text = shown(terminal).replace("\u00a0", " ")
+    assert "4.9 M" in text
+    assert "118 M" in text
+    assert "58.1–64.2" in text
+    assert "ms/image" not in text
+    columns = {title: ["123"] for title in HEADER}
+    assert fitting(columns, ["ms/image"], 200) == columns  # where there is room nothing is left out
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (1000, "1.0 k"),
+        (4_925_566, "4.9 M"),
+        (22_050_664, "22 M"),
+        (999_999, "1.0 M"),
+        (3 * 10**9, "3.0 G"),
+    ],
+)
+def test_figures_are_short(number: int, text: str) -> None:
+    assert short(number) == text.replace(" ", "\u00a0")
 
 
 def test_terminals_that_are_too_narrow_break_figures(terminal: io.StringIO) -> None:

@@ -13,7 +13,9 @@ import ghn_init
 from ghn_init.cli.console import app, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
-from ghn_init.cli.predicting import Arguments, Model, constructed
+from ghn_init.cli.predicting import Arguments, Model, constructed, untrained
+from ghn_init.cli.stopping import stoppable
+from ghn_init.cli.words import on_data
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +61,8 @@ def compare(
     check_picture(plot)
     if any(rate <= 0 for rate in lr or ()):
         raise typer.BadParameter("expected more than 0", param_hint="--lr")
-    arguments = constructed(model_arg)
-    with reading() as count:
+    arguments = untrained(model, constructed(model_arg, "compare has no --num-classes: DATA's count"))
+    with stoppable(), reading() as count:
         whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:
         raise typer.BadParameter(
@@ -75,9 +77,11 @@ def compare(
 
     rates, decays = lr or list(RATES), weight_decay or list(WEIGHT_DECAYS)
     settings, fifth = len(rates) * len(decays), max(images // 5, 1)
-    names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
+    with on_data():
+        names = init or comparison.applicable(make(), whole.normalise(whole.pixels[:2]))
     runs = itertools.count(1)
-    with counting(len(names) * (seeds + (settings if settings > 1 else 0)), every=0) as tell:
+    total = len(names) * (seeds + (settings if settings > 1 else 0))
+    with stoppable(), on_data(), counting(total, every=0) as tell:
 
         def show(run: comparison.Run) -> None:
             tell(next(runs), f"{run.init}, learning rate {run.lr:g}: {run.final:.1f} %")

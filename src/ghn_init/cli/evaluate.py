@@ -12,16 +12,24 @@ from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
 from ghn_init.cli.deepnets import SPLITS
+from ghn_init.cli.stopping import in_file, stoppable
 
 if TYPE_CHECKING:
     from ghn_init.evaluation.results import Evaluation, Result, SGDResult
 
+NETWORKS = f"{SPLITS}, predefined"
+
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Argument(help="Folder with train.parquet and test.parquet, or a hub data set")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with train.parquet and test.parquet or with train/CLASS/… and test/CLASS/…, or a hub data set"
+        ),
+    ],
     ghn: Checkpoint = ghn_init.DEFAULT,
-    split: Annotated[list[str] | None, typer.Option(help=f"{SPLITS}, predefined; may be given several times")] = None,
+    split: Annotated[list[str] | None, typer.Option(help=f"{NETWORKS}; may be given several times")] = None,
     networks: Annotated[int, typer.Option(min=1, help="The first ones of each split")] = 100,
     images: Annotated[int | None, typer.Option(min=1, help="Test images; by default all")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
@@ -39,7 +47,9 @@ def evaluate(
 
     check_file(output, "--output")
     check_picture(plot)
-    with counting(None, "reading images") as tell:
+    if strange := sorted(set(split or ()) - set(NETWORKS.split(", "))):
+        raise typer.BadParameter(f"there is no split {strange[0]!r}; there are {NETWORKS}", param_hint="--split")
+    with stoppable(in_file(output)), counting(None, "reading images") as tell:
 
         def show(row: Result | SGDResult, done: int, total: int) -> None:
             what = row.split if isinstance(row, Result) else f"{row.split}, SGD"

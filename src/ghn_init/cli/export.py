@@ -11,9 +11,9 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_folder, err, out, say, writing
-from ghn_init.cli.predicting import Classes, Conditions, Head, Overwrite, predicted, started, wished
-from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, read
-from ghn_init.cli.words import in_options
+from ghn_init.cli.predicting import Classes, Conditions, Head, ImgSize, InChans, Overwrite, predicted, started, wished
+from ghn_init.cli.user_data import Data, ImageSize, Loader, normalised_by, numbered, read
+from ghn_init.cli.words import in_options, on_data
 
 if TYPE_CHECKING:
     from ghn_init.tasks.image_data import Images
@@ -29,8 +29,8 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
-    in_chans: Annotated[int | None, typer.Option(min=1, help="Channels of the images")] = None,
-    img_size: Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")] = None,
+    in_chans: InChans = None,
+    img_size: ImgSize = None,
     image_size: ImageSize = None,
     head: Head = "auto",
     overwrite: Overwrite = None,
@@ -74,12 +74,13 @@ def export(
         prediction.apply_()
         report = prediction.report
     else:
-        report, _ = started(built, hypernetwork, Loader(images), **wishes)
+        with on_data(numbered(num_classes, images)):
+            report, _ = started(built, hypernetwork, Loader(images), **wishes)
     origin = {"model": model, "ghn": ghn, "seed": seed, "condition": condition, "version": ghn_init.__version__}
     origin |= {} if images is None else {"data": data, "size": images.pixels.shape[2], "classes": list(images.classes)}
     with writing(output):
         ghn_init.timm.export(built, output, model_args=options, origin=origin)
-    for line in [report.summary, *report.data_lines, *report.warnings]:
+    for line in report.lines:
         say(in_options(line))
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
     out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)

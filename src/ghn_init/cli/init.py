@@ -18,16 +18,19 @@ from ghn_init.cli.predicting import (
     Classes,
     Conditions,
     Head,
+    ImgSize,
+    InChans,
     Model,
     Overwrite,
     Size,
     constructed,
     predict,
     started,
+    untrained,
     wished,
 )
-from ghn_init.cli.user_data import Data, ImageSize, Loader, read
-from ghn_init.cli.words import in_options
+from ghn_init.cli.user_data import Data, ImageSize, Loader, numbered, read
+from ghn_init.cli.words import in_options, on_data
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +47,8 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write")],
     ghn: Checkpoint = ghn_init.DEFAULT,
     num_classes: Classes = None,
+    in_chans: InChans = None,
+    img_size: ImgSize = None,
     model_arg: Arguments = None,
     input_size: Size = None,
     image_size: ImageSize = None,
@@ -74,6 +79,9 @@ def init(
         raise typer.BadParameter("starts are chosen on the images of DATA, which isn't given", param_hint="--choose")
     if data is not None and input_size is not None:
         raise typer.BadParameter("the images of DATA have a size, see --image-size", param_hint="--input")
+    arguments = untrained(model, constructed(model_arg, in_chans=in_chans, img_size=img_size))
+    if data is not None and (channels := arguments.get("in_chans", 3)) != 3:
+        raise typer.BadParameter(f"the images of DATA have 3 channels, and the model takes {channels}", param_hint="--in-chans")
     metadata = {
         "format": "pt",
         "model": model,
@@ -82,25 +90,25 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
-    if model_arg:
-        metadata["model_args"] = json.dumps(constructed(model_arg))
+    if arguments:
+        metadata["model_args"] = json.dumps(arguments)
     wishes = wished(head, overwrite, seed, strict, condition)
     if data is None:
         torch.manual_seed(seed)
-        prediction, seconds = predict(model, ghn, num_classes, input_size, model_arg, **wishes)
+        prediction, seconds = predict(model, ghn, num_classes, input_size, arguments, **wishes)
         _write(prediction.apply_(), output, metadata)
         report = prediction.report
     else:
-        images = read(data, image_size)
-        built, report, seconds = _start(model, ghn, images, num_classes, model_arg, {**wishes, "choose": choose})
+        images = read(data, image_size or img_size)
+        built, report, seconds = _start(model, ghn, images, num_classes, arguments, {**wishes, "choose": choose})
         _write(built, output, {**metadata, "data": data, **_of(images)})
-    for line in [report.summary, *report.data_lines, *report.warnings]:
+    for line in report.lines:
         say(in_options(line))
     out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)
 
 
 def _start(
-    model: str, ghn: str, images: Images, num_classes: int | None, arguments: list[str] | None, wishes: Mapping[str, Any]
+    model: str, ghn: str, images: Images, num_classes: int | None, arguments: Mapping[str, Any], wishes: Mapping[str, Any]
 ) -> tuple[nn.Module, Report, float]:
     """The model, started from images, and what was done in how many seconds."""
     import torch
@@ -111,8 +119,9 @@ def _start(
     torch.manual_seed(wishes["seed"])
     with err.status(f"building {escape(model)}"):
         classes = images.num_classes if num_classes is None else num_classes
-        built = model_spec.build(model, classes, **constructed(arguments))
-    return built, *started(built, hypernetwork, Loader(images), **wishes)
+        built = model_spec.build(model, classes, **arguments)
+    with on_data(numbered(num_classes, images)):
+        return built, *started(built, hypernetwork, Loader(images), **wishes)
 
 
 def _of(images: Images) -> dict[str, str]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, out, say, writing
 from ghn_init.cli.console import table as new_table
-from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, predict
+from ghn_init.cli.predicting import Arguments, Classes, Head, Model, Overwrite, Size, constructed, predict
 from ghn_init.cli.words import in_options
 from ghn_init.viz.text_table import shown
 
@@ -57,7 +57,8 @@ def inspect(
     check_file(svg, "--svg")
     check_file(html, "--html")
     torch.manual_seed(seed)
-    prediction, _ = predict(model, ghn, num_classes, input_size, model_arg, head=head, overwrite=overwrite or (), seed=seed)
+    arguments = constructed(model_arg)
+    prediction, _ = predict(model, ghn, num_classes, input_size, arguments, head=head, overwrite=overwrite or (), seed=seed)
     explanation = None if explain is None else _explained(prediction, explain)
     if svg is not None:
         write(svg, "--svg", prediction.to_svg() if colour == "fate" else prediction.graph.to_svg())

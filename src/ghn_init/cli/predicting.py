@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 
 import ghn_init
 from ghn_init.cli.console import err
+from ghn_init.cli.stopping import stoppable
 from ghn_init.cli.words import in_options
 from ghn_init.models.kinds import KINDS
 
@@ -31,6 +32,8 @@ Arguments = Annotated[
         "--model-arg", metavar="NAME=VALUE", help="Passed to the model's constructor, such as img_size=64; may be repeated"
     ),
 ]
+InChans = Annotated[int | None, typer.Option(min=1, help="Channels of the images")]
+ImgSize = Annotated[int | None, typer.Option(min=1, help="Pixels, for models that are built for one size")]
 Size = Annotated[str | None, typer.Option("--input", help="Shape of one image, such as 3x224x224; by default the model's own")]
 Head = Annotated[
     str,
@@ -60,18 +63,49 @@ def wished(head: str, overwrite: list[str] | None, seed: int, strict: bool, cond
     return {"head": head, "overwrite": overwrite or (), "seed": seed, "strict": strict, "condition": condition}
 
 
-def constructed(arguments: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` texts as keywords; values that are no Python literals are texts."""
+_TRAINED = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("pretrained", "weights", "weights_backbone")}
+"""Arguments of a library's constructors that load trained weights."""
+
+
+def constructed(
+    arguments: list[str] | None, classes: str = "pass --num-classes NUMBER", **options: int | None
+) -> dict[str, Any]:
+    """`NAME=VALUE` texts as keywords; values that are no Python literals are texts.
+
+    Args:
+        arguments: The texts.
+        classes: What to do in the place of naming the number of classes among them.
+        options: Keywords with options of their own, None where they are not given.
+    """
     found: dict[str, Any] = {}
     for text in arguments or []:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--model-arg")
+        if name == "num_classes":
+            raise typer.BadParameter(f"{text!r} is no argument like the others; {classes}", param_hint="--model-arg")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             found[name] = value
+    for name, number in options.items():
+        if number is not None and name in found:
+            option = name.replace("_", "-")
+            raise typer.BadParameter(f"{name} is given twice, see --{option}", param_hint="--model-arg")
+        found |= {} if number is None else {name: number}
     return found
+
+
+def untrained(spec: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same keywords, none of which loads trained weights: all that is predicted would take their place."""
+    for name in _TRAINED.get(spec.partition(":")[0], ()):
+        if arguments.get(name):
+            raise typer.BadParameter(
+                f"{name}={arguments[name]} loads trained weights, which predicted ones would overwrite; leave it out, or load "
+                f"them without ghn-init",
+                param_hint="--model-arg",
+            )
+    return arguments
 
 
 def predict(
@@ -79,7 +113,7 @@ def predict(
     ghn: str,
     num_classes: int | None,
     input_size: str | None,
-    arguments: list[str] | None,
+    arguments: Mapping[str, Any],
     *,
     head: str,
     **options: Any,
@@ -89,11 +123,10 @@ def predict(
 
     from ghn_init.models import spec as model_spec
 
-    keywords = constructed(arguments)
     inputs = None if input_size is None else torch.empty(2, *_sizes(input_size), device="meta")
     hypernetwork = ghn_init.load(ghn)
     with err.status(f"building {escape(spec)}"):
-        model = model_spec.build(spec, num_classes, **keywords)
+        model = model_spec.build(spec, num_classes, **arguments)
     started = time.perf_counter()
     with err.status("predicting"):
         prediction = predicted(model, hypernetwork, inputs, head=head, **options)
@@ -112,7 +145,8 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
     """`ghn_init.initialize` on data; its report, and the seconds that it took."""
     reports: list[Report] = []
     begun = time.perf_counter()
-    with nullcontext() if options.get("choose") else err.status("predicting, fitting the head"):  # a race has a bar of its own
+    status = nullcontext() if options.get("choose") else err.status("predicting, fitting the head")  # a race has a bar
+    with stoppable(), status:
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:

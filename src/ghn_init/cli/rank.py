@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,14 +16,21 @@ import ghn_init
 from ghn_init.cli.console import Checkpoint, app, check_file, check_picture, out, reading
 from ghn_init.cli.console import table as new_table
 from ghn_init.cli.counting import counting
+from ghn_init.cli.narrow import fitting, short
+from ghn_init.cli.stopping import in_file, stoppable
 from ghn_init.cli.user_data import Loader
+from ghn_init.cli.words import in_options, on_data
 from ghn_init.models.kinds import KINDS
 from ghn_init.ranking.defaults import BATCH_SIZE, RATE, RUNGS, STEPS, From
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ghn_init.ranking.result import Ranking
     from ghn_init.tasks.image_data import Images
+
+LEAST = ("ms/image", "predicted, %", "steps", "after each rung, %", "MACs", "95 %")
+"""Columns that narrow terminals are not shown, the first ones first."""
 
 
 @app.command()
@@ -59,14 +68,16 @@ def rank(
     check_file(output, "--output")
     check_picture(plot)
     accuracies = dict(map(_known, known)) if known else None
-    with reading() as told:
+    if _is_model(data):
+        raise typer.BadParameter(f"the last argument is DATA, and {data!r} is a model", param_hint="DATA")
+    with stoppable(), reading() as told:
         whole = load_images(data, "train", image_size=image_size, limit=val_images + steps * batch_size, on_image=told)
     count = len(whole.labels)
     if count <= val_images:
         raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     judged = itertools.count(1)
-    with counting(judgements(len(models), rungs), every=0) as tell:
+    with stoppable(in_file(output)), on_data(), counting(judgements(len(models), rungs), every=0) as tell:
 
         def show(name: str, steps: int, score: float) -> None:
             tell(next(judged), f"{name}, {steps} steps: {score:.1f} %")
@@ -88,16 +99,36 @@ def rank(
             out=output,
             on_judged=show,
         )
-    header, *rows = found.table()
-    table = new_table(*header)
-    for row in rows:
+    columns = _columns(found)
+    table = new_table(*columns)
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*map(escape, row))
     out.print(table)
-    out.print(escape(found.summary), soft_wrap=True)
+    out.print(escape(in_options(found.summary)), soft_wrap=True)
     if found.calibration is not None:
         out.print(str(found.calibration), soft_wrap=True)
     if plot is not None:
         picture.draw(found, plot)
+
+
+def _columns(found: Ranking) -> dict[str, Sequence[str]]:
+    """The table's; in terminals those that fit, with short figures."""
+    header, *rows = found.table()
+    columns: dict[str, Sequence[str]] = dict(zip(header, zip(*rows, strict=True), strict=True))
+    if not out.is_terminal:
+        return columns
+    columns["parameters"] = [short(row.parameters) for row in found.rows]
+    columns["MACs"] = [short(row.macs) for row in found.rows]
+    return fitting(columns, LEAST, out.width)
+
+
+def _is_model(data: str) -> bool:
+    """Whether the models were named without data after them."""
+    from ghn_init.models.spec import library
+
+    if Path(data).exists() or ":" in data:
+        return not Path(data).exists()
+    return find_spec("timm") is not None and "/" not in data and library("timm").is_model(data.partition(".")[0])
 
 
 def _part(images: Images, rows: Tensor) -> Loader:

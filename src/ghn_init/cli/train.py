@@ -13,6 +13,7 @@ from rich.markup import escape
 import ghn_init
 from ghn_init.cli.console import app, check_folder, err, out, reading
 from ghn_init.cli.counting import counting
+from ghn_init.cli.stopping import stoppable
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.training.recipe import FILE, TrainConfig, begun_with
 
@@ -31,6 +32,13 @@ VARIANTS: dict[str, Callable[[dict[str, int]], GHNConfig]] = {
     "ghn-2": GHNConfig.ghn2,
     "mlp": GHNConfig.mlp,
 }
+
+MEANING = {
+    "zero-shot": "loss and accuracy are those of predicted parameters, on training images",
+    "fine-tune": "loss and accuracy are those after a few steps of SGD from predicted parameters with a random head, on "
+    "training images of classes that are drawn",
+}
+"""What is shown of each objective."""
 
 
 @app.command()
@@ -84,19 +92,23 @@ def train(
 
     from ghn_init.tasks import images
 
+    def left() -> str:
+        return f"stopped at step {_taken(output)}; the same command goes on"
+
     check_folder(output)
     if lr <= 0:
         raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     named = _pairs(data, "DATA") if any("=" in one and not Path(one).exists() for one in data) else list(data)
-    with reading(show=leads) as count:
+    taken = _taken(output)
+    with stoppable(left, show=leads), reading(show=leads) as count:
         tasks = images.tasks_of(named, label_smoothing=label_smoothing, image_size=image_size, on_image=count)
     if budget is None and not torch.cuda.is_available():
         budget = _budget(output, bf16, leads)
-    if leads:
-        err.print("loss and accuracy are those of predicted parameters, on training images")
-    with counting(steps, "tracing the first networks", show=leads) as tell:
+    if leads and taken < steps:
+        err.print(MEANING[objective])
+    with stoppable(left, show=leads), counting(steps, "tracing the first networks", show=leads) as tell:
         untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
         judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
 
@@ -127,8 +139,18 @@ def train(
             save_minutes=save_minutes,
             seed=seed,
         )
-    if leads:
+    if leads and taken >= steps:
+        out.print(f"the run is already at step {taken}; nothing to do, pass more --steps", soft_wrap=True)
+    elif leads:
         out.print(f"written to {escape(str(output))}", soft_wrap=True)
+
+
+def _taken(run: Path) -> int:
+    """Steps of a run, as its folder has them."""
+    from ghn_init.training.state import steps_taken
+
+    state = run / "state.safetensors"
+    return steps_taken(state) if state.exists() else 0
 
 
 def _budget(run: Path, bf16: bool, leads: bool) -> float | None:

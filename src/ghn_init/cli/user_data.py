@@ -49,6 +49,12 @@ def read(data: str, image_size: int | None) -> Images:
         return ghn_init.tasks.load_images(data, "train", image_size=image_size, limit=LIMIT, on_image=count)
 
 
+def numbered(num_classes: int | None, images: Images) -> str:
+    """What to do where a head has another number of classes than DATA; empty where it has not."""
+    own = images.num_classes
+    return "" if num_classes in (None, own) else f"DATA has {own} classes: pass --num-classes {own}, or leave it out."
+
+
 def normalised_by(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
     """As the model's configuration says."""
     import torch

@@ -249,8 +249,12 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
         files = f"{glob.escape(str(folder / split))}/*/*"
         return datasets.load_dataset("imagefolder", data_files={split: files}, split=split)
     if folder.is_dir():
-        there = sorted(p.name for p in folder.iterdir())[:8]
-        raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there}.")
+        there = sorted(p.name for p in folder.iterdir())
+        flat = len([name for name in there if (folder / name).is_dir()]) > 1 and not {"train", "test", "val"} & set(there)
+        todo = f"; if these are classes, put their folders into {folder / split}" if flat else ""
+        raise TrainingError(f"{folder} has neither {split}.parquet nor a folder {split}; it has {there[:8]}{todo}.")
+    if folder.is_file():
+        raise TrainingError(f"{folder} is a file; pass its folder, with {split}.parquet or with {split}/CLASS/….")
     try:
         with cached_if_cut_off():
             return datasets.load_dataset(str(source), split=split)
