@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,9 +99,10 @@ def test_by_default_networks_of_meta_training_are_looked_through(ghn: GHN) -> No
     assert [(near.graph, near.node) for near in told.nearest] == [(near.graph, near.node) for near in expected]
 
 
-def test_a_model_is_no_prediction() -> None:
-    with pytest.raises(TypeError, match=r"explain takes a prediction, not a Linear; pass ghn_init.predict\(model\)"):
-        ghn_init.explain(nn.Linear(3, 3), "weight")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("verb", "what"), [(ghn_init.explain, "weight"), (ghn_init.expect, torch.zeros(2, 3))])
+def test_a_model_is_no_prediction(verb: Callable[..., Any], what: Any) -> None:
+    with pytest.raises(TypeError, match=rf"{verb.__name__} takes a prediction, not a Linear; pass ghn_init.predict\(model\)"):
+        verb(nn.Linear(3, 3), what)
 
 
 def test_notebooks_show_filters_beside_the_models_own(ghn: GHN) -> None:

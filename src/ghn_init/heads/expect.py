@@ -19,7 +19,7 @@ from ghn_init.confidence.regression import Expectation
 from ghn_init.errors import HeadError
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
 from ghn_init.heads.watch import Watch
-from ghn_init.prediction.prediction import Prediction
+from ghn_init.prediction.prediction import Prediction, check_prediction
 
 TINY = 1e-6
 
@@ -38,6 +38,7 @@ def expect(prediction: Prediction, images: Tensor) -> dict[str, Expectation]:
 
     Raises:
         HeadError: The model has no classification head that reads one row of features per image.
+        TypeError: A model in the place of its prediction.
 
     Example:
         >>> import ghn_init, timm, torch
@@ -45,6 +46,7 @@ def expect(prediction: Prediction, images: Tensor) -> dict[str, Expectation]:
         >>> ghn_init.expect(p, torch.randn(16, 3, 32, 32)).keys() == p.report.expected.keys()
         True
     """
+    check_prediction(prediction, "expect")
     if prediction.expecting is None:
         return {}
     model, graph = prediction.model, prediction.graph
