@@ -67,6 +67,15 @@ def test_large_weights_of_a_head_make_the_features_smaller(ghn: GHN) -> None:
     assert sum(float(tensors[name].square().mean()) for name in norms) == pytest.approx(FEATURES["bn"])
 
 
+def test_a_head_that_is_fitted_counts_for_nothing() -> None:
+    data = [(torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(32) % 10)]
+    models = [ghn_init.initialize(residual(), data=data) for _ in range(2)]
+    with torch.no_grad():
+        models[0].head.weight.mul_(100)
+    again = ghn_init.initialize(models[0], data=data)
+    assert torch.equal(again.norm2.weight, models[1].norm2.weight)
+
+
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_first_loss_is_sane_where_a_head_begins_with_large_weights(classes: int) -> None:
     torch.manual_seed(0)

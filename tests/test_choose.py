@@ -56,7 +56,8 @@ def expected(name: str, ghn: GHN) -> nn.Module:
         return ghn_init.initialize(model, ghn, data=data, head=False)
     if weights == "predicted+weights":
         vectors = [name for name, p in model.named_parameters() if p.dim() < 2 and not name.startswith("head")]
-        return ghn_init.initialize(model, ghn, data=data, head=False, exclude=vectors)
+        ghn_init.initialize(model, ghn, images()[0][0], head=False, exclude=vectors)  # with data their norms would stay
+        ghn_init.recalibrate_batchnorm(model, data)
     if fitted:
         ghn_init.fit_head_(model, data)
     return model

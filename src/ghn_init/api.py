@@ -144,7 +144,8 @@ def initialize(
             batches = Batches(watched(data), inner, MAX_IMAGES)
             inputs = batches.first_inputs.few() if example_inputs is None else example_inputs
             why_not = why_not_fitted(batches, head)
-            prediction = predict(model, ghn, inputs, head=head if why_not else False, **options)
+            fits = not why_not
+            prediction = prediction_for(model, ghn, inputs, head=False if fits else head, fits_head=fits, **options)
             report = start_(prediction, batches, why_not)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
     if not choose:  # which may have written nothing
@@ -186,6 +187,24 @@ def predict(
         >>> p.tensors["0.weight"].shape
         torch.Size([8, 3, 3, 3])
     """
+    wishes: dict[str, Any] = {"only": only, "exclude": exclude, "overwrite": overwrite, "condition": condition}
+    return prediction_for(model, ghn, example_inputs, head=head, device=device, seed=seed, strict=strict, **wishes)
+
+
+def prediction_for(
+    model: nn.Module,
+    ghn: Hypernetwork,
+    example_inputs: Any,
+    *,
+    head: Head = "auto",
+    device: torch.device | str = "auto",
+    seed: int = 0,
+    strict: bool = False,
+    condition: Condition | Conditioning = "auto",
+    fits_head: bool = False,
+    **patterns: Any,
+) -> Prediction:
+    """As `predict`, with its patterns; `fits_head`: the head gets other values later, so that its own count for nothing."""
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
     source = given(ghn)
@@ -194,8 +213,7 @@ def predict(
     graph = found.graph
     parameters = dict(model.named_parameters())
     hypernetwork = _on_device(source, parameters, device)
-    wishes: dict[str, Any] = {"head": head, "only": only, "exclude": exclude, "overwrite": overwrite}
-    selection = select(model, graph, hypernetwork.config, conditioning=conditioning, **wishes)
+    selection = select(model, graph, hypernetwork.config, head=head, conditioning=conditioning, **patterns)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     own = slots_of(graph, shapes, {*selection.kept, *selection.copies})
     own = [replace(slot, padding=None) if slot.name in selection.overwritten else slot for slot in own]
@@ -215,7 +233,7 @@ def predict(
     report = report.with_notes(dict.fromkeys(through, NO_INVERSE)).with_warnings(cautions(model, parameters, slots))
     cores, embeddings = _decode(hypernetwork, graph, own, selection.task)
     if calms:
-        scales = balanced(graph, slots, cores, parameters)
+        scales = balanced(graph, slots, cores, {} if fits_head else parameters)
         cores |= {name: cores[name] * scale for name, scale in scales.items()}
         report = report.with_scales(scales)
     _, prefix = unwrap(model)
@@ -252,7 +270,7 @@ def _chosen(
         raise ValueError("choose=True needs images to choose on; pass data=, a loader of (images, labels).")
     if head not in ("auto", False):
         raise ValueError(f"head={head!r} asks for a predicted head, and choose=True compares random and fitted ones; pass one.")
-    starting = predicting(predict, model, ghn, inputs, options)
+    starting = predicting(prediction_for, model, ghn, inputs, options)
     return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ghn_init.api import Hypernetwork, predict
+from ghn_init.api import Hypernetwork, prediction_for
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import taken_off
@@ -91,7 +91,7 @@ def choose(
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
     with untouched(nn.Module()):  # random states
         made, copies = _made(model, seed)
-        starting = predicting(predict, made, ghn, example_inputs, {**options, "seed": seed})
+        starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": seed})
         return race.choose_(made, loader, starting, copies, settings)
 
 

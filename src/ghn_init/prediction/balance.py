@@ -101,10 +101,10 @@ def _bearable(graph: Graph, own: Mapping[str, Tensor]) -> float:
     found = math.inf
     for node in graph.nodes:
         weight = own.get(node.weight or "")
-        if node.head and node.primitive in WEIGHT_PRIMITIVES and node.shape is not None and weight is not None:
-            classes = node.shape[0]
-            energy = 0.0 if weight.is_meta else float(weight.detach().float().square().sum()) * node.scale**2 / classes
-            if energy > 0 and classes > 1 and math.isfinite(energy):
+        classes = 0 if node.shape is None else node.shape[0]
+        if node.head and node.primitive in WEIGHT_PRIMITIVES and classes > 1 and weight is not None and not weight.is_meta:
+            energy = float(weight.detach().float().square().sum()) * node.scale**2 / classes
+            if 0 < energy < math.inf:
                 found = min(found, LOGITS * math.log(classes) / energy)
     return found
 

@@ -105,8 +105,8 @@ def choose_(
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
         predicting = partial(predict, pool.inputs.few())
-        plain = predicting(model, ())
-        race = _Race(pool, settings, plain if inner is model else predicting(inner, ()), predicting, copied)
+        plain = predicting(model)
+        race = _Race(pool, settings, plain if inner is model else predicting(inner), predicting, copied)
         rungs = race.run()
         chosen = race.chosen(rungs)
         seeded(settings.seed)  # a loader that shuffles yields what it yielded

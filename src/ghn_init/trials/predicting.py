@@ -19,33 +19,34 @@ _PATTERNS = ("only", "exclude", "overwrite")
 
 
 def predicting(
-    predict: Callable[..., Prediction],
+    prediction_for: Callable[..., Prediction],
     model: nn.Module,
     ghn: GraphHyperNetwork | str | os.PathLike[str] | None,
     example_inputs: Any,
     options: Mapping[str, Any],
-) -> Callable[[Any, nn.Module, Collection[str]], Prediction]:
+) -> Callable[..., Prediction]:
     """`ghn_init.predict` without a head, as it is asked for a model, for the model and for copies of it without wrappers.
 
     Args:
-        predict: Itself.
+        prediction_for: That of `api.py`.
         model: The caller's.
         ghn: Is loaded once.
         example_inputs: The caller's; None takes those of the call.
-        options: Keywords of `predict`; their patterns are of the caller's model.
+        options: Its keywords; their patterns are of the caller's model.
 
     Returns:
-        A function of (example inputs, model, dotted names to keep besides).
+        A function of (example inputs, model, dotted names to keep besides, whether its head is fitted afterwards).
     """
     hypernetwork = given(ghn)
     _, prefix = unwrap(model)
 
-    def predicted(inputs: Any, which: nn.Module, kept: Collection[str]) -> Prediction:
-        wishes = {**options, "head": False, "exclude": [*_listed(options.get("exclude", ())), *kept]}
+    def predicted(inputs: Any, which: nn.Module, kept: Collection[str] = (), fits_head: bool = False) -> Prediction:
+        kept = [*_listed(options.get("exclude", ())), *kept]
+        wishes = {**options, "head": False, "exclude": kept, "fits_head": fits_head}
         if unwrap(which)[1] != prefix:
             own = (name for name in _PATTERNS if wishes.get(name) is not None)
             wishes |= {name: [pattern.removeprefix(prefix) for pattern in _listed(wishes[name])] for name in own}
-        return predict(which, hypernetwork, inputs if example_inputs is None else example_inputs, **wishes)
+        return prediction_for(which, hypernetwork, inputs if example_inputs is None else example_inputs, **wishes)
 
     return predicted
 

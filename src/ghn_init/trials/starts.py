@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,8 +21,8 @@ from ghn_init.prediction.selection import EXCLUDED, NOT_AMONG_ONLY
 from ghn_init.tracing.unwrap import unwrap
 
 Weights = Literal["default", "orthogonal", "predicted", "predicted+weights"]
-Predict = Callable[[nn.Module, Collection[str]], Prediction]
-"""A model, and dotted names of what else is to be kept → a prediction without a head."""
+Predict = Callable[..., Prediction]
+"""A model, dotted names of what else is to be kept, and whether its head is fitted afterwards → a prediction without a head."""
 
 FITTED = "+fitted"
 
@@ -61,7 +61,8 @@ class Start:
         if not self.weights.startswith("predicted"):
             return self._write_classical_(replace(plain, model=model), batches)
         vectors = vectors_of(plain) if self.weights == "predicted+weights" else []
-        report = start_(predict(model, vectors), batches, "" if self.fitted else "the choice took a random one", vectors)
+        prediction = predict(model, vectors, self.fitted)
+        report = start_(prediction, batches, "" if self.fitted else "the choice took a random one", vectors)
         return report.with_notes(dict.fromkeys(vectors, "the choice took weights alone"))
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
