@@ -429,3 +429,19 @@ def test_the_card_is_of_the_weights_and_of_what_the_user_wrote(ghn: GHN, tmp_pat
     other = GHN(ghn.config)
     other.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == card.replace(ghn.fingerprint, other.fingerprint) + "Mine.\n"
+
+
+def test_a_card_that_others_wrote_stays_byte_by_byte(ghn: GHN, tmp_path: Path) -> None:
+    theirs = b"M\xf6bius\r\n- parameters: 3\r\n"
+    (tmp_path / "README.md").write_bytes(theirs)
+    ghn.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == theirs
+
+
+def test_the_card_of_another_hypernetwork_has_its_facts(ghn: GHN, tmp_path: Path) -> None:
+    ghn.save_pretrained(tmp_path)
+    other = GHN(GHNConfig.ghn2({"other": 3}))
+    other.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "other (3)" in card
+    assert f"parameters: {sum(tensor.numel() for tensor in other.state_dict().values()):,}" in card

@@ -428,3 +428,10 @@ def test_a_function_that_wraps_the_same_model_each_time_is_refused(ghn: GHN) -> 
 def test_no_images_at_most_is_an_error_for_iterators_too(ghn: GHN) -> None:
     with pytest.raises(ValueError, match="max_images is 0"):
         ghn_init.choose(tiny(), iter(images()), ghn, max_images=0, **QUICK)
+
+
+def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:
+    data = images()
+    data[0][0][0] = float("nan")
+    with pytest.raises(ComparisonError, match="1 hold values that are not finite"):
+        ghn_init.choose(tiny(), data, ghn, **QUICK)

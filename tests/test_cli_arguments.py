@@ -85,3 +85,8 @@ def test_what_is_expected_is_told(command: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(ghn_init, "predict", knowing)
     result = CliRunner().invoke(cli.app, [*command, "timm:test_resnet"])
     assert f"expected: {expected['fitted']}" in result.output.splitlines()
+
+
+def test_false_is_no_text() -> None:
+    done = CliRunner().invoke(cli.app, ["init", "timm:test_resnet", "--model-arg", "pretrained=false", "-o", "x.safetensors"])
+    assert done.exit_code == 0, done.output

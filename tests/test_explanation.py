@@ -122,3 +122,10 @@ def test_filters_of_images_are_in_colour() -> None:
     data = re.findall('base64,([^"]+)', image(torch.tensor([[[1.0, 0.5, 0.0]], [[0.0, 0.0, 1.0]]]), "<one>"))
     picture = Image.open(io.BytesIO(base64.b64decode(data[0])))
     assert np.array(picture).tolist() == [[[255, 128, 0]], [[0, 0, 255]]]
+
+
+def test_what_is_written_already_is_not_shown_as_the_models_own(ghn: GHN) -> None:
+    prediction = ghn_init.predict(network(), ghn, torch.zeros(2, 3, 16, 16))
+    assert ghn_init.explain(prediction, "3.weight", {}).own is not None
+    prediction.apply_()
+    assert ghn_init.explain(prediction, "3.weight", {}).own is None

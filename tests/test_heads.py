@@ -459,3 +459,14 @@ def test_images_of_another_precision_are_named(normed: bool) -> None:
     words = r"of torch.bfloat16 failed on images of torch.float32: .*images.to\(torch.bfloat16\).*model.to\(torch.float32\)"
     with pytest.raises(TraceError, match=words):
         ghn_init.fit_head_(model, loader())
+
+
+def test_failures_that_have_nothing_to_do_with_precision_keep_their_words() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        if x.is_meta:
+            return m.head(m.conv(x.float()).mean((2, 3)))
+        raise RuntimeError("out of something")
+
+    model = Fn(forward, conv=nn.Conv2d(3, 5, 3), head=nn.Linear(5, 3))
+    with pytest.raises(RuntimeError, match="^out of something$"):
+        ghn_init.fit_head_(model, [(x.double(), labels) for x, labels in loader()])

@@ -281,3 +281,24 @@ def test_images_that_are_not_finite_are_refused() -> None:
     with pytest.raises(RecalibrationError, match="what the norm '5' sees is not finite; look at the weights before it"):
         ghn_init.recalibrate_batchnorm(model, batches())
     assert model[5].running_var.eq(1).all()
+
+
+def test_one_batch_shows_that_no_norm_takes_anything_from_images() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("std", torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+    read = []
+
+    def loader() -> Iterator[Tensor]:
+        for batch in batches():
+            read.append(batch)
+            yield batch
+
+    ghn_init.recalibrate_batchnorm(nn.Sequential(Scaled(), conv()), loader())
+    assert len(read) == 1

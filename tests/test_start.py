@@ -318,3 +318,23 @@ def test_norms_that_are_left_out_keep_their_statistics(ghn: GHN, data: Any) -> N
     assert same == [True, True, False, False]
     ghn_init.fit_head_(model, loader())  # by itself, where nothing is left out
     assert not any(norm.running_mean.eq(0.3).any() for norm in model.own)
+
+
+class WithStatistics(nn.Module):
+    """The model itself holds the statistics of a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head, self.gain = conv(3, 8), nn.Linear(8, 3), nn.Parameter(torch.ones(8))
+        self.register_buffer("mean", torch.full((8,), 3.0))
+        self.register_buffer("var", torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.batch_norm(self.conv(x), self.mean, self.var, self.gain, None, self.training)
+        return self.head(x.relu().mean((2, 3)))
+
+
+def test_statistics_that_a_wrapped_model_itself_holds_are_taken_from_data(ghn: GHN) -> None:
+    model = WithStatistics()
+    ghn_init.initialize(nn.DataParallel(model), ghn, data=loader())
+    assert not model.mean.eq(3).any()

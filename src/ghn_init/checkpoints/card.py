@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 CARD = "README.md"
@@ -27,7 +28,11 @@ ghn_init.initialize(model, "path/of/this/folder")  # or owner/repo, where it is 
 """
 """In Jinja, as huggingface_hub fills it."""
 
-_FINGERPRINT = re.compile(r"(?m)^- fingerprint: `[0-9a-f]+`$")
+_FACTS = {
+    "fingerprint": r"(?m)^(- fingerprint: `)[0-9a-f]+(?=`)",
+    "parameters": r"(?m)^(- parameters: )[\d,]+",
+    "tasks": r"(?m)^(- tasks, classes of their heads: )[^\r\n]*",
+}
 
 
 def facts(version: str, fingerprint: str, parameters: int, tasks: Mapping[str, int]) -> dict[str, str]:
@@ -36,11 +41,19 @@ def facts(version: str, fingerprint: str, parameters: int, tasks: Mapping[str, i
     return {"version": version, "fingerprint": fingerprint, "parameters": f"{parameters:,}", "tasks": told}
 
 
-def renew(folder: Path, fingerprint: str) -> None:
-    """A folder's card names the weights that are there now; the rest of it stays."""
+def _with(value: str, found: re.Match[str]) -> str:
+    return found[1] + value
+
+
+def renew(folder: Path, told: Mapping[str, str]) -> None:
+    """A folder's card says what is there now, where it is one of ours; what others wrote stays byte by byte."""
     card = folder / CARD
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        renewed = _FINGERPRINT.sub(f"- fingerprint: `{fingerprint}`", text)
-        if renewed != text:
-            card.write_text(renewed, encoding="utf-8")
+    if not card.is_file():
+        return
+    before = card.read_bytes().decode(errors="surrogateescape")
+    text = before
+    if re.search(_FACTS["fingerprint"], before):
+        for name, pattern in _FACTS.items():
+            text = re.sub(pattern, partial(_with, told[name]), text)
+    if text != before:
+        card.write_bytes(text.encode(errors="surrogateescape"))

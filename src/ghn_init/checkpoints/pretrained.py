@@ -66,13 +66,15 @@ class GHN(
         elif not _holds(save_directory, self.state_dict()):  # what the folder knows is of other weights
             (save_directory / FILE).unlink(missing_ok=True)
         write_folder(save_directory, self.config, self.state_dict())
-        renew(save_directory, self.fingerprint)
+        renew(save_directory, self._facts())
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> huggingface_hub.ModelCard:
         """As the hub mixin's, of these weights."""
+        return super().generate_model_card(*args, **{**self._facts(), **kwargs})
+
+    def _facts(self) -> dict[str, str]:
         parameters = sum(tensor.numel() for tensor in self.state_dict().values())
-        told = facts(__version__, self.fingerprint, parameters, self.config.tasks)
-        return super().generate_model_card(*args, **{**told, **kwargs})
+        return facts(__version__, self.fingerprint, parameters, self.config.tasks)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]

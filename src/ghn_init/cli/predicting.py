@@ -85,7 +85,7 @@ def constructed(
         if name == "num_classes":
             raise typer.BadParameter(f"{text!r} is no argument like the others; {classes}", param_hint="--model-arg")
         try:
-            found[name] = ast.literal_eval(value)
+            found[name] = ast.literal_eval(value.title() if value.lower() in ("true", "false", "none") else value)
         except (ValueError, SyntaxError):
             found[name] = value
     for name, number in options.items():

@@ -79,7 +79,7 @@ def norms_to_set(prediction: Prediction, inner: nn.Module, left_out: Iterable[st
     _, prefix = unwrap(prediction.model)
 
     def inside(names: Iterable[str]) -> set[str]:
-        return {name.removeprefix(prefix) for name in names}
+        return {f"{name}.".removeprefix(prefix).removesuffix(".") for name in names}  # the model itself is ""
 
     return unfrozen_norms(inner, inside(prediction.slots), inside(prediction.called), inside(left_out))
 

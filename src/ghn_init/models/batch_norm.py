@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -126,8 +126,8 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
         for norm in momenta:
             norm.reset_running_stats()
             norm.training, norm.momentum = True, None  # the plain mean over batches
-        with averaging(norm for norm in norms if norm not in momenta):
-            strange = _run(model, itertools.islice(loader, max_batches))
+        with averaging(norm for norm in norms if norm not in momenta) as called:
+            strange = _run(model, itertools.islice(loader, max_batches), lambda: not momenta and not called)
         _check(model, statistics, strange)
         done = True
     finally:
@@ -141,8 +141,8 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
                     buffer.copy_(before)
 
 
-def _run(model: nn.Module, loader: Iterable[Any]) -> int:
-    """Of how many images the values are not finite."""
+def _run(model: nn.Module, loader: Iterable[Any], in_vain: Callable[[], bool]) -> int:
+    """Of how many images the values are not finite; one batch is enough to see that no norm takes anything from them."""
     device = next(tensor.device for tensor in itertools.chain(model.parameters(), model.buffers()))
     count = most = strange = 0
     for content in loader:
@@ -152,6 +152,8 @@ def _run(model: nn.Module, loader: Iterable[Any]) -> int:
         strange += inputs.not_finite()
         if len(inputs) > 1 or most < 2:  # else norms over single positions would raise
             forward(model, inputs)
+            if in_vain():
+                break
     if not count:
         raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
     return strange

@@ -20,7 +20,9 @@ _ARGUMENTS: dict[Any, tuple[str, ...]] = {
     torch.batch_norm: (*_OF_ATEN, "training", "momentum", "eps", "cudnn_enabled"),
     torch.instance_norm: (*_OF_ATEN, "use_input_stats", "momentum", "eps", "cudnn_enabled"),
 }
-"""Function → its arguments in order, of which the one after bias and the statistics says that they are the batch's own."""
+"""Function → its arguments in order."""
+_WHOSE = 5
+"""Of the argument that says whether statistics are the batch's own."""
 
 
 def may_hold_statistics(module: nn.Module) -> bool:
@@ -32,23 +34,28 @@ def may_hold_statistics(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def averaging(holders: Iterable[nn.Module]) -> Iterator[None]:
+def averaging(holders: Iterable[nn.Module]) -> Iterator[set[int]]:
     """Calls of norms with statistics of these modules run as in training; each statistic becomes the plain mean over its calls.
 
     Statistics without a call keep their values, as do those of norms whose weight is a buffer beside them: frozen by design.
+
+    Yields:
+        Ids of the buffers that were written so far.
     """
     buffers = {id(buffer) for holder in holders for buffer in holder.buffers(recurse=False)}
+    written: set[int] = set()
     if not buffers:
-        yield
+        yield written
         return
-    with torch.compiler.set_stance("force_eager"), _Averaging(buffers):
-        yield
+    with torch.compiler.set_stance("force_eager"), _Averaging(buffers, written):
+        yield written
 
 
 class _Averaging(TorchFunctionMode):
-    def __init__(self, buffers: set[int]) -> None:
+    def __init__(self, buffers: set[int], written: set[int]) -> None:
         super().__init__()
         self.buffers = buffers
+        self.written = written
         self.calls: dict[int, int] = {}
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,4 +71,6 @@ class _Averaging(TorchFunctionMode):
             mean.zero_()  # the mean of what is not finite would stay so
             var.fill_(1)
         self.calls[id(mean)] = count + 1
-        return func(**{**given, names[5]: True, "momentum": 1 / (count + 1)})
+        self.written |= {id(mean), id(var)}
+        own_statistics = names[_WHOSE]
+        return func(**{**given, own_statistics: True, "momentum": 1 / (count + 1)})

@@ -26,6 +26,9 @@ LOGITS = 0.5
 know nothing cost ln(classes) + v / 2. `nn.Linear`'s weights stay far below it; timm's EfficientNets begin with weights of
 ±1 / √classes, which on 1,280 features of 0.25 give ten classes a variance of 11, and two classes 53."""
 
+SMALLEST = 1e-4
+"""Second moment that features keep whatever the head's weights are: trained ones, say."""
+
 ADDS_UP = "tiled copies would add up, no norm follows, and the model rescales the weight (weight standardisation)"
 
 
@@ -105,7 +108,7 @@ def _bearable(graph: Graph, own: Mapping[str, Tensor]) -> float:
         if node.head and node.primitive in WEIGHT_PRIMITIVES and classes > 1 and weight is not None and not weight.is_meta:
             energy = float(weight.detach().float().square().sum()) * node.scale**2 / classes
             if 0 < energy < math.inf:
-                found = min(found, LOGITS * math.log(classes) / energy)
+                found = min(found, max(LOGITS * math.log(classes) / energy, SMALLEST))
     return found
 
 

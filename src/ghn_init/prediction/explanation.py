@@ -176,6 +176,7 @@ def explain(prediction: Prediction, name: str, among: Mapping[str, Graph] | None
     core = prediction.cores[slot.name]
     weight = slot.kind == "weight"
     kernel = weight and own.dim() == core.dim() == 4 and own[0, 0].numel() > 1 and not own.is_meta
+    kernel = kernel and not torch.equal(own, predicted)  # written already: the model's own is gone
     return Explanation(
         name=name,
         node=slot.node,

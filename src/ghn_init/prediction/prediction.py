@@ -265,7 +265,7 @@ class Prediction:
         object.__setattr__(self, "report", self.report.with_norms(len(norms), cause))  # which only the writing shows
         if cause:
             log.warning(
-                "%s: running statistics of %d batch norms could not be taken from noise and were reset (%s); eval mode is not "
+                "%s: running statistics of %d batch norms could not be taken from noise (%s); eval mode is not "
                 "sane before ghn_init.recalibrate_batchnorm(model, loader), or training.",
                 type(self.model).__name__,
                 len(norms),

@@ -48,7 +48,8 @@ def from_noise_(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, se
     """Sets the norms' running statistics to those of noise, in one pass; all else is left as it was.
 
     Dropout and stochastic depth are off, other norms use their own statistics. Where the forward pass fails, gives values that
-    are not finite, or would talk to other processes (`SyncBatchNorm`), PyTorch's norms have zero mean and unit variance.
+    are not finite, or would talk to other processes (`SyncBatchNorm`), PyTorch's norms have zero mean and unit variance, and
+    norms that are called as functions what they had.
 
     Args:
         model: Which holds the norms, in memory.
@@ -62,8 +63,10 @@ def from_noise_(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, se
     cause = "SyncBatchNorm would talk to other processes"
     if not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
         inner, _ = unwrap(model)
-        cause = _pass(inner, norms, inputs, seed, fast=True) if _fast(inner) else "not tried"
-        cause = cause and _pass(inner, norms, inputs, seed, fast=False)
+        for fast in (True, False) if _fast(inner) else (False,):
+            cause = _pass(inner, norms, inputs, seed, fast=fast)
+            if not cause:
+                break
     for norm in norms:
         if not isinstance(norm, _NormBase):
             continue
@@ -112,12 +115,14 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
 
     `fast`: in bfloat16 and channels last, which not every forward takes; statistics are the same to a percent.
     """
+    written: set[int] = set()
     for norm in norms:
         if isinstance(norm, _NormBase):
             norm.reset_running_stats()
+            written |= {id(buffer) for buffer in norm.buffers(recurse=False)}
     stance = torch.compiler.set_stance("force_eager")
     try:
-        with torch.no_grad(), untouched(model), _same_tensors(model, norms), stance:
+        with torch.no_grad(), untouched(model), _same_tensors(model, written), stance:
             device = next(model.parameters()).device
             args, kwargs = noise_like(inputs, device, seed)
             if fast:
@@ -127,10 +132,12 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
                 if isinstance(norm, _BatchNorm):
                     norm.training, norm.momentum = True, None  # the plain mean over batches, of which there is one
             others = (norm for norm in norms if not isinstance(norm, _BatchNorm))
-            with averaging(others), mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
+            with averaging(others) as called, mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
                 model(*args, **kwargs)
-        finite = all(bool(torch.isfinite(buffer).all()) for norm in norms for buffer in norm.buffers(recurse=False))
-        return "" if finite else "they are not finite"
+            if not all(bool(buffer.isfinite().all()) for buffer in model.buffers() if id(buffer) in written | called):
+                return "they are not finite"
+            written |= called  # else taken back, as where the forward fails
+        return ""
     except Exception as error:  # whatever the user's forward raises on values that it has not seen
         return f"{type(error).__name__}: {error}".partition("\n")[0]
 
@@ -140,17 +147,22 @@ def _is_images(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _same_tensors(model: nn.Module, norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Takes back what the pass writes into other buffers than the norms', as observers do, and into frozen parameters."""
-    written = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+def _same_tensors(model: nn.Module, written: Collection[int]) -> Iterator[None]:
+    """Takes back what the pass writes into buffers, as observers do, and into frozen parameters.
+
+    Args:
+        model: Whose they are.
+        written: Ids of tensors that keep what was written, as they are at the end.
+    """
     parameters = dict(model.named_parameters())
     held = [*model.buffers(), *(parameters[name] for name in frozen(parameters))]
-    others = [tensor for tensor in held if id(tensor) not in written and tensor.layout == torch.strided]
-    before = [(tensor, tensor.clone()) for tensor in others]
+    before = [(tensor, tensor.clone()) for tensor in held if id(tensor) not in written and tensor.layout == torch.strided]
     try:
         yield
     finally:
         for tensor, content in before:  # by value: fused operators write without counting a version
+            if id(tensor) in written:
+                continue
             if tensor.shape != content.shape or not torch.equal(tensor, content):
                 tensor.resize_(content.shape).copy_(content)
 

@@ -146,8 +146,10 @@ class Recorder(TorchDispatchMode):
         recorded = _map(self.value_of, (tuple(args), kwargs))
         if self._constants and (writes or name in _WRITES_STATISTICS):
             self._back_up(args, kwargs)
-        if name in _WRITES_STATISTICS and not (isinstance(recorded[0][1], Value) and recorded[0][1].source == "constant"):
-            self.means.add(id(args[3]))
+        if name in ("batch_norm", "instance_norm"):
+            weight = recorded[0][1]
+            if not (isinstance(weight, Value) and weight.source == "constant"):
+                self.means.add(id(args[3]))
         result = shaped(name, args, kwargs) if self._on_meta else NotImplemented
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)

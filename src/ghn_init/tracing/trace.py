@@ -127,9 +127,9 @@ def _read(model: nn.Module, example_inputs: Any) -> Trace:
 
 
 def _say_that_it_runs(model: nn.Module, failures: list[tuple[Inputs, Exception]]) -> None:
-    """Why it takes long; where the inputs are at fault an error follows."""
+    """Why it takes long."""
     why = type(failures[-1][1]).__name__
-    log.info("%s: running the model on real tensors: its Python looks at values (%s)", type(model).__name__, why)
+    log.info("%s: running the model on real tensors, since shapes alone did not do (%s)", type(model).__name__, why)
 
 
 def _larger_first(others: list[Inputs], inputs: Inputs) -> list[Inputs]:

@@ -142,6 +142,8 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
 
 def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:
     check_classes(pool, "to choose on")
+    if strange := pool.inputs.not_finite():
+        raise ComparisonError(f"of {len(pool)} images to choose on {strange} hold values that are not finite; leave them out.")
     train, held_out = pool.split(settings.held_out, settings.seed)
     if len(train) < settings.batch_size or len(held_out) < LEAST_HELD_OUT:
         raise ComparisonError(

@@ -35,7 +35,7 @@ def check_rates(name: str, rates: object) -> None:
     Raises:
         ComparisonError: It is none of several.
     """
-    if not isinstance(rates, Iterable):
+    if not isinstance(rates, Iterable) or isinstance(rates, str):
         raise ComparisonError(f"{name} is {rates!r}; expected several to choose from: pass [{rates!r}].")
 
 
