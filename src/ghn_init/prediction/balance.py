@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph
@@ -106,7 +107,8 @@ def _bearable(graph: Graph, own: Mapping[str, Tensor]) -> float:
         weight = own.get(node.weight or "")
         classes = 0 if node.shape is None else node.shape[0]
         if node.head and node.primitive in WEIGHT_PRIMITIVES and classes > 1 and weight is not None and not weight.is_meta:
-            energy = float(weight.detach().float().square().sum()) * node.scale**2 / classes
+            length = torch.linalg.vector_norm(weight.detach(), dtype=torch.promote_types(weight.dtype, torch.float32))
+            energy = (float(length) * node.scale) ** 2 / classes
             if 0 < energy < math.inf:
                 found = min(found, max(LOGITS * math.log(classes) / energy, SMALLEST))
     return found
