@@ -115,24 +115,3 @@ def test_an_unknown_split_is_told_all_that_there_are() -> None:
     assert "there is no split 'tset'; there are train, val" in " ".join(result.output.replace("│", "").split())
     assert "search, predefined" in " ".join(result.output.replace("│", "").split())
     assert "train/CLASS/… and test/CLASS/…" in " ".join(CliRunner().invoke(cli.app, ["evaluate", "--help"]).output.split())
-
-
-@pytest.mark.parametrize(
-    ("told", "mended"),
-    [
-        (
-            "first: a, surely ahead of none of 1 others on the same 1,000 images, not of b; 9 steps",
-            "first: a, not surely ahead of b on the same 1,000 images; 9 steps",
-        ),
-        (
-            "first: a, surely ahead of 1 of 1 others on the same 9 images (1 after 5 steps); 9 steps",
-            "first: a, surely ahead of the other on the same 9 images (1 after 5 steps); 9 steps",
-        ),
-        (
-            "first: a, surely ahead of 1 of 2 others on the same 9 images",
-            "first: a, surely ahead of 1 of 2 others on the same 9 images",
-        ),
-    ],
-)
-def test_a_ranking_of_two_is_worded_as_one(told: str, mended: str) -> None:
-    assert in_options(told) == mended

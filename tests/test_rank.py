@@ -79,7 +79,7 @@ def test_ties_keep_the_order_of_the_candidates(ghn: GHN, monkeypatch: pytest.Mon
     rigged(monkeypatch, {f"net{k}": [9, 9] for k in range(4)})
     found = ghn_init.rank(nets(), TRAIN, VAL, ghn)
     assert found.order == ["net0", "net1", "net2", "net3"]
-    assert "first: net0, surely ahead of none of 3 others on the same 32 images, not of net1, net2, net3; " in found.summary
+    assert "first: net0, not surely ahead of net1, net2, net3 on the same 32 images; " in found.summary
 
 
 def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN) -> None:
@@ -87,7 +87,7 @@ def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN)
     found = ghn_init.rank({"a": model, "copy of a": copy.deepcopy(model)}, TRAIN, VAL, ghn, steps=4)
     assert [(row.name, row.steps, row.tied) for row in found.rows] == [("a", 4, False), ("copy of a", 2, True)]
     assert found.rows[0].accuracies[0] == found.rows[1].score
-    assert "first: a, surely ahead of none of 1 others on the same 32 images, not of copy of a; " in found.summary
+    assert "first: a, not surely ahead of copy of a on the same 32 images; " in found.summary
 
 
 def test_networks_are_compared_after_as_many_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,8 @@ def ranking(*ties: bool) -> Ranking:
 
 def test_a_summary_names_few_ties() -> None:
     assert "first: 0, surely ahead of 2 of 2 others on the same 96 images (2 after 8 steps); 8" in ranking(*3 * [False]).summary
-    assert "none of 7 others on the same 96 images, not of 1, 2, 3, 4, 5 and 2 more; " in ranking(False, *7 * [True]).summary
+    assert "not surely ahead of 1, 2, 3, 4, 5 and 2 more on the same 96 images; " in ranking(False, *7 * [True]).summary
+    assert "first: 0, surely ahead of the other on the same 96 images (1 after 8 steps); 8" in ranking(False, False).summary
 
 
 def test_a_ranking_is_a_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:

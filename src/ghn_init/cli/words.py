@@ -39,9 +39,6 @@ _WORDS = {
     "num_classes, let it take that",
     r"'([^':]*?)(\w+)\.py:(\w[\w.]*)' can't be imported \(.*\); expected .*": r"'\1\2.py:\3' can't be imported; a module is "
     r"named as for import: '\2:\3', in the folder of \2.py.",
-    r"surely ahead of none of \d+ others on the same ([\d,]+) images, not of (.*);": r"not surely ahead of \2 on the same \1 "
-    "images;",
-    r"surely ahead of 1 of 1 others": "surely ahead of the other",
 }
 
 

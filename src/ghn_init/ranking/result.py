@@ -104,12 +104,15 @@ class Ranking:
     def _sure(self) -> str:
         first, *others = self.rows
         ties = [row.name for row in others if row.tied]
+        where = f"on the same {self.val_images:,} images"
         after = Counter(min(row.steps, first.steps) for row in others if not row.tied)
-        count = f"{after.total() or 'none'} of {len(others)} others on the same {self.val_images:,} images"
         steps = ", ".join(f"{number} after {steps} steps" for steps, number in sorted(after.items(), reverse=True))
         more = f" and {len(ties) - NAMED} more" if len(ties) > NAMED else ""
         not_of = f", not of {', '.join(ties[:NAMED])}{more}" if ties else ""
-        return f"surely ahead of {count}{f' ({steps})' if steps else ''}{not_of}"
+        if not after:
+            return f"not surely ahead of {', '.join(ties[:NAMED])}{more} {where}"
+        count = f"{after.total()} of {len(others)} others" if len(others) > 1 else "the other"
+        return f"surely ahead of {count} {where} ({steps}){not_of}"
 
     def table(self) -> list[Sequence[str]]:
         """Header and rows, as text."""
