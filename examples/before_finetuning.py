@@ -1,9 +1,12 @@
-"""Predicted against default initialisation, before training on few photographs: where it helps, and where it doesn't.
+"""Predicted against default initialisation, before training on few photographs.
 
     python examples/before_finetuning.py [DATA] [--models regnetx_002 …] [--steps 100] [--rates 0.015 0.05] [--seeds 1]
 
 DATA is a folder with a folder per class in `train` and in `test`, or a hub data set; its images are resized to 32 px. Without
-it, scikit-learn's digits, no download: far from photographs, and so easy that every start will do.
+it, scikit-learn's digits, no download and far from photographs: `regnetx_002` got 94.8 ± 0.7 % from predicted parameters and
+70.8 ± 2.1 by default (`--seeds 3`). On 2,000 photographs of scenes `mobilenetv3_small_050` got 70.2 ± 1.0 and 44.7 ± 1.8 %;
+after 1,000 steps 76.2 ± 1.0 and 61.6 ± 0.5: a lead shrinks with training. Where it gives nothing: one network of twelve on
+flowers, `docs/few_shot.md`.
 
 Both inits get the same learning rates to choose from, on a fifth of the training images: one that is fixed for both would
 decide the race by itself.
