@@ -52,19 +52,19 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
     model = prediction.model
     _, prefix = unwrap(model)
     head = [name for node in prediction.graph.nodes if node.head for name in node.parameters]
-    left_out = {name: reason for name, reason in prediction.kept.items() if reason in (EXCLUDED, NOT_AMONG_ONLY)}
+    out = left_out(prediction)
     if not why_not and not head:
         why_not = "the model has none that was found"
     if not why_not:
-        why_not = next((f"'{name}' is {left_out[name]}" for name in head if name in left_out), "")
+        why_not = next((f"'{name}' is {out[name]}" for name in head if name in out), "")
     report = _without_head(prediction, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted")
-    norms = norms_to_set(prediction, batches.model, left_out.keys() - set(also_kept))
+    norms = norms_to_set(prediction, batches.model, out.keys() - set(also_kept))
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *model.buffers()]):
         prediction.apply_(statistics=False)
         if not why_not:
             try:
-                fit = fit_on(batches, prefix, norms, left_out)
+                fit = fit_on(batches, prefix, norms, out)
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
             prediction.copy_statistics_()
@@ -74,14 +74,19 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
     return report.with_data("; ".join([*recalibrated, f"no head fitted: {why_not}"]))
 
 
-def norms_to_set(prediction: Prediction, inner: nn.Module, left_out: Iterable[str]) -> list[nn.Module]:
-    """What of the model inside of wrappers gets the statistics of data; `left_out` are names of parameters that stay."""
+def left_out(prediction: Prediction) -> dict[str, str]:
+    """Dotted names of what the caller's patterns leave out → by which."""
+    return {name: reason for name, reason in prediction.kept.items() if reason in (EXCLUDED, NOT_AMONG_ONLY)}
+
+
+def norms_to_set(prediction: Prediction, inner: nn.Module, stay: Iterable[str]) -> list[nn.Module]:
+    """What of the model inside of wrappers gets the statistics of data; `stay` are names of parameters that are left out."""
     _, prefix = unwrap(prediction.model)
 
     def inside(names: Iterable[str]) -> set[str]:
         return {f"{name}.".removeprefix(prefix).removesuffix(".") for name in names}  # the model itself is ""
 
-    return unfrozen_norms(inner, inside(prediction.slots), inside(prediction.called), inside(left_out))
+    return unfrozen_norms(inner, inside(prediction.slots), inside(prediction.called), inside(stay))
 
 
 def _without_head(prediction: Prediction, why: str) -> Report:

@@ -10,16 +10,17 @@ from torch import nn
 
 from ghn_init.tracing.untouched import untouched
 
-_PATCH = 2
-_FEW_PATCHES = 8
-"""A side."""
+PATCH = 2
+"""Pixels of the smallest patch."""
+FEW_PATCHES = 8
+"""A side, with which a model that takes no other number is left as it is."""
 
 
 def sizes_for(model: nn.Module, patch: int, channels: int, image_size: int) -> str:
     """`img_size=…`, with `patch_size=…` where that makes smaller patches, with which a model runs; "" where nothing does.
 
     Args:
-        model: Of timm, else "".
+        model: Of timm, else nothing is found.
         patch: Pixels of its patches, 0 for models without.
         channels: Of the images.
         image_size: Their height and width, in pixels.
@@ -28,7 +29,7 @@ def sizes_for(model: nn.Module, patch: int, channels: int, image_size: int) -> s
     architecture = configuration.get("architecture") if isinstance(configuration, Mapping) else None
     if not architecture:
         return ""
-    smaller = max(_PATCH, image_size // _FEW_PATCHES)
+    smaller = max(PATCH, image_size // FEW_PATCHES)
     tried = [{"img_size": image_size, "patch_size": smaller}] if smaller < patch else []
     for sizes in [*tried, {"img_size": image_size}]:
         if _runs(architecture, sizes, channels, image_size):

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ghn_init.errors import UnsupportedModelError
-from ghn_init.models.sized import sizes_for
+from ghn_init.models.sized import FEW_PATCHES, PATCH, sizes_for
 from ghn_init.tracing.untouched import untouched
 
 _BATCH = 2
-_PATCH, _PATCHES = 2, 32
-"""Pixels of the smallest patch, and patches a side."""
-_FEW_PATCHES = 8
-"""A side, with which a model that takes no other number is left as it is."""
+_PATCHES = 32
+"""A side, at most."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -107,13 +105,13 @@ def _adapted(model: nn.Module, first_name: str, first: nn.Conv2d, image_size: in
 
 def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_size: int) -> nn.Module:
     """Replaces a convolution that cuts patches, where the model takes any number of them."""
-    patch = max(_PATCH, image_size // _PATCHES)
+    patch = max(PATCH, image_size // _PATCHES)
     if first.stride[0] <= patch:
         return model
     try:
         _replace(model, {name: _made_anew(first, model, patch, patch, 0)}, first.in_channels, image_size)
     except UnsupportedModelError as error:
-        if image_size >= _FEW_PATCHES * first.stride[0] and _runs(model, first.in_channels, image_size):
+        if image_size >= FEW_PATCHES * first.stride[0] and _runs(model, first.in_channels, image_size):
             return model
         raise UnsupportedModelError(
             f"{_named(model)} begins with a patch embedding, '{name}' of size and stride {first.stride[0]}, and does not run "

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from ghn_init.heads.fit import fit_on
-from ghn_init.heads.start import norms_to_set, start_
+from ghn_init.heads.start import left_out, norms_to_set, start_
 from ghn_init.models.batch_norm import recalibrate_
 from ghn_init.models.batches import Batches
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.prediction.conditioning import Conditioning, chosen
 from ghn_init.prediction.prediction import Prediction, noise_of
 from ghn_init.prediction.report import Report
-from ghn_init.prediction.selection import EXCLUDED, NOT_AMONG_ONLY
 from ghn_init.tracing.unwrap import unwrap
 
 Weights = Literal["default", "orthogonal", "predicted", "predicted+weights"]
@@ -80,11 +79,6 @@ class Start:
                 done.append("head fitted")
                 fit = fit_on(batches, prefix, norms, left_out(plain))
         return plain.report.with_nothing_predicted(f"the choice took {self.name}").with_data(", ".join(done), fit)
-
-
-def left_out(prediction: Prediction) -> list[str]:
-    """Dotted names of what the caller left out, which no start writes."""
-    return [name for name, reason in prediction.kept.items() if reason in (EXCLUDED, NOT_AMONG_ONLY)]
 
 
 def vectors_of(prediction: Prediction) -> list[str]:
