@@ -13,7 +13,8 @@ networks' running statistics (momentum 0.01) are still those of their start afte
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
 hypernetwork that is added later races against the runs that are there. Runs of other weights under the same name are refused.
-Files note their runs' precision: bfloat16 where that was faster, else float32; the same for all inits of a network.
+Files note their runs' precision: bfloat16 where that was faster, else float32; where the machine can, the same for all inits
+of a network.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ class Job:
         return self.out / f"{Path(self.data).name}~{self.network}~{init}.json"
 
     def precision(self) -> bool:
-        """Whether it trains in bfloat16: as the network's own init did."""
+        """Whether it trains in bfloat16: as the network's own init did, if the machine can."""
         own = self.beside(RIVALS[0])
-        return json.loads(own.read_text())["bf16"] if own.exists() else self.bf16 and bfloat16_pays()
+        return (json.loads(own.read_text())["bf16"] if own.exists() else self.bf16) and bfloat16_pays()
 
 
 def network(name: str, classes: int, side: int) -> nn.Module:
@@ -219,17 +220,21 @@ def run(job: Job) -> Path:
     test_rows = torch.arange(min(TEST_IMAGES, len(test_images.labels)))
     fifth = len(order) // 5
 
+    def trained(rate: float, seed: int, data: tuple[Images, Tensor], judge: tuple[Images, Tensor]) -> float:
+        if done["bf16"] and not bfloat16_pays():
+            raise SystemExit(f"{job.file} was begun in bfloat16, which this machine is slow in; delete it to begin anew.")
+        return accuracy(job, rate, seed, data, judge, done["bf16"])
+
     def measured(rate: float) -> float:
         if str(rate) not in done["tuning"]:
-            data, judge = (train_images, order[fifth:]), (train_images, order[:fifth])
-            done["tuning"][str(rate)] = accuracy(job, rate, TUNING_SEED, data, judge, done["bf16"])
+            done["tuning"][str(rate)] = trained(rate, TUNING_SEED, (train_images, order[fifth:]), (train_images, order[:fifth]))
             save_json(job.file, done)
         return done["tuning"][str(rate)]
 
     best = highest(job.rates, measured)
     for seed in map(str, job.seeds):
         if done["test"].get(seed, {}).get("rate") != best:
-            right = accuracy(job, best, int(seed), (train_images, order), (test_images, test_rows), done["bf16"])
+            right = trained(best, int(seed), (train_images, order), (test_images, test_rows))
             done["test"][seed] = {"rate": best, "accuracy": right}
             save_json(job.file, done)
     return job.file

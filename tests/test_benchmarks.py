@@ -57,6 +57,34 @@ def test_a_table_has_the_inits_that_are_asked_for_alone(script: ModuleType, tmp_
     assert cell.gain("ours") == (11.0, 0.0)
 
 
+@pytest.mark.parametrize("script", ["transfer"], indirect=True)
+@pytest.mark.parametrize("slow", [True, False])
+def test_runs_are_noted_in_the_precision_that_they_have(
+    script: ModuleType, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "bfloat16_pays", lambda: not slow)
+    (tmp_path / "photographs~vit~default.json").write_text(json.dumps({"init": "default", "bf16": True, "test": {}}))
+    job = script.Job("photographs", "vit", "orthogonal", None, "", range(3), script.RATES, tmp_path, bf16=True)
+    assert job.precision() is not slow
+
+
+@pytest.mark.parametrize("script", ["transfer"], indirect=True)
+def test_runs_in_bfloat16_do_not_go_on_in_float32(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "bfloat16_pays", lambda: False)
+    monkeypatch.setattr(script, "accuracy", lambda *_: 50.0)
+    pixels, labels = torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10, dtype=torch.long)
+    images = script.Images(pixels, labels, 1, torch.zeros(3), torch.ones(3))
+    monkeypatch.setattr(script, "read", lambda data: (images, images))
+    job = script.Job("photographs", "vit", "default", None, "", range(1), script.RATES, tmp_path, bf16=True)
+    script.run(job)
+    done = json.loads(job.file.read_text())
+    job.file.write_text(json.dumps(done | {"bf16": True}))
+    script.run(job)  # nothing is left
+    job.file.write_text(json.dumps(done | {"bf16": True, "test": {}}))
+    with pytest.raises(SystemExit, match="begun in bfloat16"):
+        script.run(job)
+
+
 @pytest.mark.parametrize("script", ["choosing"], indirect=True)
 def test_regret_is_against_the_start_that_is_best_in_the_other_seeds(script: ModuleType) -> None:
     lucky = [
