@@ -171,7 +171,7 @@ def load_images(
         raise TrainingError(f"{source} has columns {dict(data.features)}; expected one image and a class label.")
     names = tuple(data.features[labels[0]].names)
     classes = like.classes if like is not None and like.classes else names
-    chosen = _numbered(data[labels[0]], names, classes, source)
+    chosen = _numbered(data[labels[0]][:], names, classes, source)
     order = _mixed(chosen, limit)[:first]
     order = order[:: _stride(len(order)) if thin else 1]
     side = like.pixels.shape[2] if like is not None else image_size
@@ -187,26 +187,18 @@ def load_images(
 
 
 def _decoded(data: Any, column: str, order: Sequence[int], source: str | Path) -> Iterator[Any]:
-    """PIL images; one that can't be read is named."""
-    try:
-        yield from data.select(order)[column]
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-        broken = _broken(data, column, order)
-        raise TrainingError(f"{source}: {broken} is no image that can be read ({error}); leave it out.") from error
-
-
-def _broken(data: Any, column: str, order: Sequence[int]) -> str:
-    """The first image that can't be decoded: its file, or where it has none, its number."""
+    """PIL images; one that can't be read is named. Decoded here: `datasets` takes half as long again for a row at a time."""
     import datasets
 
-    files = data.cast_column(column, datasets.Image(decode=False))
-    for row in order:
-        file = files[row][column]
+    kind = datasets.Image()
+    files = data.cast_column(column, datasets.Image(decode=False)).select(order)
+    for row, file in zip(order, files[column], strict=True):
         try:
-            datasets.Image().decode_example(file)
-        except (OSError, SyntaxError, ValueError):
-            return file["path"] or f"image {row}"
-    return "an image"
+            image = kind.decode_example(file)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            broken = file["path"] or f"image {row}"
+            raise TrainingError(f"{source}: {broken} is no image that can be read ({error}); leave it out.") from error
+        yield image
 
 
 def _stride(count: int) -> int:
