@@ -3,7 +3,7 @@
     python benchmarks/card_families.py CIFAR10 -o docs/results/ghn2-small-families.json [--ghn CHECKPOINT]
 
 Eight members of the split `test` of each of four families, two of every other, two of every held-out family; 1,000 test images,
-batch norms on batches of 64, bfloat16. What the file has is not done again; then it prints the table.
+batch norms on batches of 64, bfloat16 where that is faster. What the file has is not done again; then it prints the table.
 """
 
 from __future__ import annotations

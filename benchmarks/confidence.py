@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     ghn = ghn_init.load(options.ghn)
     test = load_images(options.cifar10, "test", limit=ACCURACY_IMAGES)
-    photographs = load_images(options.photographs, "train")
+    photographs = load_images(options.photographs, "train", image_size=SIDE)
     part, _, parts = options.part.partition("/")
     for case in cases()[int(part) :: int(parts)]:
         path = options.out / f"{case.name}.json"

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    images = load_images(options.data, "train", limit=options.images)
+    images = load_images(options.data, "train", image_size=transfer.SIDE, limit=options.images)
     print("| network | " + " | ".join(INITS) + " |\n" + "| --- " * (len(INITS) + 1) + "|")
     for name in NETWORKS:
         cells = []

@@ -1,6 +1,6 @@
 """Whether predicted weights can be fine-tuned at the rates that people use: losses of the first step, and of a few epochs.
 
-    python benchmarks/first_steps.py [DATA] [-o docs/first_steps.md] [--every] [--train] [--only NAME …]
+    python benchmarks/first_steps.py [DATA] [-o FILE] [--every] [--train] [--only NAME …]
 
 The head is random. Loss of the first step (batch statistics), divided by ln(classes), for families as they are and narrow, at
 several image sizes, from each init; `eval` is the same in eval mode, with running statistics as `initialize` leaves them

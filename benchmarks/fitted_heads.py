@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ghn_init
+import transfer
 from ghn_init import deepnets, families
 from ghn_init.models import spec
 from ghn_init.tasks import Images, load_images
@@ -128,7 +129,7 @@ def accuracy(model: nn.Module, test: Images) -> float:
 
 def read(data: str, images: int, test_images: int) -> tuple[Images, Images]:
     """The first so many of both splits."""
-    train = load_images(data, "train")
+    train = load_images(data, "train", image_size=transfer.SIDE)
     test = load_images(data, "test", like=train)
     known = Images.from_tensors(train.pixels[:images], train.labels[:images], classes=train.classes)
     return known, Images.from_tensors(test.pixels[:test_images], test.labels[:test_images], like=known)

@@ -1,6 +1,6 @@
 """Two objectives at equal hours: does a hypernetwork that is trained for fine-tuning help fine-tuning more?
 
-    python benchmarks/objectives.py DATA [-o docs/objectives.md] [--minutes 8] [--networks 6]
+    python benchmarks/objectives.py DATA [-o FILE] [--minutes 8] [--networks 6]
 
 Hypernetworks start from the same random weights. One is trained on the loss of its predictions (`ZeroShot`), one on the loss
 after a few steps of SGD with a fresh head (`FineTune`), one half of the time on either: each for the same processor time, on

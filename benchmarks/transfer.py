@@ -1,15 +1,16 @@
 """What predicted parameters are worth to people with a few photographs: few-step fine-tuning on data that no hypernetwork saw.
 
     python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT [--ghn NAME-OR-FOLDER …] [--variants conditioned …] [--workers 2]
-    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT --table docs/transfer.md --picture docs/results/transfer.png
+    python benchmarks/transfer.py INTEL FLOWERS DTD -o OUT --only-table --picture docs/results/transfer.png
 
-Data sets are folders or hub names as `ghn-init train` takes them. 12 networks (4 of DeepNets-1M `test`, 4 members of families
-that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork, its variants}: 200 steps of
-SGD (momentum 0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000 images. The head is random for
-all. For each init the rate is chosen on a fifth of the training images after training on the rest, with a seed that does not
-count: two in the middle, and others as long as the best is at an end of those tried. Then it is trained on all of them with
-each seed, and tested on at most 1,000 images. Before each test batch norms are recalibrated on training images: some
-networks' running statistics (momentum 0.01) are still those of their start after 200 steps.
+Data sets are folders or hub names as `ghn-init train` takes them; images are resized to 32 px. 12 networks (4 of DeepNets-1M
+`test`, 4 members of families that predictions used to harm, 4 of held-out families) × {default, orthogonal, each hypernetwork,
+its variants}: 200 steps of SGD (momentum 0.9, one cycle, batches of 32, flips, gradient norm clipped at 5) on at most 2,000
+images. The head is random for all, but for the variant `fitted`. For each init the rate is chosen on a fifth of the training
+images after training on the rest, with a seed that does not count: two in the middle, and others as long as the best is at an
+end of those tried. Then it is trained on all of them with each seed, and tested on at most 1,000 images. Before each test batch
+norms are recalibrated on training images: some networks' running statistics (momentum 0.01) are still those of their start
+after 200 steps.
 
 OUT holds a file per data set, network and init, written after each run: interrupted, the same command goes on, and a
 hypernetwork that is added later races against the runs that are there. Runs of other weights under the same name are refused.
@@ -47,6 +48,8 @@ from ghn_init.trials.starts import orthogonal_, vectors_of
 RATES = (0.005, 0.015, 0.05, 0.15, 0.45)
 STEPS, BATCH, CLIP = 200, 32, 5.0
 TRAIN_IMAGES, TEST_IMAGES = 2_000, 1_000
+SIDE = 32
+"""Of images, in pixels: others are resized."""
 TUNING_SEED = 10_000
 RIVALS = ("default", "orthogonal")
 VARIANTS = {
@@ -243,7 +246,7 @@ def run(job: Job) -> Path:
 @lru_cache(maxsize=1)
 def read(data: str) -> tuple[Images, Images]:
     """Training and test images, both normalised by the former's statistics."""
-    images = load_images(data, "train")
+    images = load_images(data, "train", image_size=SIDE)
     return images, load_images(data, "test", like=images)
 
 
@@ -364,7 +367,9 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--ghn", nargs="*", default=["ghn2-small"], help="what ghn_init.load takes; NAME=FOLDER names it")
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=[], help="of each hypernetwork's predictions too")
+    parser.add_argument(
+        "--variants", nargs="*", choices=[*VARIANTS, FITTED[1:]], default=[], help="of each hypernetwork's predictions too"
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
