@@ -53,6 +53,22 @@ def test_the_number_of_classes_has_an_option_of_its_own(command: list[str]) -> N
     assert "--num-classes" in message
 
 
+@pytest.mark.parametrize("value", ["{1,2}", "b'x'"])
+def test_arguments_that_a_file_cannot_note_are_refused(value: str) -> None:
+    assert f"opts={value}" in (message := refused(*INIT, "timm:test_resnet", "--model-arg", f"opts={value}"))
+    assert "can't be noted in a file" in message
+
+
+def test_what_is_no_literal_is_a_text() -> None:
+    from ghn_init.cli.predicting import constructed
+
+    assert constructed(["a={[]:1}", "b=[1]", "c=none"]) == {"a": "{[]:1}", "b": [1], "c": None}
+
+
+def test_seeds_that_torch_cannot_take_are_refused() -> None:
+    assert "--seed" in refused("rank", "timm:test_resnet", "timm:test_vit", "data", "--seed", str(2**64))
+
+
 def test_channels_and_size_reach_the_models_constructor() -> None:
     options = ["--in-chans", "1", "--img-size", "32"]
     result = CliRunner().invoke(cli.app, [*INIT, "timm:test_vit", *options])

@@ -179,6 +179,37 @@ def test_images_without_a_file_are_told_by_number(tmp_path: Path) -> None:
         load_images(tmp_path, "train")
 
 
+def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parquet(tmp_path / "good.parquet", [0, 1, 0], ["a", "b"])
+    table = datasets.Dataset.from_parquet(str(tmp_path / "good.parquet")).cast_column("img", datasets.Image(decode=False))
+    some = table.map(lambda row, k: {"img": None if k == 2 else row["img"]}, with_indices=True)
+    some.cast_column("img", datasets.Image()).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(TrainingError, match=r"image 2 is missing; leave it out"):
+        load_images(tmp_path, "train")
+
+
+def test_images_of_more_pixels_than_pillow_decodes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    parquet(tmp_path / "train.parquet", [0, 1, 0], ["a", "b"])
+    monkeypatch.setattr(image_module, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(TrainingError, match=r"image 0 is no image that can be read .*exceeds limit"):
+        load_images(tmp_path, "train")
+
+
+def test_images_of_several_sizes_are_told_at_the_first_that_differs(tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for k, size in enumerate([(8, 8), (8, 8), (9, 8)]):
+            image_module.new("RGB", size).save(tmp_path / "train" / name / f"{k}.png")
+    read: list[int] = []
+    with pytest.raises(TrainingError, match=r"sizes such as \[.*\(8, 9\)\]; pass image_size"):
+        load_images(tmp_path, "train", on_image=lambda number, count: read.append(number))
+    assert len(read) < 6
+    assert len(load_images(tmp_path, "train", image_size=8).labels) == 6
+
+
 def test_data_sets_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
@@ -220,7 +251,7 @@ def test_folders_of_classes_are_read_and_resized(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             for k, size in enumerate([(20, 30), (40, 24)]):
                 image_module.new("RGB", size, colour).save(folder / f"{k}.png")
-    with pytest.raises(TrainingError, match=r"sizes such as \[\(24, 40\), \(30, 20\)\]; pass image_size"):
+    with pytest.raises(TrainingError, match=r"sizes such as \[\(30, 20\)\]; pass image_size"):
         load_images(tmp_path, "train")
     images = load_images(tmp_path, "train", image_size=16)
     assert images.pixels.shape == (4, 3, 16, 16)

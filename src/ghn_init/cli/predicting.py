@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -84,15 +85,25 @@ def constructed(
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--model-arg")
         if name == "num_classes":
             raise typer.BadParameter(f"{text!r} is no argument like the others; {classes}", param_hint="--model-arg")
-        try:
-            found[name] = ast.literal_eval(value.title() if value.lower() in ("true", "false", "none") else value)
-        except (ValueError, SyntaxError):
-            found[name] = value
+        found[name] = _literal(text, value)
     for name, number in options.items():
         if number is not None and name in found:
             option = name.replace("_", "-")
             raise typer.BadParameter(f"{name} is given twice, see --{option}", param_hint="--model-arg")
         found |= {} if number is None else {name: number}
+    return found
+
+
+def _literal(text: str, value: str) -> Any:
+    """The Python literal, of what JSON knows, so that a file can tell how its model was made; else the text itself."""
+    try:
+        found = ast.literal_eval(value.title() if value.lower() in ("true", "false", "none") else value)
+    except (ValueError, SyntaxError, TypeError):
+        return value
+    try:
+        json.dumps(found)
+    except TypeError as error:
+        raise typer.BadParameter(f"{text!r} can't be noted in a file ({error})", param_hint="--model-arg") from error
     return found
 
 

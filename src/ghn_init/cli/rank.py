@@ -51,7 +51,7 @@ def rank(
     known: Annotated[
         list[str] | None, typer.Option(metavar="MODEL=ACCURACY", help="Known, in percent; may be repeated")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1)] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, which share the threads")] = 1,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A JSON file of all figures; what is in it is not measured again")

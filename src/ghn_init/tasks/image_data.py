@@ -175,27 +175,34 @@ def load_images(
     order = _mixed(chosen, limit)[:first]
     order = order[:: _stride(len(order)) if thin else 1]
     side = like.pixels.shape[2] if like is not None else image_size
-    pixels = []
-    for number, image in enumerate(_decoded(data, images[0], order.tolist(), source), 1):
-        pixels.append(_pixels(image, side))
+    pixels = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    for number, image in enumerate(_decoded(data, images[0], order.tolist(), source)):
+        one = _pixels(image, side)
+        if number == 0:
+            pixels = torch.empty(len(order), *one.shape, dtype=torch.uint8)
+        height, width = one.shape[1:]
+        if height != width or one.shape != pixels.shape[1:]:  # at the first, before all are in memory
+            sizes = sorted({tuple(pixels.shape[2:]), (height, width)})
+            raise TrainingError(f"the images of {source} have sizes such as {sizes}; pass image_size to resize them.")
+        pixels[number] = one
         if on_image is not None:
-            on_image(number, len(order))
-    sizes = {tuple(image.shape[1:]) for image in pixels}
-    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
-        raise TrainingError(f"the images of {source} have sizes such as {sorted(sizes)[:3]}; pass image_size to resize them.")
-    return Images.from_tensors(torch.stack(pixels), chosen[order], like, classes)
+            on_image(number + 1, len(order))
+    return Images.from_tensors(pixels, chosen[order], like, classes)
 
 
 def _decoded(data: Any, column: str, order: Sequence[int], source: str | Path) -> Iterator[Any]:
     """PIL images; one that can't be read is named. Decoded here: `datasets` takes half as long again for a row at a time."""
     import datasets
+    from PIL.Image import DecompressionBombError
 
     kind = datasets.Image()
     files = data.cast_column(column, datasets.Image(decode=False)).select(order)
     for row, file in zip(order, files[column], strict=True):
+        if file is None:
+            raise TrainingError(f"{source}: image {row} is missing; leave it out.")
         try:
             image = kind.decode_example(file)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+        except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:  # what Pillow raises
             broken = file["path"] or f"image {row}"
             raise TrainingError(f"{source}: {broken} is no image that can be read ({error}); leave it out.") from error
         yield image
