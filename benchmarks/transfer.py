@@ -343,7 +343,7 @@ def draw(found: list[Cell], path: Path) -> None:
 
     data = list(dict.fromkeys(cell.data for cell in found))
     ghns = list(dict.fromkeys(init for cell in found for init in cell.accuracies if init not in RIVALS))
-    figure, panels = plt.subplots(1, len(data), figsize=(4 * len(data) + 1, 4), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(data), figsize=(4 * len(data) + 1, 4), sharex=True, sharey=True, squeeze=False)
     for panel, name in zip(panels[0], data, strict=True):
         own = [cell for cell in found if cell.data == name]
         for k, ghn in enumerate(ghns):
@@ -356,7 +356,8 @@ def draw(found: list[Cell], path: Path) -> None:
         panel.set_title(name)
         panel.set_xlabel("points above the better random init")
     panels[0][0].invert_yaxis()
-    panels[0][-1].legend()
+    if len(ghns) > 1:
+        panels[0][-1].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
