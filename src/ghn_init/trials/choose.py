@@ -196,10 +196,11 @@ class _Race:
         return accuracy(self.right[name, steps])
 
     def chosen(self, rungs: Sequence[Rung]) -> Start:
-        """The best of the last rung where it is surely ahead of the model's own init, else that."""
+        """The best of the last rung where it is surely ahead of the model's own init, as the best of all rivals; else that."""
         best = rungs[-1].survivors[0]
         own = self._own(rungs[-1])
-        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps])
+        rivals = sum(contest.start.name != OWN for contest in self.contests.values())
+        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps], rivals)
         return self.contests[best if ahead else own].start
 
     def _own(self, rung: Rung) -> str:
