@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +92,24 @@ def test_the_chosen_orthogonal_weights(ghn: GHN, monkeypatch: pytest.MonkeyPatch
     assert changed(state(fitted), state(model)) <= {"head.weight", "head.bias"}
     ghn_init.fit_head_(model, images())
     assert same_state(fitted, model)
+
+
+def test_a_report_says_that_orthogonal_weights_were_written(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"orthogonal+fitted": 15})
+    report = ghn_init.choose(tiny(), images(), ghn, **QUICK).report
+    said = {row.name: (row.state, row.note) for row in report.rows}
+    weights = dict.fromkeys(("body.0.weight", "body.3.weight"), ("written", "orthogonal"))
+    heads = dict.fromkeys(("head.weight", "head.bias"), ("fitted", "in closed form"))
+    kept = ("body.0.bias", "body.1.weight", "body.1.bias", "body.3.bias", "body.4.weight", "body.4.bias")
+    assert said == weights | heads | dict.fromkeys(kept, ("kept", "the choice took orthogonal+fitted"))
+    assert report.summary == "0 of 10 parameters predicted, 0 of 867 elements (0.00 %); 6 kept, 2 fitted, 2 written"
+    assert [(group.module, group.state) for group in report.groups if "orthogonal" in group.reasons] == [
+        ("body.0", "written"),
+        ("body.3", "written"),
+    ]
+    assert [row["written"] for row in report.to_dict()["rows"]] == [row.name in weights for row in report.rows]
+    assert re.search(r"body\.0\.weight +8×3×3×3 +written +orthogonal$", report.table(), re.MULTILINE)
+    assert "<td>written</td>" in report._repr_html_()
 
 
 @pytest.mark.parametrize("ahead", [0, 5, 8])
