@@ -112,6 +112,16 @@ def test_a_report_says_that_orthogonal_weights_were_written(ghn: GHN, monkeypatc
     assert "<td>written</td>" in report._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("name", "data"), [("orthogonal", ""), ("orthogonal+fitted", "head fitted"), ("default+fitted", "head fitted")]
+)
+def test_a_report_speaks_of_norms_where_there_are_some(ghn: GHN, monkeypatch: pytest.MonkeyPatch, name: str, data: str) -> None:
+    rigged(monkeypatch, {name: 15})
+    choice = ghn_init.choose(Tiny(2, 8, norm=False), images(), ghn, **QUICK)
+    assert (choice.chosen, choice.report.data) == (name, data)
+    assert choice.report.data_lines[:2] == [choice.verdict, *([data] if data else [])]
+
+
 @pytest.mark.parametrize("ahead", [0, 5, 8])
 def test_ties_go_to_the_models_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
     """Eight images of 23 more are not surely more (1/256) for the best of seven rivals; the model is as it was, bit for bit."""

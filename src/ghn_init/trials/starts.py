@@ -74,7 +74,7 @@ class Start:
             if self.weights == "orthogonal":
                 written = orthogonal_(plain)
                 recalibrate_(batches.model, norms, batches.contents)
-            if self.weights == "orthogonal" or self.fitted:
+            if norms and (self.weights == "orthogonal" or self.fitted):
                 done.append("batch norms recalibrated on the data")
             if self.fitted:
                 done.append("head fitted")
