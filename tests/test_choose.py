@@ -122,6 +122,15 @@ def test_a_report_speaks_of_norms_where_there_are_some(ghn: GHN, monkeypatch: py
     assert choice.report.data_lines[:2] == [choice.verdict, *([data] if data else [])]
 
 
+def test_a_report_of_weights_alone_speaks_of_no_pattern(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"predicted+weights": 15})
+    rows = ghn_init.choose(tiny(), images(), ghn, exclude="body.0.*", **QUICK).report.rows
+    notes = {row.name: row.note for row in rows if row.state == "kept" and not row.name.startswith("head")}
+    own = dict.fromkeys(("body.0.weight", "body.0.bias"), "left out by exclude")
+    vectors = ("body.1.weight", "body.1.bias", "body.3.bias", "body.4.weight", "body.4.bias")
+    assert notes == own | dict.fromkeys(vectors, "the choice took weights alone")
+
+
 @pytest.mark.parametrize("ahead", [0, 5, 8])
 def test_ties_go_to_the_models_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
     """Eight images of 23 more are not surely more (1/256) for the best of seven rivals; the model is as it was, bit for bit."""

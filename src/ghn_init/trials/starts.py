@@ -62,7 +62,7 @@ class Start:
         vectors = vectors_of(plain) if self.weights == "predicted+weights" else []
         prediction = predict(model, vectors, self.fitted)
         report = start_(prediction, batches, "" if self.fitted else "the choice took a random one", vectors)
-        return report.with_notes(dict.fromkeys(vectors, "the choice took weights alone"))
+        return report.with_reasons(dict.fromkeys(vectors, "the choice took weights alone"))
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
         model, fit = plain.model, None
