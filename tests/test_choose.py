@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -467,6 +468,37 @@ def test_a_function_that_wraps_the_same_model_each_time_is_refused(ghn: GHN) -> 
 def test_no_images_at_most_is_an_error_for_iterators_too(ghn: GHN) -> None:
     with pytest.raises(ValueError, match="max_images is 0"):
         ghn_init.choose(tiny(), iter(images()), ghn, max_images=0, **QUICK)
+
+
+def test_contestants_that_wait_hold_no_gradients(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, held = Contestant.judge, []
+
+    def judged(self: Contestant, held_out: Pool) -> Tensor:
+        held.append((self.steps, sum(parameter.grad is not None for parameter in self.model.parameters())))
+        return judge(self, held_out)
+
+    monkeypatch.setattr(Contestant, "judge", judged)
+    ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert held == [(1, 0)] * 8 + [(2, 0)] * 5
+
+
+def test_images_are_held_once_while_starts_race(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {})
+    read, score, seen, alive = race._read, race._Race._score, [], []
+
+    def noted(*args: Any) -> Any:
+        pool, data = read(*args)
+        seen.append(weakref.ref(pool.inputs.args[0].untyped_storage()))
+        return pool, data
+
+    def scored(self: Any, name: str, steps: int) -> float:
+        alive.extend(each() is not None for each in seen)
+        return score(self, name, steps)
+
+    monkeypatch.setattr(race, "_read", noted)
+    monkeypatch.setattr(race._Race, "_score", scored)
+    ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert alive == [False] * 13
 
 
 def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:

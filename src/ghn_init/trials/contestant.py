@@ -130,6 +130,7 @@ class Contestant:
             check_labels(self.model, logits, batch.labels)
             if descend_(self._optimizer, F.cross_entropy(logits.float(), batch.labels.to(logits.device)), CLIP):
                 schedule.step()
+        self.model.zero_grad()  # many wait for their next rung, each with gradients as large as its weights
         self.steps = until
 
     def judge(self, held_out: Pool) -> Tensor:
