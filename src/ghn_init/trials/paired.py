@@ -42,8 +42,9 @@ def difference(right: Tensor, other: Tensor) -> tuple[float, float]:
 def surely_ahead(right: Tensor, other: Tensor, among: int = 1) -> bool:
     """By the sign test on the images that one of two tells rightly and the other not (McNemar, Psychometrika 1947), exact.
 
-    Where the first is one that did best on these very images, chance had as many tries: `among` is of how many comparisons this
-    one may be the best, and all of them together are wrong in 2.5 % of cases at most, were all equally good (Bonferroni).
+    Where the first is one that did best on these very images, chance had more than one try: `among` is the number of
+    comparisons that this one was taken from. Were all equally good, all together would be wrong in 2.5 % of cases at most
+    (Bonferroni); in 5 %, where either of two could have been the first.
     """
     won, lost = int((right & ~other).sum()), int((other & ~right).sum())
     decided = won + lost
