@@ -116,7 +116,7 @@ RULES = {
     "deepnets": {"errors", "graph", "viz", "progress", "tracing", "models"},
     "families": {"errors", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
-    "tasks": {"errors", "connection"},
+    "tasks": {"errors", "connection", "models"},
     "checkpoints": {"errors", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
     "prediction": BELOW_PREDICTION,
     "heads": BELOW_PREDICTION | {"prediction"},

@@ -102,6 +102,21 @@ def test_the_sign_test(won: int, lost: int, sure: bool) -> None:
     assert surely_ahead(*verdicts(won, lost)) is sure
 
 
+@pytest.mark.parametrize(
+    ("won", "lost", "among", "sure"),
+    [
+        (8, 0, 6, True),  # 6/256 = 0.023
+        (8, 0, 7, False),  # 7/256 = 0.027
+        (92, 58, 7, True),  # of 500 images three of ten
+        (91, 59, 7, False),
+        (14, 1, 7, True),  # of 50
+        (13, 2, 7, False),
+    ],
+)
+def test_the_best_of_several_has_to_be_farther_ahead(won: int, lost: int, among: int, sure: bool) -> None:
+    assert surely_ahead(*verdicts(won, lost), among) is sure
+
+
 def test_starts_that_do_not_differ_are_seldom_surely_ahead() -> None:
     torch.manual_seed(0)
     drawn = torch.rand(2000, 2, 100) < 0.6

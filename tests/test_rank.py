@@ -62,7 +62,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, list[int]]) -> list
 
 
 def test_the_better_half_starts_again_with_twice_the_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = {"net0": [9, 25], "net1": [20, 12], "net2": [8], "net3": [16, 30], "net4": [4]}
+    right = {"net0": [9, 25], "net1": [20, 12], "net2": [7], "net3": [16, 30], "net4": [4]}
     asked = rigged(monkeypatch, right)
     found = ghn_init.rank(nets(5), TRAIN, VAL, ghn, steps=30, rungs=2)
     assert asked == [*((f"net{k}", 15) for k in range(5)), ("net0", 30), ("net1", 30), ("net3", 30)]
@@ -70,9 +70,17 @@ def test_the_better_half_starts_again_with_twice_the_steps(ghn: GHN, monkeypatch
     assert found.best == "net3"
     assert found.scores == {name: 100 * counts[-1] / 32 for name, counts in right.items()}
     assert [row.steps for row in found.rows] == [30, 30, 30, 15, 15]
-    assert [row.tied for row in found.rows] == [False, True, False, False, False]  # 5 of 32 more are not sure
+    assert [row.tied for row in found.rows] == [False, True, False, False, False]  # 5 of 32 more are not sure, 9 are
     assert (found.steps, found.images) == (5 * 15 + 3 * 30, (5 * 15 + 3 * 30) * 32)
     assert found.rows[0].accuracies == (50.0, 93.75)
+
+
+@pytest.mark.parametrize(("count", "tied"), [(4, False), (5, True)])
+def test_the_best_of_many_has_to_be_farther_ahead(ghn: GHN, monkeypatch: pytest.MonkeyPatch, count: int, tied: bool) -> None:
+    """8 of 32 more: of 6 pairs 6/256 = 0.023, of 10 pairs 0.039."""
+    rigged(monkeypatch, {f"net{k}": [20 if k == 2 else 12] for k in range(count)})
+    found = ghn_init.rank(nets(count), TRAIN, VAL, ghn, rungs=1)
+    assert (found.best, {row.tied for row in found.rows[1:]}) == ("net2", {tied})
 
 
 def test_ties_keep_the_order_of_the_candidates(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +99,8 @@ def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN)
 
 
 def test_networks_are_compared_after_as_many_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first is at 31 of 32 in the end; when those that were dropped had 9, 5 and 3, it had 10."""
-    rigged(monkeypatch, {"net0": [10, 31], "net1": [11, 20], "net2": [9], "net3": [5], "net4": [3], "net5": [10, 29]})
+    """The first is at 31 of 32 in the end; when those that were dropped had 9, 5 and 0, it had 10."""
+    rigged(monkeypatch, {"net0": [10, 31], "net1": [11, 20], "net2": [9], "net3": [5], "net4": [0], "net5": [10, 29]})
     found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, steps=4)
     assert {row.name for row in found.rows if row.tied} == {"net2", "net3", "net5"}
     sure = "surely ahead of 2 of 5 others on the same 32 images (1 after 4 steps, 1 after 2 steps), not of net5, net2, net3; "

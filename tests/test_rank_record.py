@@ -114,6 +114,17 @@ def test_a_file_of_another_ranking(
     assert out.read_text() == before
 
 
+def test_optimizers_that_are_made_in_one_place(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def faster(factor: float) -> Any:
+        return lambda parameters, lr, weight_decay: torch.optim.SGD(parameters, factor * lr)
+
+    stubs(monkeypatch)
+    for factor in (1.0, 1.0):
+        ranked(ghn, tmp_path / "ranking.json", optimizer=faster(factor))
+    with pytest.raises(ComparisonError, match="holds a ranking that differs in optimizer"):
+        ranked(ghn, tmp_path / "ranking.json", optimizer=faster(2.0))
+
+
 def test_another_hypernetwork(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stubs(monkeypatch)
     ranked(ghn, tmp_path / "ranking.json")

@@ -286,6 +286,23 @@ def test_parts_of_a_run_are_described_in_words_that_are_the_same_tomorrow() -> N
     assert described(object()) == "<object object>"
 
 
+def darker_by(amount: object, factor: int = 1) -> Callable[[Tensor], Any]:
+    return lambda pixels, more=factor: pixels - more * amount  # type: ignore[operator]
+
+
+def test_functions_without_a_name_of_their_own_are_told_by_what_they_are_made_of() -> None:
+    alike = described(darker_by(2))
+    assert re.fullmatch(rf"{__name__}\.darker_by\.<locals>\.<lambda> [0-9a-f]{{12}}", alike)
+    assert described(darker_by(2)) == alike
+    others = [darker_by(3), darker_by(2, 3), darker_by(Own(2)), darker_by(Own(3)), darker_by(torch.tensor(2)), darker_by(math)]
+    assert len({alike, *map(described, others)}) == 7
+    assert described(lambda pixels: pixels) != described(lambda pixels: 255 - pixels)
+    partials = [functools.partial(darker_by(amount), more=4) for amount in (2, 2, 3)]
+    assert [described(each) == described(partials[0]) for each in partials] == [True, True, False]
+    tasks = [ImageTask(colours(), transform=darker_by(amount)).fingerprint for amount in (2, 2, 3)]  # type: ignore[arg-type]
+    assert [each == tasks[0] for each in tasks] == [True, True, False]
+
+
 def test_trees_are_compared_leaf_by_leaf() -> None:
     assert flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": {}, "f": None}) == {"a.b": 1, "a.c.d": [2], "e": {}, "f": None}
 

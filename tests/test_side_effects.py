@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import ghn_init
 from ghn_init.errors import TraceError
 from ghn_init.tracing import untouched
+from helpers import Tiny
 from zoo import Case, Fn, conv, images, param
 
 Verb = Callable[[nn.Module, ghn_init.GHN, Any], Any]
@@ -416,3 +417,34 @@ def test_data_and_what_other_threads_change_are_left_alone() -> None:
     assert (trainer.steps, trainer.few[0]) == (0, 0)
     assert (trainer.rows[0], trainer.images[0]) == (1, 1)
     assert trainer.events.get() > 0
+
+
+LABELLED = [(torch.arange(96.0).view(-1, 1, 1, 1).expand(-1, 3, 6, 6) % 7, torch.arange(96) % 3)]
+SEEDING: dict[str, Callable[[ghn_init.GHN], Any]] = {
+    "choose": lambda ghn: ghn_init.choose(lambda: Tiny(1, 4), LABELLED, ghn, steps=1, rungs=1, batch_size=16),
+    "rank": lambda ghn: ghn_init.rank({"a": Tiny(1, 4), "b": Tiny(1, 8)}, LABELLED, LABELLED, ghn, steps=1, rungs=1),
+    "score": lambda ghn: ghn_init.score(lambda: Tiny(1, 4), LABELLED, LABELLED, ghn, steps=1),
+    "families": lambda ghn: ghn_init.families.network("val", 0),
+}
+
+
+@pytest.mark.parametrize("verb", SEEDING)
+def test_a_seed_that_waits_for_cuda_stays(ghn: ghn_init.GHN, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """Until CUDA is in use its seed is kept as a call that the next seed replaces."""
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    torch.manual_seed(123)
+    SEEDING[verb](ghn)
+    assert seeds == [123]
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_cuda_is_seeded_where_it_is_in_use(monkeypatch: pytest.MonkeyPatch, in_use: bool) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    untouched.seed_torch(7)
+    drawn = torch.rand(())
+    assert seeds == [7] * in_use
+    assert torch.equal(drawn, torch.rand((), generator=torch.Generator().manual_seed(7)))

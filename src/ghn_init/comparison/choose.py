@@ -44,7 +44,7 @@ def choose(
     model's own values), each with the model's own head and with one fitted in closed form. All see the same images in the same
     order. After each rung they are judged on images held out of yours, with batch statistics; the better half of the others
     goes on with twice the steps, the own init always. The best of the last rung is chosen where the exact sign test on the
-    held-out images says that it is ahead of the own init (95 %); else the own init is.
+    held-out images says that it is ahead of the own init (95 %, for all starts together); else the own init is.
 
     Then the model is what it would have been before the first step: as it was, or as `initialize(model, data=loader)` writes
     it, for predicted parameters with a fitted head bit for bit. Random states, modes and gradients stay as they were.

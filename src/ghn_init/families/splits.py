@@ -74,5 +74,5 @@ def network(split: str, index: int, num_classes: int = 10, image_size: int = 32,
     drawn = member(split, index, seed)
     key = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.manual_seed(int.from_bytes(key[:8], "big") >> 1)
+        torch.default_generator.manual_seed(int.from_bytes(key[:8], "big") >> 1)
         return drawn.module(num_classes, image_size)

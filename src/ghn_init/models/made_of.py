@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import CellType, CodeType, FunctionType
 from typing import Any
@@ -27,6 +28,16 @@ def made_of(module: nn.Module) -> str:
     return repr((parts, shapes))
 
 
+def digest(function: Callable[..., Any], otherwise: Callable[[Any], str]) -> str:
+    """Of a function's code, its defaults and what it takes from around it: a few letters that are the same tomorrow.
+
+    Args:
+        function: Or a `functools.partial` of one.
+        otherwise: Says what has no words here, modules and tensors among it.
+    """
+    return hashlib.sha256(str(_plain(function, otherwise=otherwise)).encode()).hexdigest()[:12]
+
+
 def _class(part: nn.Module) -> tuple[str, str | None]:
     kind = type(part)
     return kind.__qualname__, None if kind.__module__.startswith("torch.") else _plain(kind.forward)
@@ -37,11 +48,11 @@ def _settings(part: nn.Module) -> list[tuple[str, str]]:
     return sorted((name, words) for name, words in found if words is not None)
 
 
-def _plain(value: Any, depth: int = DEPTH) -> str | None:
-    """In words; None of what has none that are the same tomorrow, or lies too deep."""
+def _plain(value: Any, depth: int = DEPTH, otherwise: Callable[[Any], str | None] = lambda _: None) -> str | None:
+    """In words; None of what lies too deep, and `otherwise` of what has none that are sure to be the same tomorrow."""
 
     def each(values: Iterable[Any]) -> str:
-        return str([_plain(one, depth - 1) for one in values])
+        return str([_plain(one, depth - 1, otherwise) for one in values])
 
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | range | slice | torch.dtype):
         return repr(value)
@@ -56,7 +67,8 @@ def _plain(value: Any, depth: int = DEPTH) -> str | None:
     if isinstance(value, FunctionType):
         bound = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         return f"{value.__qualname__} {_code(value.__code__)} {each((value.__defaults__, value.__kwdefaults__, bound))}"
-    return getattr(value, "__qualname__", None) if callable(value) else None
+    name = getattr(value, "__qualname__", None) if callable(value) else None
+    return otherwise(value) if name is None else name
 
 
 def _is_filled(cell: CellType) -> bool:

@@ -19,16 +19,16 @@ SHOWN = 2
 GROUP_COLUMNS = ("module", "parameters", "elements", "what", "why")
 
 TILED = "predicted, tiled"
-STATES = ("predicted", "fitted", "kept")
+STATES = ("predicted", "fitted", "written", "kept")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters below one module that are all predicted, all kept, or all fitted to data.
+    """Parameters below one module that are all predicted, all kept, all fitted to data, or all written as chosen.
 
     Attributes:
         module: Dotted name; empty for the whole model.
-        state: `predicted`, `kept` or `fitted`.
+        state: `predicted`, `kept`, `fitted` or `written`.
         tiled: How many of them are larger than what is decoded, which is repeated.
         reasons: Why they are kept, or what is approximated or done besides → of how many, the most frequent ones first.
         names: Dotted names, in the model's order.

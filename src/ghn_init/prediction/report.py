@@ -36,7 +36,7 @@ class Row:
     """One parameter: its primitive where predicted, the core's shape and how often it is tiled, notes or the reason.
 
     `note` says what is approximated or why it is kept, `conditioning` what is done to what was decoded, or else to know of it.
-    `fitted` ones are not predicted, but written to suit the user's data.
+    `fitted` ones are not predicted, but written to suit the user's data; `written` ones neither: `note` says what they got.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Row:
     note: str = ""
     conditioning: str = ""
     fitted: bool = False
+    written: bool = False
 
     @property
     def numel(self) -> int:
@@ -54,9 +55,9 @@ class Row:
 
     @property
     def state(self) -> str:
-        """`predicted`, `predicted, tiled`, `fitted` or `kept`."""
+        """`predicted`, `predicted, tiled`, `fitted`, `written` or `kept`."""
         if self.core is None:
-            return "fitted" if self.fitted else "kept"
+            return "fitted" if self.fitted else "written" if self.written else "kept"
         return TILED if prod(self.core) < self.numel else "predicted"
 
     @property
@@ -188,9 +189,14 @@ class Report:
             warnings[:1] = _warned(rows)
         return replace(self, rows=rows, warnings=tuple(warnings), fit=fit, data=data)
 
-    def with_nothing_predicted(self, reason: str) -> Report:
-        """The same report, in which no row is predicted; those that would be say why."""
-        rows = (row if row.primitive is None else Row(row.name, row.shape, None, None, reason) for row in self.rows)
+    def with_nothing_predicted(self, reason: str, written: Container[str] = (), what: str = "") -> Report:
+        """The same report, in which no row is predicted; those that would be say why, or what was written by name instead."""
+
+        def changed(row: Row) -> Row:
+            instead = row.name in written
+            return Row(row.name, row.shape, None, None, what if instead else reason, written=instead)
+
+        rows = (row if row.primitive is None else changed(row) for row in self.rows)
         return replace(self, rows=tuple(rows), warnings=(), expected={})
 
     def with_choice(self, choice: str) -> Report:
@@ -232,11 +238,12 @@ class Report:
     @property
     def summary(self) -> str:
         """One line: how many parameters and elements are predicted."""
+        fitted, written = (sum(row.state == state for row in self.rows) for state in ("fitted", "written"))
         numel, total = sum(row.numel for row in self.predicted), sum(row.numel for row in self.rows)
         share = 100 * numel / total if total else 0.0
         return (
             f"{len(self.predicted)} of {len(self.rows)} parameters predicted, {numel:,} of {total:,} elements ({share:.2f} %); "
-            f"{len(self.kept)} kept{f', {fitted} fitted' if (fitted := sum(row.fitted for row in self.rows)) else ''}"
+            f"{len(self.kept)} kept{f', {fitted} fitted' if fitted else ''}{f', {written} written' if written else ''}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -181,7 +181,9 @@ def _row(name: str, first: str, rungs: Sequence[Rung], record: Record, expected:
     steps, seen = [rung.steps for rung in rungs if name in rung.scores], record.looks[name]
     own = [record.judgements[name, count] for count in steps]
     last = max(count for count in steps if (first, count) in record.judgements)  # after more steps anyone is ahead
-    sure = surely_ahead(record.judgements[first, last].right, record.judgements[name, last].right)
+    compared = next(len(rung.scores) for rung in rungs if rung.steps == last)
+    pairs = compared * (compared - 1) // 2  # any two of them could have been the ones to compare
+    sure = surely_ahead(record.judgements[first, last].right, record.judgements[name, last].right, pairs)
     return Ranked(
         name=name,
         score=accuracy(own[-1].right),

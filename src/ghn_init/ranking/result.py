@@ -25,8 +25,8 @@ class Ranked:
         interval: Its 95 % (Wilson's), in percent.
         steps: Of training up to there.
         accuracies: After each rung, in percent.
-        tied: Whether the first is not surely ahead of it: by the exact sign test on the same images, 95 %, after the last rung
-            that both came to.
+        tied: Whether the first is not surely ahead of it: by the exact sign test on the same images, 95 % for all pairs of
+            networks together, after the last rung that both came to.
         parameters: Number of elements.
         macs: Multiply-accumulates of convolutions and linear layers, for one image.
         predicted: What was predicted of it, in words; empty where nothing was.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from types import FunctionType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from ghn_init.models.made_of import digest
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """The positional arguments of a network's forward pass, and the targets."""
@@ -49,7 +53,15 @@ class Task(Protocol):
 
 
 def described(value: Any) -> str:
-    """What tells one objective, transform or other part of a run from another in words that are the same tomorrow."""
-    if hasattr(value, "__qualname__"):  # of a function or class the representation says less
-        return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    """What tells one objective, transform or other part of a run from another in words that are the same tomorrow.
+
+    Functions are told by their names; those without one of their own (lambdas, functions in functions, their partials) also by
+    a digest of code, defaults and what they take from around them.
+    """
+    if isinstance(value, ModuleType):
+        return value.__name__
+    named = hasattr(value, "__qualname__")  # of a function or class the representation says less
+    words = f"{value.__module__}.{value.__qualname__}" if named else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    if isinstance(value, FunctionType | partial) and any(mark in words for mark in ("<lambda>", "<locals>")):
+        return f"{words} {digest(value, described)}"
+    return words

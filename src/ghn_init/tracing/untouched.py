@@ -98,6 +98,18 @@ class Draws:
         return random.getstate(), numpy[1].tobytes(), numpy[2], torch.get_rng_state()
 
 
+def seed_torch(seed: int) -> None:
+    """Seeds PyTorch's generators, CUDA's where it is in use: `torch.manual_seed` would replace the seed that waits for CUDA.
+
+    Such a seed, the user's, is in no generator yet, so that nothing could give it back.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
 def _random_states() -> Callable[[], None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []

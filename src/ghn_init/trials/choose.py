@@ -9,6 +9,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import ComparisonError, HeadError, RecalibrationError, UnsupportedModelError
@@ -104,9 +105,14 @@ def choose_(
     with untouched(inner):
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
-        predicting = partial(predict, pool.inputs.few())
+        classes = len(pool.labels.unique())
+        predicting = partial(
+            predict, pool.rows(torch.arange(min(2, len(pool)))).inputs.few()
+        )  # rows copy; a view would hold all
         plain = predicting(model)
-        race = _Race(pool, settings, plain if inner is model else predicting(inner), predicting, copied)
+        train, held_out = _split(pool, settings)
+        del pool  # the images are in the two parts of it
+        race = _Race(train, held_out, settings, plain if inner is model else predicting(inner), predicting, copied)
         rungs = race.run()
         chosen = race.chosen(rungs)
         seeded(settings.seed)  # a loader that shuffles yields what it yielded
@@ -117,7 +123,7 @@ def choose_(
         unsuited=race.unsuited,
         train_images=len(race.train),
         held_out=len(race.held_out),
-        classes=len(pool.labels.unique()),
+        classes=classes,
         steps=race.steps,
         images=race.steps * settings.batch_size,
         seconds=time.perf_counter() - begun,
@@ -157,9 +163,15 @@ class _Race:
     """All contests, what they told rightly after each rung, and how many steps it took."""
 
     def __init__(
-        self, pool: Pool, settings: Settings, plain: Prediction, predict: Predict, copied: Callable[[], nn.Module]
+        self,
+        train: Pool,
+        held_out: Pool,
+        settings: Settings,
+        plain: Prediction,
+        predict: Predict,
+        copied: Callable[[], nn.Module],
     ) -> None:
-        self.train, self.held_out = _split(pool, settings)
+        self.train, self.held_out = train, held_out
         self.settings = settings
         self.unsuited: dict[str, str] = {}
         self.steps = 0
@@ -196,10 +208,11 @@ class _Race:
         return accuracy(self.right[name, steps])
 
     def chosen(self, rungs: Sequence[Rung]) -> Start:
-        """The best of the last rung where it is surely ahead of the model's own init, else that."""
+        """The best of the last rung where it is surely ahead of the model's own init, as the best of all rivals; else that."""
         best = rungs[-1].survivors[0]
         own = self._own(rungs[-1])
-        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps])
+        rivals = sum(contest.start.name != OWN for contest in self.contests.values())
+        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps], rivals)
         return self.contests[best if ahead else own].start
 
     def _own(self, rung: Rung) -> str:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ghn_init.errors import ComparisonError
 from ghn_init.models.batches import Inputs
 from ghn_init.tracing.record import output_tensors
+from ghn_init.tracing.untouched import seed_torch
 from ghn_init.trials.pool import Pool
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]
@@ -121,7 +122,7 @@ class Contestant:
             group["lr"] = peak
             group.pop("initial_lr", None)
         schedule = one_cycle(self._optimizer, until - self.steps)
-        torch.manual_seed(seed + self.steps)  # dropout, alike for all
+        seed_torch(seed + self.steps)  # dropout, alike for all
         self.model.train()
         for number in range(self.steps, until):
             batch = pool.batch(number, batch_size, seed)
@@ -129,6 +130,7 @@ class Contestant:
             check_labels(self.model, logits, batch.labels)
             if descend_(self._optimizer, F.cross_entropy(logits.float(), batch.labels.to(logits.device)), CLIP):
                 schedule.step()
+        self.model.zero_grad()  # many wait for their next rung, each with gradients as large as its weights
         self.steps = until
 
     def judge(self, held_out: Pool) -> Tensor:

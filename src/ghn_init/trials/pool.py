@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
+from ghn_init.tracing.untouched import seed_torch
 
 JUDGED_AT_ONCE = 64
 
 
 def seeded(seed: int) -> None:
     """Seeds all generators that loaders and constructors draw from; the caller has made sure that they are restored."""
-    torch.manual_seed(seed)
+    seed_torch(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
 

@@ -62,23 +62,25 @@ class Start:
         vectors = vectors_of(plain) if self.weights == "predicted+weights" else []
         prediction = predict(model, vectors, self.fitted)
         report = start_(prediction, batches, "" if self.fitted else "the choice took a random one", vectors)
-        return report.with_notes(dict.fromkeys(vectors, "the choice took weights alone"))
+        return report.with_reasons(dict.fromkeys(vectors, "the choice took weights alone"))
 
     def _write_classical_(self, plain: Prediction, batches: Batches) -> Report:
         model, fit = plain.model, None
         _, prefix = unwrap(model)
         norms = norms_to_set(plain, batches.model, left_out(plain))
         done: list[str] = []
+        written: frozenset[str] = frozenset()
         with restored_on_failure([*model.parameters(), *model.buffers()]):
             if self.weights == "orthogonal":
-                orthogonal_(plain)
+                written = orthogonal_(plain)
                 recalibrate_(batches.model, norms, batches.contents)
-            if self.weights == "orthogonal" or self.fitted:
+            if norms and (self.weights == "orthogonal" or self.fitted):
                 done.append("batch norms recalibrated on the data")
             if self.fitted:
                 done.append("head fitted")
                 fit = fit_on(batches, prefix, norms, left_out(plain))
-        return plain.report.with_nothing_predicted(f"the choice took {self.name}").with_data(", ".join(done), fit)
+        report = plain.report.with_nothing_predicted(f"the choice took {self.name}", written, "orthogonal")
+        return report.with_data(", ".join(done), fit)
 
 
 def vectors_of(prediction: Prediction) -> list[str]:
@@ -87,17 +89,19 @@ def vectors_of(prediction: Prediction) -> list[str]:
 
 
 @torch.no_grad()
-def orthogonal_(prediction: Prediction) -> None:
+def orthogonal_(prediction: Prediction) -> frozenset[str]:
     """Writes orthogonal weights (Saxe et al., ICLR 2014, arXiv 1312.6120) in the place of predicted ones; not into the head.
 
-    What a prediction would leave alone, frozen weights and those that start at zero among it, is left alone here too.
+    What a prediction would leave alone, frozen weights and those that start at zero among it, is left alone here too. Gives
+    dotted names of what was written.
     """
     parameters = dict(prediction.model.named_parameters())
-    names = chosen(Conditioning("orthogonal"), prediction.graph, parameters, prediction.slots)
-    for name in sorted(names - prediction.inverses.keys()):
+    names = chosen(Conditioning("orthogonal"), prediction.graph, parameters, prediction.slots) - prediction.inverses.keys()
+    for name in sorted(names):
         drawn = torch.empty(parameters[name].shape)
         nn.init.orthogonal_(drawn, generator=noise_of(name, prediction.seed))
         parameters[name].copy_(drawn)
+    return names
 
 
 def starts_for(plain: Prediction) -> list[Start]:
