@@ -36,7 +36,7 @@ from ghn_init.prediction.twins import NOTE, told_apart, twins, warning
 from ghn_init.progress import watched
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import check_one_process, unwrap
 from ghn_init.trials.choose import Settings, choose_
 from ghn_init.trials.predicting import copied, predicting
 
@@ -101,7 +101,8 @@ def initialize(
         The same model.
 
     Raises:
-        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written; with
+            `data`, a model that is already distributed over several processes.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         DeviceError: There is no such device.
@@ -129,6 +130,8 @@ def initialize(
         "overwrite": overwrite,
         "condition": condition,
     }
+    if data is not None:
+        check_one_process(model)
     if choose:
         report = _chosen(model, ghn, example_inputs, head, data, options)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))

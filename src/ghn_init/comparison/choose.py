@@ -11,7 +11,7 @@ from torch import nn
 from ghn_init.api import Hypernetwork, prediction_for
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import taken_off
+from ghn_init.tracing.unwrap import check_one_process, taken_off
 from ghn_init.trials import choose as race
 from ghn_init.trials.choice import Choice
 from ghn_init.trials.contestant import MakeOptimizer, sgd
@@ -91,6 +91,7 @@ def choose(
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
     with untouched(nn.Module()):  # random states
         made, copies = _made(model, seed)
+        check_one_process(made)
         starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": seed})
         return race.choose_(made, loader, starting, copies, settings)
 
