@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_impulse_heads_look_at_one_neighbour_each(prefix: int) -> None:
         hits = (logits.argmax(1) == wanted)[inside].float().mean()
         assert hits > 0.8, (head, hits)
     assert (v.T @ attention.proj.weight.detach().T).diagonal().mean() == pytest.approx(-0.4, abs=0.03)
+
+
+@pytest.mark.parametrize("init", [comparison.mimetic, comparison.impulse])
+def test_inits_of_attention_are_the_same_whatever_the_default_device(init: Any) -> None:
+    torch.manual_seed(0)
+    expected = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
+    model = copy.deepcopy(expected)
+    torch.manual_seed(0)
+    init(expected, 0)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        init(model, 0)
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_impulses_want_a_square_grid_of_patches() -> None:

@@ -43,7 +43,7 @@ class Inputs:
 
     def not_finite(self) -> int:
         """How many of the B have values that are not finite; batch norms spread them over all."""
-        finite = torch.ones(len(self), dtype=torch.bool)
+        finite = torch.ones(len(self), dtype=torch.bool, device="cpu")
         for value in (*self.args, *self.kwargs.values()):
             if isinstance(value, Tensor) and value.dim() and len(value) == len(self):
                 finite &= value.isfinite().flatten(1).all(1).cpu() if value.dim() > 1 else value.isfinite().cpu()
