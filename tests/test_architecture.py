@@ -117,10 +117,10 @@ RULES = {
     "families": {"errors", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
     "tasks": {"errors", "connection"},
-    "checkpoints": {"errors", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
+    "checkpoints": {"errors", "devices", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
     "prediction": BELOW_PREDICTION,
     "heads": BELOW_PREDICTION | {"prediction"},
-    "trials": BELOW_PREDICTION | {"prediction", "heads", "checkpoints", "connection", "version"},
+    "trials": BELOW_PREDICTION | {"prediction", "heads", "checkpoints", "connection", "devices", "version"},
 }
 """Room → all rooms that its files may need, directly or through others."""
 

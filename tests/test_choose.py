@@ -33,6 +33,19 @@ def images(count: int = 96) -> list[tuple[Tensor, Tensor]]:
     return loader(count=count)
 
 
+@pytest.mark.parametrize("verb", [
+    lambda model, ghn: ghn_init.choose(model, images(), ghn, **QUICK).written,
+    lambda model, ghn: ghn_init.initialize(model, ghn, data=images(), choose=True),
+], ids=["choose", "initialize"])  # fmt: skip
+def test_a_choice_leaves_inference_mode(ghn: GHN, verb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ghn_init.api.Settings", lambda seed: race.Settings(**QUICK, seed=seed))
+    expected, model = tiny(), tiny()
+    verb(expected, ghn)
+    with torch.inference_mode():
+        verb(model, ghn)
+    assert same_state(model, expected)
+
+
 def test_pools_are_in_memory_whatever_the_default_device() -> None:
     data, model = images(), tiny()
     pool = Pool.of(Batches(data, model, 60))

@@ -273,8 +273,9 @@ def _chosen(
         raise ValueError("choose=True needs images to choose on; pass data=, a loader of (images, labels).")
     if head not in ("auto", False):
         raise ValueError(f"head={head!r} asks for a predicted head, and choose=True compares random and fitted ones; pass one.")
-    starting = predicting(prediction_for, model, ghn, inputs, options)
-    return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
+    with torch.inference_mode(False):  # contestants learn
+        starting = predicting(prediction_for, model, ghn, inputs, options)
+        return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
 
 
 def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from ghn_init.api import Hypernetwork, prediction_for
@@ -89,7 +90,7 @@ def choose(
     if strange:
         raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
-    with untouched(nn.Module()):  # random states
+    with untouched(nn.Module()), torch.inference_mode(False):  # random states stay; contestants learn
         made, copies = _made(model, seed)
         check_one_process(made)
         starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": seed})
