@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.errors import RecalibrationError, TraceError
+from ghn_init.errors import RecalibrationError, TraceError, UnsupportedModelError
 from zoo import Fn, conv
 
 
@@ -162,6 +162,13 @@ def test_failures_of_another_precision_say_so(layer: str, dtype: torch.dtype) ->
         return
     with pytest.raises(TraceError, match=f"of torch.float32 failed on images of {dtype}: .*{way}"):
         ghn_init.recalibrate_batchnorm(model, images)
+
+
+def test_a_model_without_values_has_no_statistics() -> None:
+    with pytest.raises(UnsupportedModelError, match="Sequential is on the meta device, without values; initialise it first"):
+        ghn_init.recalibrate_batchnorm(network().to("meta"), batches())
+    model = conv(3, 8).to("meta")
+    assert ghn_init.recalibrate_batchnorm(model, batches()) is model  # there is nothing to do
 
 
 def test_a_forward_that_fails_of_itself_keeps_its_words() -> None:

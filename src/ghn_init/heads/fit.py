@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ghn_init.errors import HeadError, RecalibrationError, UnsupportedModelError
+from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.features import class_numbers, collect
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.regression import Regression
@@ -20,7 +20,7 @@ from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import check_one_process, unwrap
+from ghn_init.tracing.unwrap import check_one_process, check_values, unwrap
 
 MAX_IMAGES = 4000
 
@@ -69,8 +69,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     """
     check_one_process(model)
     inner, prefix = unwrap(model)
-    if any(parameter.is_meta for parameter in inner.parameters()):
-        raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
+    check_values(inner)
     try:
         with untouched(inner):
             norms = unfrozen_norms(inner) if recalibrate else []

@@ -65,6 +65,17 @@ def check_one_process(model: nn.Module) -> None:
             )
 
 
+def check_values(model: nn.Module) -> None:
+    """Refuses a model whose parameters have no values to start from.
+
+    Raises:
+        UnsupportedModelError: One of them is on the meta device.
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        name = type(taken_off(model)[0]).__name__
+        raise UnsupportedModelError(f"{name} is on the meta device, without values; initialise it first.")
+
+
 def _check(model: nn.Module) -> None:
     """Raises one error that names everything that stands in the way."""
     problems = list(_problems(model))
