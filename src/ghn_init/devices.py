@@ -1,8 +1,9 @@
-"""Devices by name, and whether they are there."""
+"""Devices by name, whether they are there, and what one lacks."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ghn_init.errors import DeviceError
 
@@ -31,3 +32,8 @@ def found(device: torch.device | str, *, computes: bool = False) -> torch.device
     if computes and named.type == "meta":
         raise DeviceError("device is 'meta', on which nothing is computed; pass 'cpu', say.")
     return named
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """The same numbers in float64, which MPS lacks: from there they come to the CPU."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
