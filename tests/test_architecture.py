@@ -107,17 +107,19 @@ def test_files_are_short(module: str) -> None:
     assert len(FILES[module].read_text().splitlines()) <= LONGEST
 
 
-BELOW_PREDICTION = {"errors", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "deepnets"}
+BELOW_PREDICTION = {
+    "errors", "devices", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "deepnets"
+}  # fmt: skip
 RULES = {
     "confidence": {"errors"},
     "graph": {"errors", "viz"},
     "tracing": {"errors", "graph", "viz"},
     "hypernetwork": {"errors", "confidence", "graph", "viz"},
     "deepnets": {"errors", "graph", "viz", "progress", "tracing", "models"},
-    "families": {"errors", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
+    "families": {"errors", "devices", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
     "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
     "tasks": {"errors", "connection", "models"},
-    "checkpoints": {"errors", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
+    "checkpoints": {"errors", "devices", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
     "prediction": BELOW_PREDICTION,
     "heads": BELOW_PREDICTION | {"prediction"},
     "trials": BELOW_PREDICTION | {"prediction", "heads", "checkpoints", "connection", "version"},

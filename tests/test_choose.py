@@ -35,6 +35,31 @@ def images(count: int = 96) -> list[tuple[Tensor, Tensor]]:
     return loader(count=count)
 
 
+@pytest.mark.parametrize("verb", [
+    lambda model, ghn: ghn_init.choose(model, images(), ghn, **QUICK).written,
+    lambda model, ghn: ghn_init.initialize(model, ghn, data=images(), choose=True),
+], ids=["choose", "initialize"])  # fmt: skip
+def test_a_choice_leaves_inference_mode(ghn: GHN, verb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ghn_init.api.Settings", lambda seed: race.Settings(**QUICK, seed=seed))
+    expected, model = tiny(), tiny()
+    verb(expected, ghn)
+    with torch.inference_mode():
+        verb(model, ghn)
+    assert same_state(model, expected)
+
+
+def test_pools_are_in_memory_whatever_the_default_device() -> None:
+    data, model = images(), tiny()
+    pool = Pool.of(Batches(data, model, 60))
+    parts = [pool.first(50), *pool.split(0.25, 0), pool.batch(3, 16, 0), *pool.parts()]
+    with torch.device("meta"):
+        again = Pool.of(Batches(data, model, 60))
+        found = [again.first(50), *again.split(0.25, 0), again.batch(3, 16, 0), *again.parts()]
+    assert all(torch.equal(one.labels, other.labels) for one, other in zip(found, parts, strict=True))
+    assert all(torch.equal(one.inputs.args[0], other.inputs.args[0]) for one, other in zip(found, parts, strict=True))
+    assert again.inputs.not_finite() == 0
+
+
 def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, int], default: int = 5) -> list[tuple[str, int]]:
     """Starts tell so many of the held-out images rightly, and the others `default`; nothing is trained."""
     asked: list[tuple[str, int]] = []

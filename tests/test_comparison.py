@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_impulse_heads_look_at_one_neighbour_each(prefix: int) -> None:
         hits = (logits.argmax(1) == wanted)[inside].float().mean()
         assert hits > 0.8, (head, hits)
     assert (v.T @ attention.proj.weight.detach().T).diagonal().mean() == pytest.approx(-0.4, abs=0.03)
+
+
+@pytest.mark.parametrize("init", [comparison.mimetic, comparison.impulse])
+def test_inits_of_attention_are_the_same_whatever_the_default_device(init: Any) -> None:
+    torch.manual_seed(0)
+    expected = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
+    model = copy.deepcopy(expected)
+    torch.manual_seed(0)
+    init(expected, 0)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        init(model, 0)
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_impulses_want_a_square_grid_of_patches() -> None:
@@ -600,6 +614,26 @@ def test_a_model_is_compared_by_copies() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_frozen_model_has_nothing_to_race() -> None:
+    frozen = tiny().requires_grad_(False)
+    with pytest.raises(ComparisonError, match="all parameters of Tiny are frozen; there is nothing to train"):
+        ghn_init.compare(frozen, loader(True), loader(False), ["default", "orthogonal"], steps=1, seeds=1)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_race_leaves_inference_mode(made: bool) -> None:
+    make = tiny if made else tiny()
+    expected = ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"], steps=2, seeds=1, rates=[0.1])
+    with torch.inference_mode():
+        found = ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"], steps=2, seeds=1, rates=[0.1])
+    assert found == expected
+
+
+def test_nothing_is_raced_on_the_meta_device() -> None:
+    with pytest.raises(DeviceError, match="device is 'meta', on which nothing is computed"):
+        ghn_init.compare(tiny, loader(True), loader(False), ["default", "orthogonal"], device="meta")
+
+
 @pytest.mark.parametrize("name", ["rates", "weight_decays"])
 def test_one_number_is_not_several(name: str) -> None:
     with pytest.raises(ComparisonError, match=rf"{name} is 0.1; expected several to choose from: pass \[0.1\]"):
@@ -617,8 +651,10 @@ def test_one_number_is_not_several(name: str) -> None:
         lambda device: ghn_init.rank([tiny(), tiny()], [], [], device=device),
         lambda device: ghn_init.score(tiny(), [], [], device=device),
         lambda device: ghn_init.compare(tiny, [], [], {}, device=device),
+        lambda device: ghn_init.load(device=device),
+        lambda device: ghn_init.load("no such thing", device=device),  # before anything is read
     ],
-    ids=["predict", "rank", "score", "compare"],
+    ids=["predict", "rank", "score", "compare", "load", "load what is not there"],
 )
 def test_devices_that_are_not_there(device: str, verb: Callable[[str], Any]) -> None:
     with pytest.raises(DeviceError, match=rf"device is '{device}', which can't be used \(.*\); there is cpu"):

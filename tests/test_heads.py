@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -450,6 +451,20 @@ def test_a_sum_of_heads_is_fitted_after_each_of_them_alone() -> None:
     assert ghn_init.fit_head_(expected, loader()).accuracy == fit.accuracy
     images, _ = labelled()
     torch.testing.assert_close(model.eval()(images)[0].softmax(1), expected.eval()(images).softmax(1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("context", [lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta")])
+@pytest.mark.parametrize("bias", [True, False])
+def test_ambient_modes_change_nothing(context: Any, bias: bool) -> None:
+    torch.manual_seed(0)
+    expected = nn.Sequential(conv(3, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3, bias=bias))
+    model = copy.deepcopy(expected)
+    data = [(x, y.tolist()) for x, y in loader()]
+    fit = ghn_init.fit_head_(expected, data)
+    with context():
+        found = ghn_init.fit_head_(model, data)
+    assert replace(found, seconds=0.0) == replace(fit, seconds=0.0)
+    assert changed(state(model), state(expected)) == set()
 
 
 @pytest.mark.parametrize("normed", [True, False])

@@ -145,6 +145,34 @@ def test_parameters_that_cannot_be_written_are_refused_before_the_first_write(gh
         assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
+def stopped(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["the third parameter", "the noise"])
+def test_what_is_stopped_in_the_middle_is_as_before(ghn: GHN, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.utils.parametrizations.spectral_norm(conv(8, 8)))
+    model(torch.randn(4, 3, 8, 8) + 5)
+    prediction = ghn_init.predict(model, ghn, images())
+    fill_, written = type(prediction)._fill_, []
+
+    def filled(self: Any, tensor: torch.Tensor, name: str) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        fill_(self, tensor, name)
+        written.append(name)
+
+    if where == "the noise":
+        model[1].register_forward_hook(stopped)
+    else:
+        monkeypatch.setattr(type(prediction), "_fill_", filled)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        prediction.apply_()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+
+
 def test_parameters_without_elements_are_kept(ghn: GHN) -> None:
     with pytest.warns(UserWarning, match="Initializing zero-element tensors"):
         model = nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 8))

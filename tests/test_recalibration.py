@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.errors import RecalibrationError
+from ghn_init.errors import RecalibrationError, TraceError, UnsupportedModelError
 from zoo import Fn, conv
 
 
@@ -133,6 +134,50 @@ def test_failures_change_nothing() -> None:
     fails(network(), [batches()[0], torch.zeros(2, 5, 8, 8)], RuntimeError, "5 channels")
     with pytest.raises(ValueError, match="max_batches is 0; expected at least 1"):
         ghn_init.recalibrate_batchnorm(network(), batches(), max_batches=0)
+
+
+LAYERS: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Any]]] = {
+    "conv": (lambda m, x: m.layer(x), {"layer": nn.Conv2d(3, 8, 3)}),
+    "conv without a bias": (lambda m, x: m.layer(x), {"layer": nn.Conv2d(3, 8, 3, bias=False)}),
+    "linear": (lambda m, x: m.layer(x), {"layer": nn.Linear(8, 8)}),
+    "linear without a bias": (lambda m, x: m.layer(x), {"layer": nn.Linear(8, 8, bias=False)}),
+    "layer norm": (lambda m, x: m.layer(x), {"layer": nn.LayerNorm(8)}),
+    "batch norm": (lambda m, x: m.norm(x), {}),
+    "matmul": (lambda m, x: x @ m.weight, {"weight": nn.Parameter(torch.ones(8, 8))}),
+    "einsum": (lambda m, x: torch.einsum("bchw,wd->bchd", x, m.weight), {"weight": nn.Parameter(torch.ones(8, 8))}),
+    "PReLU": (lambda m, x: m.layer(x), {"layer": nn.PReLU()}),
+    "mean": (lambda m, x: m.norm(x - x.mean()), {}),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8])
+def test_failures_of_another_precision_say_so(layer: str, dtype: torch.dtype) -> None:
+    forward, parts = LAYERS[layer]
+    model = copy.deepcopy(Fn(forward, norm=nn.BatchNorm2d(3), **parts))
+    way = r"yield images.float\(\) / 255" if dtype == torch.uint8 else r"yield images.to\(torch.float32\), or convert"
+    images = [torch.ones(4, 3, 8, 8, dtype=dtype)]
+    if dtype == torch.float16 and layer in ("layer norm", "batch norm", "mean"):
+        ghn_init.recalibrate_batchnorm(model, images)  # they take it
+        return
+    with pytest.raises(TraceError, match=f"of torch.float32 failed on images of {dtype}: .*{way}"):
+        ghn_init.recalibrate_batchnorm(model, images)
+
+
+def test_a_model_without_values_has_no_statistics() -> None:
+    with pytest.raises(UnsupportedModelError, match="Sequential is on the meta device, without values; initialise it first"):
+        ghn_init.recalibrate_batchnorm(network().to("meta"), batches())
+    model = conv(3, 8).to("meta")
+    assert ghn_init.recalibrate_batchnorm(model, batches()) is model  # there is nothing to do
+
+
+def test_a_forward_that_fails_of_itself_keeps_its_words() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        raise RuntimeError("the tokenizer's model_type is not set")
+
+    for dtype in (torch.float64, torch.uint8):
+        with pytest.raises(RuntimeError, match="^the tokenizer's model_type is not set$"):
+            ghn_init.recalibrate_batchnorm(Fn(forward, norm=nn.BatchNorm2d(3)), [torch.ones(4, 3, 8, 8, dtype=dtype)])
 
 
 def test_an_initialised_model_can_then_be_evaluated(ghn: GHN) -> None:

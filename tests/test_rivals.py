@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +95,27 @@ def test_layers_have_unit_variance() -> None:
     weight = model[5].weight.flatten(1)
     gram = weight.T @ weight
     torch.testing.assert_close(gram, torch.eye(16) * gram[0, 0], atol=1e-4, rtol=1e-3)  # still orthogonal
+
+
+def test_images_go_where_the_model_is() -> None:
+    class Elsewhere(Tensor):
+        """Can't be given to a model before it is sent to its device."""
+
+        def to(self, *args: Any, **kwargs: Any) -> Tensor:
+            return self.as_subclass(Tensor).to(*args, **kwargs)
+
+    class Network(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            assert type(x) is Tensor
+            return super().forward(x)
+
+    expected, model = network(), Network(*network())
+    model.load_state_dict(expected.state_dict())
+    torch.manual_seed(0)
+    comparison.lsuv(expected, 0, images())
+    torch.manual_seed(0)
+    comparison.lsuv(model, 0, images().as_subclass(Elsewhere))
+    assert torch.equal(model[9].weight, expected[9].weight)
 
 
 def test_inits_of_images_get_those_of_the_race() -> None:

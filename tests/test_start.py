@@ -299,6 +299,23 @@ def test_the_same_twice_and_inside_of_wrappers(ghn: GHN) -> None:
     assert started(nn.DataParallel(tiny()), ghn, loader(), exclude="module.head.*").fit is None
 
 
+@pytest.mark.parametrize("data", [loader(), UNLABELLED], ids=["labels", "no labels"])
+def test_a_default_device_changes_nothing(ghn: GHN, data: Any) -> None:
+    expected, model = tiny(), tiny()
+    ghn_init.initialize(expected, ghn, data=data)
+    with torch.device("meta"):
+        ghn_init.initialize(model, ghn, data=data)
+    assert same_state(model, expected)
+
+
+def test_autocast_is_for_training(ghn: GHN) -> None:
+    model = tiny()
+    with torch.autocast("cpu", torch.bfloat16):
+        fit = started(model, ghn, loader()).fit
+    assert fit is not None
+    assert fit.accuracy == ghn_init.fit_head_(model, loader(), recalibrate=False).accuracy
+
+
 @pytest.mark.parametrize("normed", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_failure_leaves_derived_values_as_they_were_too(ghn: GHN, normed: Any) -> None:

@@ -200,6 +200,20 @@ def test_stems_of_other_kinds_are_refused_and_left_alone(make: Any, words: str) 
     assert {name: id(module) for name, module in model.named_modules()} == before
 
 
+def test_a_model_that_is_stopped_in_the_middle_is_as_before() -> None:
+    class Stopping(nn.MaxPool2d):
+        def forward(self, x: Any) -> Any:
+            if model[0].stride == (1, 1):
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    model: Any = nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), Stopping(2))
+    before = list(model)
+    with pytest.raises(KeyboardInterrupt):
+        ghn_init.adapt_stem_(model)
+    assert list(model) == before
+
+
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="image_size is 0; expected at least 1 pixel"):
         adapt_stem_(torchvision.models.resnet18(), 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.errors import UnsupportedModelError
+from ghn_init.errors import RecalibrationError, UnsupportedModelError
 from zoo import Fn, conv, images
 
 
@@ -44,6 +46,41 @@ def test_distributed_data_parallel_is_taken_off(ghn: GHN, tmp_path: object) -> N
         names = ghn_init.predict(model, ghn, images()).tensors
         assert set(names) == {name for name, _ in model.named_parameters()}
         assert all(name.startswith("module.") for name in names)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+LABELLED = [(torch.randn(6, 3, 8, 8), torch.arange(6) % 2)]
+
+
+def of_two_classes() -> nn.Module:
+    return nn.Sequential(conv(), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("verb", [
+    lambda model, ghn: ghn_init.initialize(model, ghn, data=LABELLED),
+    lambda model, ghn: ghn_init.initialize(model, ghn, data=LABELLED, choose=True),
+    lambda model, ghn: ghn_init.choose(model, LABELLED, ghn),
+    lambda model, ghn: ghn_init.fit_head_(model, LABELLED),
+    lambda model, ghn: ghn_init.recalibrate_batchnorm(model, LABELLED),
+], ids=["initialize", "initialize and choose", "choose", "fit_head_", "recalibrate_batchnorm"])  # fmt: skip
+def test_replicas_are_not_fitted_each_to_its_own_images(
+    ghn: GHN, verb: Any, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(of_two_classes())
+        ghn_init.initialize(model, ghn, data=LABELLED)  # a process alone has all images
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+        with pytest.raises(UnsupportedModelError, match="Sequential is distributed over 2 processes: each would fit its own"):
+            verb(model, ghn)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        ghn_init.initialize(model, ghn, images())
+        ghn_init.initialize(model.module, ghn, data=LABELLED)
+        model.module = nn.SyncBatchNorm(3)
+        with pytest.raises(RecalibrationError, match="the loader has no batches"):  # its statistics are of all processes
+            ghn_init.recalibrate_batchnorm(model, [])
     finally:
         torch.distributed.destroy_process_group()
 

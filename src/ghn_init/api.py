@@ -36,7 +36,7 @@ from ghn_init.prediction.twins import NOTE, told_apart, twins, warning
 from ghn_init.progress import watched
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import check_one_process, unwrap
 from ghn_init.trials.choose import Settings, choose_
 from ghn_init.trials.predicting import copied, predicting
 
@@ -101,7 +101,8 @@ def initialize(
         The same model.
 
     Raises:
-        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written.
+        UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written; with
+            `data`, a model that is already distributed over several processes.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         DeviceError: There is no such device.
@@ -129,6 +130,8 @@ def initialize(
         "overwrite": overwrite,
         "condition": condition,
     }
+    if data is not None:
+        check_one_process(model)
     if choose:
         report = _chosen(model, ghn, example_inputs, head, data, options)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
@@ -270,8 +273,9 @@ def _chosen(
         raise ValueError("choose=True needs images to choose on; pass data=, a loader of (images, labels).")
     if head not in ("auto", False):
         raise ValueError(f"head={head!r} asks for a predicted head, and choose=True compares random and fitted ones; pass one.")
-    starting = predicting(prediction_for, model, ghn, inputs, options)
-    return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
+    with torch.inference_mode(False):  # contestants learn
+        starting = predicting(prediction_for, model, ghn, inputs, options)
+        return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
 
 
 def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:

@@ -34,6 +34,7 @@ from ghn_init.checkpoints.published.cache import fetched, folder_of, is_kept, ke
 from ghn_init.checkpoints.published.convert import read_published
 from ghn_init.checkpoints.published.registry import CHECKPOINTS, Published
 from ghn_init.confidence.confidence import FILE, Confidence
+from ghn_init.devices import found
 from ghn_init.errors import CheckpointError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork, under_our_names
@@ -125,6 +126,7 @@ def load(
 
     Raises:
         CheckpointError: Nothing of that name, or a file that is missing, damaged or of another kind.
+        DeviceError: There is no such device.
         TypeError: Neither a name nor a path.
 
     Example:
@@ -137,6 +139,7 @@ def load(
             f"ghn is of type {type(name_or_path).__name__}; expected a hypernetwork, a checkpoint's name or its folder. "
             "Inputs of a model go to example_inputs=, images of yours to initialize's data=."
         )
+    device = found(device)
     name = os.fspath(name_or_path)
     access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
     own = bundled()

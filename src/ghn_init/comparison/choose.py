@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from ghn_init.api import Hypernetwork, prediction_for
 from ghn_init.errors import ComparisonError
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import taken_off
+from ghn_init.tracing.unwrap import check_one_process, taken_off
 from ghn_init.trials import choose as race
 from ghn_init.trials.choice import Choice
 from ghn_init.trials.contestant import MakeOptimizer, sgd
@@ -89,8 +90,9 @@ def choose(
     if strange:
         raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
-    with untouched(nn.Module()):  # random states
+    with untouched(nn.Module()), torch.inference_mode(False):  # random states stay; contestants learn
         made, copies = _made(model, seed)
+        check_one_process(made)
         starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": seed})
         return race.choose_(made, loader, starting, copies, settings)
 

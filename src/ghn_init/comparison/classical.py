@@ -110,9 +110,9 @@ def _mimetic_block(block: Any, query_key: float, value_projection: float) -> Non
     qkv, heads = block.qkv, int(block.num_heads)
     D = qkv.in_features
     d = D // heads
-    eye, spread, whole = torch.eye(D), 1 / math.sqrt(D), qkv.weight.detach().clone()
+    eye, spread, whole = torch.eye(D, device="cpu"), 1 / math.sqrt(D), qkv.weight.detach().clone()
     for head in range(heads):
-        u, s, vh = torch.linalg.svd(query_key * eye + query_key * spread * torch.randn(D, D))
+        u, s, vh = torch.linalg.svd(query_key * eye + query_key * spread * torch.randn(D, D, device="cpu"))
         root = s[:d].sqrt()
         whole[head * d : (head + 1) * d] = (u[:, :d] * root).T
         whole[D + head * d : D + (head + 1) * d] = root[:, None] * vh[:d]
@@ -123,7 +123,8 @@ def value_projection_(block: Any, size: float) -> None:
     """Values and projections whose product is −β·I and noise as large, β = `size`."""
     qkv, proj = block.qkv, block.proj
     D = qkv.in_features
-    u, s, vh = torch.linalg.svd(size * (torch.randn(D, D) / math.sqrt(D) - torch.eye(D)))
+    noise, eye = torch.randn(D, D, device="cpu"), torch.eye(D, device="cpu")
+    u, s, vh = torch.linalg.svd(size * (noise / math.sqrt(D) - eye))
     root = s.sqrt()
     write_(qkv, (u * root).T, slice(2 * D, None))  # values: x W_v
     write_(proj, (root[:, None] * vh).T)
@@ -135,7 +136,8 @@ def _sinusoidal_(embedding: Tensor, prefix: int) -> None:
     side = math.isqrt(n)
     if side**2 != n or D % 4:
         return
-    rates = 10_000 ** (-torch.arange(D // 4) / (D // 4))
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    rates = 10_000 ** (-torch.arange(D // 4, device="cpu") / (D // 4))
+    places = torch.arange(side, device="cpu")
+    rows, columns = torch.meshgrid(places, places, indexing="ij")
     angles = [axis.reshape(-1, 1) * rates for axis in (rows, columns)]
     embedding[..., prefix:, :] = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)

@@ -65,7 +65,7 @@ def _look_(block: Any, positions: Tensor) -> None:
     qkv, heads = block.qkv, int(block.num_heads)
     D = qkv.in_features
     d = D // heads
-    U, s, Vh = torch.linalg.svd(positions.double(), full_matrices=False)
+    U, s, Vh = torch.linalg.svd(positions.cpu().double(), full_matrices=False)
     rank = min(d, len(s))
     inverse = (Vh[:rank].T / s[:rank]) @ U[:, :rank].T  # (D, n)
     whole = qkv.weight.detach().clone()
@@ -81,7 +81,7 @@ def _look_(block: Any, positions: Tensor) -> None:
 
 def _logits(side: int, shift: tuple[int, int]) -> Tensor:
     """(n, n) float64: high where the column's patch is the row's, shifted; noise elsewhere."""
-    rows, columns = (torch.diag(torch.ones(side - abs(k), dtype=torch.float64), k) for k in shift)
+    rows, columns = (torch.diag(torch.ones(side - abs(k), dtype=torch.float64, device="cpu"), k) for k in shift)
     hit = torch.kron(rows, columns)
     noise = nn.init.trunc_normal_(torch.empty_like(hit), std=0.6)
     return IMPULSE * hit + NOISE * noise * (hit == 0)

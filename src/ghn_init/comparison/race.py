@@ -132,6 +132,7 @@ class Comparison:
         return "\n".join([*rows, self.verdict])
 
 
+@torch.inference_mode(False)  # in which nothing learns
 def compare(
     make_model: Callable[[], nn.Module] | nn.Module,
     train_loader: Loader,
@@ -193,7 +194,7 @@ def compare(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
                 f"images; pass a list of its batches, or a DataLoader."
             )
-    device_found(device)
+    device_found(device, computes=True)
     check_rates("rates", rates)
     check_rates("weight_decays", weight_decays)
     if isinstance(make_model, nn.Module):
@@ -225,6 +226,8 @@ def compare(
             )
         former = weakref.ref(model)
         chosen[name](model, seed)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
         model = model.to(device)
         torch.manual_seed(seed)  # the same batches, whatever the init drew
         own = make_optimizer(model.parameters(), *setting)

@@ -73,6 +73,7 @@ def lsuv(model: nn.Module, seed: int, images: Tensor, tolerance: float = 0.1, tr
         tries: At most, of a layer.
     """
     orthogonal(model, seed)
+    images = images.to(next(model.parameters()).device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     training = model.training
     model.train()

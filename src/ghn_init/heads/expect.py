@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghn_init.confidence.regression import Expectation
+from ghn_init.devices import in_float64
 from ghn_init.errors import HeadError
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
 from ghn_init.heads.watch import Watch
@@ -82,6 +83,6 @@ def spread(model: nn.Module, graph: Graph, images: Tensor, values: Mapping[str, 
     features = watch.features.get(heads[0])
     if features is None or features.dim() != 2 or len(features) != len(images):
         raise HeadError(f"the head '{heads[0]}' of {type(model).__name__} is not applied to one row of features per image.")
-    features = features.double()
+    features = in_float64(features)
     total = (features - features.mean()).square().mean()
     return float((features - features.mean(0)).square().mean() / (total + TINY * features.square().mean() + 1e-300))

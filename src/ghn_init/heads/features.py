@@ -35,7 +35,8 @@ class Features:
 
 def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
     """One forward pass under observation; the tensors that it returns."""
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+    plain = torch.autocast(next(model.parameters()).device.type, enabled=False)  # which would round what is fitted
+    with plain, torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
         return list(output_tensors(forward(model, inputs)))
 
 
@@ -86,12 +87,12 @@ def class_numbers(labels: Any, count: int) -> Tensor:
     if labels is None:
         raise HeadError("the loader yields images without labels; yield (images, labels), or mappings with 'label'.")
     try:
-        numbers = torch.as_tensor(labels)
+        numbers = torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"the labels are a {type(labels).__name__} such as {str(labels)[:40]!r}; {wanted}.") from error
     if numbers.is_floating_point() or numbers.is_complex() or tuple(numbers.shape) != (count,):
         raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}.")
-    return numbers.detach().cpu().long()
+    return numbers.detach().long()
 
 
 def _checked(watch: Watch, name: str, count: int) -> Tensor:

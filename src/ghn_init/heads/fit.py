@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ghn_init.errors import HeadError, RecalibrationError, UnsupportedModelError
+from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.features import class_numbers, collect
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.regression import Regression
@@ -20,7 +20,7 @@ from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import check_one_process, check_values, unwrap
 
 MAX_IMAGES = 4000
 
@@ -56,7 +56,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
             without images; features that are not finite; no head that was found, or one that can't be fitted. The model is then
             as before, bit for bit, as it is where the loader or the forward raises an error of its own.
         TraceError: The forward fails on the images.
-        UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device.
+        UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device, or distributed over several processes.
         ValueError: `max_images` is below 1.
 
     Example:
@@ -67,9 +67,9 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         >>> fit.images, fit.heads
         (60, ('2.weight', '2.bias'))
     """
+    check_one_process(model)
     inner, prefix = unwrap(model)
-    if any(parameter.is_meta for parameter in inner.parameters()):
-        raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
+    check_values(inner)
     try:
         with untouched(inner):
             norms = unfrozen_norms(inner) if recalibrate else []

@@ -49,12 +49,12 @@ def measure_response(run: Run, heads: Sequence[str], classes: int, tolerance: fl
     Raises:
         HeadError: What follows a head is neither linear nor a softmax.
     """
-    steps = torch.linspace(-1, 1, classes, dtype=torch.float64)
+    steps = torch.linspace(-1, 1, classes, dtype=torch.float64, device="cpu")
     ramp = steps + steps.square() / 3  # uneven, since a sigmoid's response to -1, 0, 1 looks linear
     ramp -= ramp.mean()
 
     def factors(level: float) -> list[float | None]:
-        flat = {name: torch.full((classes,), level, dtype=torch.float64) for name in heads}
+        flat = {name: torch.full((classes,), level, dtype=torch.float64, device="cpu") for name in heads}
         base = centred_logits(run(flat))
         return [_factor(centred_logits(run({**flat, name: level + ramp})) - base, ramp, tolerance) for name in heads]
 

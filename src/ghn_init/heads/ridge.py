@@ -51,13 +51,13 @@ def fit_ridge(features: Tensor, labels: Tensor, num_classes: int, *, intercept: 
         resolution: Features that vary by less than this share of their largest value are taken for constant.
     """
     features = features.double()
-    mean = features.mean(0) if intercept else torch.zeros(features.shape[1], dtype=torch.float64)
+    mean = features.mean(0) if intercept else features.new_zeros(features.shape[1])
     centred = features - mean
     deviation = centred.square().mean(0).sqrt()
     varies = deviation > resolution * features.abs().amax(0)
     scale = torch.where(varies, 1 / deviation, 0.0)
     targets = 2 * F.one_hot(labels, num_classes).double() - 1
-    level = targets.mean(0) if intercept else torch.zeros(num_classes, dtype=torch.float64)
+    level = targets.mean(0) if intercept else targets.new_zeros(num_classes)
     standardised = centred.mul_(scale)
     coefficients, strength, left_out = regress(standardised, targets - level, 1 / len(features) if intercept else 0.0)
     weight = (coefficients * scale[:, None]).T
@@ -68,7 +68,8 @@ def regress(Z: Tensor, T: Tensor, leverage: float) -> tuple[Tensor, float, Tenso
     """(D, K) coefficients, their strength, and (N, K) leave-one-out predictions; `leverage` is the intercept's part of hᵢᵢ."""
     N, D = Z.shape
     low, high = DECADES
-    strengths = max(N, D) * 10 ** torch.linspace(low, high, round((high - low) * PER_DECADE) + 1, dtype=torch.float64)
+    exponents = torch.linspace(low, high, round((high - low) * PER_DECADE) + 1, dtype=torch.float64, device="cpu")
+    strengths = max(N, D) * 10**exponents
     dual = D > N
     eigenvalues, vectors = torch.linalg.eigh(Z @ Z.T if dual else Z.T @ Z)
     eigenvalues = eigenvalues.clamp_min(0)

@@ -61,7 +61,7 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
     norms = norms_to_set(prediction, batches.model, out.keys() - set(also_kept))
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *model.buffers()]):
-        prediction.apply_(statistics=False)
+        prediction.write_()
         if not why_not:
             try:
                 fit = fit_on(batches, prefix, norms, out)

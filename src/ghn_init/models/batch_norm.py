@@ -16,6 +16,7 @@ from ghn_init.errors import RecalibrationError
 from ghn_init.models.batches import forward, inputs_of
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
+from ghn_init.tracing.unwrap import check_one_process, check_values
 
 Statistics = Sequence[tuple[nn.Module, Sequence[tuple[Tensor, Tensor]]]]
 """Norms, and their buffers with the values of before."""
@@ -42,6 +43,8 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         RecalibrationError: No batch, or one that the model can't be given, or what a norm sees is not finite. The statistics
             are then as before, also where loader or forward raise errors of their own.
         TraceError: The forward fails on images of another precision than the model's.
+        UnsupportedModelError: The model is on the meta device, or distributed over several processes where not all norms are
+            `SyncBatchNorm`.
         ValueError: `max_batches` is below 1.
 
     Example:
@@ -53,7 +56,12 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     """
     if max_batches is not None and max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}; expected at least 1, or None for all.")
-    recalibrate_(model, tracking_norms(model), watched(loader), max_batches)
+    norms = tracking_norms(model)
+    if norms:
+        check_values(model)
+    if not all(isinstance(norm, nn.SyncBatchNorm) for norm in norms):  # whose statistics are of all processes' images
+        check_one_process(model)
+    recalibrate_(model, norms, watched(loader), max_batches)
     return model
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,12 @@ from ghn_init.tracing.unwrap import taken_off
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
+
+
+_OF_PRECISION = re.compile(
+    r"dtype|scalar type|Input type|floating point or complex|Type promoting|not implemented for '(Byte|Half|BFloat16|Double)'"
+)
+"""PyTorch's words where precisions don't go together."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Inputs:
 
     def not_finite(self) -> int:
         """How many of the B have values that are not finite; batch norms spread them over all."""
-        finite = torch.ones(len(self), dtype=torch.bool)
+        finite = torch.ones(len(self), dtype=torch.bool, device="cpu")
         for value in (*self.args, *self.kwargs.values()):
             if isinstance(value, Tensor) and value.dim() and len(value) == len(self):
                 finite &= value.isfinite().flatten(1).all(1).cpu() if value.dim() > 1 else value.isfinite().cpu()
@@ -76,21 +83,30 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     """What a model returns.
 
     Raises:
-        TraceError: It fails on inputs of another precision than its parameters': with PyTorch's words alone nobody knows whose.
+        TraceError: It fails on inputs of another precision than its parameters', or on bytes: with PyTorch's words alone nobody
+            knows whose.
     """
     try:
         return model(*inputs.args, **inputs.kwargs)
     except RuntimeError as error:
         own = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
         tensors = (value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor))
-        others = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - own
-        if not own or not others or "type" not in str(error):  # that of other failures says something else
+        others = {tensor.dtype for tensor in tensors if tensor.is_floating_point() or _is_bytes(tensor)} - own
+        if not own or not others or not _OF_PRECISION.search(str(error)):
             raise
         dtype, others_dtype = min(own, key=str), min(others, key=str)
+        way = f"yield images.to({dtype}), or convert the model by model.to({others_dtype})"
+        if not others_dtype.is_floating_point:
+            way = "yield images.float() / 255, normalised as for training"
         raise TraceError(
-            f"the forward pass of {type(model).__name__} of {dtype} failed on images of {others_dtype}: {error}. Let the "
-            f"loader yield images.to({dtype}), or convert the model by model.to({others_dtype})."
+            f"the forward pass of {type(model).__name__} of {dtype} failed on images of {others_dtype}: "
+            f"{str(error).removesuffix('.')}. Let the loader {way}."
         ) from error
+
+
+def _is_bytes(tensor: Tensor) -> bool:
+    """Images as files hold them; of fewer axes it may be anything."""
+    return tensor.dtype == torch.uint8 and tensor.dim() > 2
 
 
 def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.device) -> Inputs:

@@ -169,14 +169,16 @@ def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, ima
     """Puts modules into the model, under each name that the old ones have, and these back if it then fails."""
     new = {model.get_submodule(name): module for name, module in modules.items()}
     before = {name: module for name, module in model.named_modules(remove_duplicate=False) if module in new}
-    for name, module in before.items():
-        model.set_submodule(name, new[module])
     try:
+        for name, module in before.items():
+            model.set_submodule(name, new[module])
         _run(model, channels, image_size)
-    except _RunError as error:
+    except BaseException as error:  # the user's Ctrl+C as well
         for name, module in before.items():
             model.set_submodule(name, module)
-        raise _RunError(f"with {', '.join(map(repr, modules))} adapted, {error}") from error.__cause__
+        if isinstance(error, _RunError):
+            raise _RunError(f"with {', '.join(map(repr, modules))} adapted, {error}") from error.__cause__
+        raise
 
 
 def _calls(model: nn.Module, channels: int, image_size: int) -> list[_Call]:

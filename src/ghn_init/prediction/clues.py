@@ -9,6 +9,7 @@ from math import log, log2, prod
 
 from torch import Tensor
 
+from ghn_init.devices import in_float64
 from ghn_init.graph import PRIMITIVES, Graph
 from ghn_init.hypernetwork.slots import Slot
 from ghn_init.tracing.inputs import Inputs
@@ -46,7 +47,7 @@ def clues(
         "pixels": log2(pixels / SMALL),
     }
     found |= {f"share of {name}": graph.primitives.get(name, 0) / graph.num_nodes for name in PRIMITIVES}
-    return found | {f"embedding {k}": value for k, value in enumerate(embeddings.double().mean(0).tolist())}
+    return found | {f"embedding {k}": value for k, value in enumerate(in_float64(embeddings).mean(0).tolist())}
 
 
 def side(inputs: Inputs) -> int | None:

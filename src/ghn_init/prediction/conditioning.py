@@ -15,6 +15,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from ghn_init.devices import in_float64
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph
 from ghn_init.hypernetwork.slots import Slot, stacked, unstacked
 
@@ -169,7 +170,7 @@ def correlation_spread(matrix: Tensor) -> float:
     count = len(rows) ** 2
     if count < 2:
         return 1.0
-    total = float(rows.sum(0).double().square().sum())
-    squares = float((rows.T @ rows).double().square().sum())
+    total = float(in_float64(rows.sum(0)).square().sum())
+    squares = float(in_float64(rows.T @ rows).square().sum())
     variance = (squares - total**2 / count) / (count - 1)
     return math.sqrt(variance) if variance > 1e-6 else 1.0

@@ -19,6 +19,7 @@ from ghn_init.graph import Graph
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, fill_
 from ghn_init.models.batch_norm import parameters_around
+from ghn_init.models.restored import restored_on_failure
 from ghn_init.prediction.conditioning import Conditioning, conditioned
 from ghn_init.prediction.fates import fates
 from ghn_init.prediction.parametrized import INVERTED, UNREACHED, inverse, refresh_derived_, takes
@@ -171,12 +172,12 @@ class Prediction:
         return fates(self.report, dict(self.model.named_parameters()), self.tensors)
 
     def apply_(self, *, statistics: bool = True) -> nn.Module:
-        """Writes all predicted tensors into the model's parameters, or none.
+        """Writes all predicted tensors into the model's parameters, or none: what stops it on its way is taken back.
 
         Parameters keep identity, storage, dtype, device, memory format and `requires_grad`. Batch norms whose weights
         were predicted get the running statistics of noise, by one pass of the model (`running_statistics.py`), which keep eval
-        mode sane until there are data; spectral norms get new singular vectors. Conditioned weights are all made before
-        anything is written, which takes their memory once more.
+        mode sane until there are data; spectral norms get new singular vectors. Until all is written, the values of before are
+        kept, which takes the memory of these parameters once more.
 
         Args:
             statistics: Leave batch norms theirs with False, where those of data follow.
@@ -187,23 +188,25 @@ class Prediction:
         Raises:
             ShapeMismatchError: The model is no longer the one that was traced, or it is on the meta device.
         """
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            self._check(parameters)
-            tensors = self.tensors
-            late = self.conditioned - self.inverses.keys()
-            ready = {name: tensors[name] for name in self.slots if name in late}  # may run out of memory
-            for name in self.slots:
-                if name in self.inverses:
-                    self._write_through_(name, parameters[name])
-                elif name in ready:
-                    parameters[name].copy_(ready.pop(name))
-                else:
-                    self._fill_(parameters[name], name)
-        refresh_derived_(self.model, self.slots)
-        if statistics:
-            self._set_running_statistics()
+        parameters = self._checked()
+        with restored_on_failure([*(parameters[name] for name in self.slots), *self.model.buffers()]):
+            self._write_(parameters)
+            if statistics:
+                self._set_running_statistics()
         return self.model
+
+    def write_(self) -> None:
+        """As `apply_` without statistics, for a caller who takes back himself what a failure leaves half written."""
+        self._write_(self._checked())
+
+    @torch.no_grad()
+    def _write_(self, parameters: Mapping[str, Tensor]) -> None:
+        for name in self.slots:
+            if name in self.inverses:
+                self._write_through_(name, parameters[name])
+            else:
+                self._fill_(parameters[name], name)
+        refresh_derived_(self.model, self.slots)
 
     def _fill_(self, tensor: Tensor, name: str) -> None:
         """Writes one prediction into a tensor of the parameter's shape."""
@@ -231,7 +234,10 @@ class Prediction:
     def _on_meta(self, name: str) -> bool:
         return self.model.get_parameter(name).is_meta
 
-    def _check(self, parameters: Mapping[str, Tensor]) -> None:
+    @torch.no_grad()
+    def _checked(self) -> dict[str, nn.Parameter]:
+        """The model's parameters, which can take what is predicted."""
+        parameters = dict(self.model.named_parameters())
         problems = []
         for name, slot in self.slots.items():
             parameter = parameters.get(name)
@@ -256,6 +262,7 @@ class Prediction:
             raise ShapeMismatchError(
                 f"{'; '.join(problems[:3])}{more}; nothing was written. If the model changed after predict(), predict again."
             )
+        return parameters
 
     def _set_running_statistics(self) -> None:
         norms = predicted_norms(self.model, self.slots, self.called)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ghn_init.devices import in_float64
 from ghn_init.progress import counting
 from ghn_init.viz.html_table import html_table
 from ghn_init.viz.text_table import Cell, aligned
@@ -110,7 +111,7 @@ def effective_rank(tensor: Tensor) -> float:
 
     Singular values are the roots of the smaller Gram matrix's eigenvalues, in float64.
     """
-    matrix = tensor.detach().flatten(1).double()
+    matrix = in_float64(tensor.detach().flatten(1))
     if not bool(matrix.isfinite().all()):
         return nan
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix

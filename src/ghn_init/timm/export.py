@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
 from ghn_init.models.spec import build_timm, library, without_storage
+from ghn_init.tracing.unwrap import check_values
 
 _NOT_OURS = frozenset({"tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"})
 """What timm's configuration says about trained weights, which these are not."""
@@ -56,8 +57,7 @@ def export(
             f"{type(model).__name__} is no classifier that timm made, timm could not make it from a configuration; save its "
             f"state dict instead. (Of features_only=True export the classifier: timm takes the features out of it.)"
         )
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise UnsupportedModelError(f"{type(model).__name__} is on the meta device, without values; initialise it first.")
+    check_values(model)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     unshared = model.register_state_dict_post_hook(_unshare)

@@ -33,12 +33,47 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
 def taken_off(model: nn.Module) -> tuple[nn.Module, str]:
     """As `unwrap`, of a model that need not be one to predict for."""
     prefix = ""
+    for wrapper, attribute in _wrappers(model):
+        model, prefix = getattr(wrapper, attribute), f"{prefix}{attribute}."
+    return model, prefix
+
+
+def _wrappers(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """From the outermost on, and the attribute that holds what is inside."""
     while (attribute := _WRAPPED_IN.get(type(model).__name__)) and type(model).__module__.startswith("torch."):
         inner = getattr(model, attribute, None)
         if not isinstance(inner, nn.Module):
-            break
-        model, prefix = inner, f"{prefix}{attribute}."
-    return model, prefix
+            return
+        yield model, attribute
+        model = inner
+
+
+def check_one_process(model: nn.Module) -> None:
+    """Refuses replicas, which DistributedDataParallel holds to be alike, for what is computed from a process's own images.
+
+    Raises:
+        UnsupportedModelError: They are in several processes.
+    """
+    for wrapper, _ in _wrappers(model):
+        if type(wrapper).__name__ != "DistributedDataParallel" or not torch.distributed.is_initialized():
+            continue
+        if (count := torch.distributed.get_world_size(getattr(wrapper, "process_group", None))) > 1:
+            raise UnsupportedModelError(
+                f"{type(taken_off(model)[0]).__name__} is distributed over {count} processes: each would fit its own "
+                f"head and statistics to its own images, and nothing makes the replicas alike again. Do it before "
+                f"wrapping, or pass the model inside, with the same images in every process."
+            )
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuses a model whose parameters have no values to start from.
+
+    Raises:
+        UnsupportedModelError: One of them is on the meta device.
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        name = type(taken_off(model)[0]).__name__
+        raise UnsupportedModelError(f"{name} is on the meta device, without values; initialise it first.")
 
 
 def _check(model: nn.Module) -> None:

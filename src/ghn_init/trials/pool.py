@@ -91,12 +91,12 @@ class Pool:
 
     def first(self, count: int) -> Pool:
         """So many of the images at most."""
-        return self if len(self) <= count else self.rows(torch.arange(count))
+        return self if len(self) <= count else self.rows(torch.arange(count, device="cpu"))
 
     def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
         """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        held_out = torch.zeros(len(self), dtype=torch.bool)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed), device="cpu")
+        held_out = torch.zeros(len(self), dtype=torch.bool, device="cpu")
         for number in self.labels.unique():
             own = order[self.labels[order] == number]
             held_out[own[: int(share * len(own))]] = True
@@ -111,7 +111,7 @@ class Pool:
 
     def parts(self, size: int = JUDGED_AT_ONCE) -> Iterator[Pool]:
         """All images in batches that differ by one image at most, so that batch statistics are of as many."""
-        for rows in torch.arange(len(self)).tensor_split(-(-len(self) // size)):
+        for rows in torch.arange(len(self), device="cpu").tensor_split(-(-len(self) // size)):
             yield self.rows(rows)
 
     def contents(self, size: int = JUDGED_AT_ONCE) -> list[Any]:
