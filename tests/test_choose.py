@@ -67,7 +67,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, int], default: int 
     def score(self: Any, name: str, steps: int) -> float:
         asked.append((name, steps))
         count = right.get(self.contests[name].start.name, default)
-        self.right[name, steps] = torch.arange(len(self.held_out)) < count
+        self.right[name, steps] = torch.arange(len(self.held_out), device="cpu") < count
         return float(count)
 
     monkeypatch.setattr(race._Race, "_score", score)
@@ -99,6 +99,15 @@ def test_what_is_chosen_is_written_as_others_write_it(ghn: GHN, monkeypatch: pyt
     assert same_state(model, expected(name, ghn))
     assert (choice.report.fit is not None) is name.endswith("+fitted")
     assert bool(choice.report.predicted) is name.startswith("predicted")
+
+
+def test_a_default_device_changes_no_choice(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {"orthogonal": 15})
+    data, expected, model = images(), tiny(), tiny()
+    ghn_init.choose(expected, data, ghn, **QUICK)
+    with torch.device("meta"):
+        assert ghn_init.choose(model, data, ghn, **QUICK).chosen == "orthogonal"
+    assert same_state(model, expected)
 
 
 def test_the_chosen_orthogonal_weights(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:

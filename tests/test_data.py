@@ -179,6 +179,15 @@ def test_images_without_a_file_are_told_by_number(tmp_path: Path) -> None:
         load_images(tmp_path, "train")
 
 
+def test_images_are_read_into_memory_whatever_the_default_device(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", [0, 1, 0], ["a", "b"])
+    expected = load_images(tmp_path, "train", limit=2)
+    with torch.device("meta"):
+        found = load_images(tmp_path, "train", limit=2)
+    assert torch.equal(found.pixels, expected.pixels)
+    assert torch.equal(found.labels, expected.labels)
+
+
 def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     parquet(tmp_path / "good.parquet", [0, 1, 0], ["a", "b"])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, Ranking
-from ghn_init.errors import ComparisonError, HeadError
+from ghn_init.errors import ComparisonError, DeviceError, HeadError
 from ghn_init.heads.ridge import regress
 from ghn_init.models.batches import Batches
 from ghn_init.ranking import bench, rank
@@ -214,6 +214,19 @@ def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force() -> Non
     assert found.error == pytest.approx(np.sqrt(np.mean(np.square(left_out))), rel=1e-5)
     assert found.spread == pytest.approx(np.sqrt(np.mean(np.square(guesses))))
     assert str(found).startswith(f"calibrated on 6 known accuracies: leave-one-out error {found.error:.2f} points, where")
+
+
+def test_a_default_device_changes_no_calibration() -> None:
+    looks = {f"net{k}": Look(10**k, 10**k, torch.full((4,), float(k)), "") for k in range(5)}
+    scores, known = {name: float(k) for k, name in enumerate(looks)}, {f"net{k}": 2.0 * k for k in range(5)}
+    expected = calibrate(scores, looks, known)
+    with torch.device("meta"):
+        assert calibrate(scores, looks, known) == expected
+
+
+def test_nothing_is_ranked_on_the_meta_device(ghn: GHN) -> None:
+    with pytest.raises(DeviceError, match="device is 'meta', on which nothing is computed"):
+        ghn_init.rank(nets(2), TRAIN, VAL, ghn, **QUICK, device="meta")
 
 
 def test_known_accuracies_make_the_order(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,8 @@ def calibrate(scores: Mapping[str, float], looks: Mapping[str, Look], known: Map
     """
     names = list(scores)
     features = _features(scores, looks)
-    rows = torch.tensor([names.index(name) for name in known])
-    targets = torch.tensor(list(known.values()), dtype=torch.float64)[:, None]
+    rows = torch.tensor([names.index(name) for name in known], device="cpu")
+    targets = torch.tensor(list(known.values()), dtype=torch.float64, device="cpu")[:, None]
     mean, level = features[rows].mean(0), targets.mean()
     M = len(known)
     coefficients, _, left_out = regress(features[rows] - mean, targets - level, 1 / M)
@@ -98,7 +98,8 @@ def _features(scores: Mapping[str, float], looks: Mapping[str, Look]) -> Tensor:
     single = [[score, math.log(max(looks[n].parameters, 1)), math.log(max(looks[n].macs, 1))] for n, score in scores.items()]
     embeddings = torch.stack([looks[name].embedding.double() for name in scores])
     D = embeddings.shape[1]
-    return torch.cat([_standardised(torch.tensor(single, dtype=torch.float64)), _standardised(embeddings) / math.sqrt(D)], 1)
+    numbers = torch.tensor(single, dtype=torch.float64, device="cpu")
+    return torch.cat([_standardised(numbers), _standardised(embeddings) / math.sqrt(D)], 1)
 
 
 def _standardised(values: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Settings:
             ComparisonError: They are.
             DeviceError: There is no such device.
         """
-        found(self.device)
+        found(self.device, computes=True)
         if self.start not in get_args(From):
             raise ComparisonError(f"start is {self.start!r}; expected {', '.join(map(repr, get_args(From)))}.")
         if not 0 < self.rate < float("inf") or self.batch_size < 2:

@@ -59,7 +59,7 @@ class Record:
             setting = dict(found["setting"])
             setting[CANDIDATES] = dict(setting[CANDIDATES])
             for name, one in found["looks"].items():
-                self.looks[name] = Look(**{**one, "embedding": torch.tensor(one["embedding"])})
+                self.looks[name] = Look(**{**one, "embedding": torch.tensor(one["embedding"], device="cpu")})
             for one in found["judgements"]:
                 self.judgements[one["name"], one["steps"]] = _judgement(one)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -175,11 +175,11 @@ def load_images(
     order = _mixed(chosen, limit)[:first]
     order = order[:: _stride(len(order)) if thin else 1]
     side = like.pixels.shape[2] if like is not None else image_size
-    pixels = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    pixels = torch.empty(0, 3, 0, 0, dtype=torch.uint8, device="cpu")
     for number, image in enumerate(_decoded(data, images[0], order.tolist(), source)):
         one = _pixels(image, side)
         if number == 0:
-            pixels = torch.empty(len(order), *one.shape, dtype=torch.uint8)
+            pixels = torch.empty(len(order), *one.shape, dtype=torch.uint8, device="cpu")
         height, width = one.shape[1:]
         if height != width or one.shape != pixels.shape[1:]:  # at the first, before all are in memory
             sizes = sorted({tuple(pixels.shape[2:]), (height, width)})
@@ -221,15 +221,15 @@ def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str,
     if unknown := sorted({names[label] for label in present} - set(classes)):
         raise TrainingError(f"{source} has images of classes {unknown[:3]}, which its training split lacks; leave them out.")
     places = {name: place for place, name in enumerate(classes)}
-    return torch.tensor([places[names[label]] for label in labels])
+    return torch.tensor([places[names[label]] for label in labels], device="cpu")
 
 
 def _mixed(labels: Tensor, limit: int | None) -> Tensor:
     """The order as it is; a random one where some are chosen or it goes class by class: batches would be of one class."""
     by_class = int(labels.diff().count_nonzero()) + 1 == len(labels.unique())
     if not by_class and (limit is None or limit >= len(labels)):
-        return torch.arange(len(labels))
-    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:limit]
+        return torch.arange(len(labels), device="cpu")
+    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")[:limit]
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:

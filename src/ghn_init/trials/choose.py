@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghn_init.errors import ComparisonError, HeadError, RecalibrationError, UnsupportedModelError
+from ghn_init.errors import ComparisonError, HeadError, RecalibrationError
 from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.models.batches import Batches
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
-from ghn_init.tracing.unwrap import unwrap
+from ghn_init.tracing.unwrap import check_values, unwrap
 from ghn_init.trials.choice import Choice, Judged
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
@@ -100,15 +100,13 @@ def choose_(
     begun = time.perf_counter()
     settings.check()
     inner, _ = unwrap(model)
-    if any(parameter.is_meta for parameter in inner.parameters()):
-        raise UnsupportedModelError(f"{type(inner).__name__} is on the meta device, without values; initialise it first.")
+    check_values(inner)
     with untouched(inner):
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
         classes = len(pool.labels.unique())
-        predicting = partial(
-            predict, pool.rows(torch.arange(min(2, len(pool)))).inputs.few()
-        )  # rows copy; a view would hold all
+        few = pool.rows(torch.arange(min(2, len(pool)), device="cpu"))  # a copy; a view would hold all
+        predicting = partial(predict, few.inputs.few())
         plain = predicting(model)
         train, held_out = _split(pool, settings)
         del pool  # the images are in the two parts of it

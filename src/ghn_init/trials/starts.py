@@ -98,7 +98,7 @@ def orthogonal_(prediction: Prediction) -> frozenset[str]:
     parameters = dict(prediction.model.named_parameters())
     names = chosen(Conditioning("orthogonal"), prediction.graph, parameters, prediction.slots) - prediction.inverses.keys()
     for name in sorted(names):
-        drawn = torch.empty(parameters[name].shape)
+        drawn = torch.empty(parameters[name].shape, device="cpu")
         nn.init.orthogonal_(drawn, generator=noise_of(name, prediction.seed))
         parameters[name].copy_(drawn)
     return names
