@@ -7,6 +7,8 @@ python benchmarks/results_table.py docs/results/ghn2-small{,-500,-shifted}.json 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 from ghn_init.evaluation.results import PUBLISHED_ACCURACIES, Evaluation
@@ -23,6 +25,17 @@ MEANINGS = {
 }
 
 
+def on_other_images(files: Sequence[Evaluation]) -> str:
+    """A line for each two files that have networks of `test` in common: the same networks on fewer and on more images."""
+    lines = []
+    for one, other in combinations(sorted(files, key=lambda each: int(each.setting["images"])), 2):
+        places = [{row.index for row in each.results if row.split == "test"} for each in (one, other)]
+        if both := sorted(places[0] & places[1]):
+            means = [f"{each.accuracies('test', both).mean:.1f} % on {each.setting['images']:,}" for each in (one, other)]
+            lines.append(f"\nThe {len(both)} networks of `test` in both: {means[0]}, {means[1]} images.")
+    return "".join(lines)
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,9 +46,8 @@ def main() -> None:
     columns = ["architectures", "mean accuracy, %", "standard error", "best", "networks", "test images"]
     print("| " + " | ".join([*columns, *(f"published {name}" for name in names)]) + " |")
     print("| --- " * (len(columns) + len(names)) + "|")
-    whole = Evaluation({})
-    for path in options.files:
-        found = Evaluation.read(path)
+    whole, files = Evaluation({}), [Evaluation.read(path) for path in options.files]
+    for found in files:
         whole.results += found.results
         whole.sgd += found.sgd
         for name, values in found.groups.items():
@@ -45,6 +57,7 @@ def main() -> None:
             images = f"{found.setting['images']:,}"
             cells = [MEANINGS[name], f"{values.mean:.1f}", *spread, str(len(values.values)), images, *published]
             print("| " + " | ".join(cells) + " |")
+    print(on_other_images(files))
     if whole.sgd:
         print("\n| of `test`, the networks that are cheapest to train | mean accuracy, % | networks |\n| --- | --- | --- |")
         for (_, steps), (values, _) in sorted(whole.trained.items()):
