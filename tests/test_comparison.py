@@ -629,9 +629,18 @@ def test_a_race_leaves_inference_mode(made: bool) -> None:
     assert found == expected
 
 
-def test_nothing_is_raced_on_the_meta_device() -> None:
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda: ghn_init.compare(tiny, loader(True), loader(False), ["default", "orthogonal"], device="meta"),
+        lambda: ghn_init.load(device="meta"),
+        lambda: ghn_init.predict(tiny(), device="meta"),
+    ],
+    ids=["compare", "load", "predict"],
+)
+def test_nothing_is_computed_on_the_meta_device(verb: Callable[[], Any]) -> None:
     with pytest.raises(DeviceError, match="device is 'meta', on which nothing is computed"):
-        ghn_init.compare(tiny, loader(True), loader(False), ["default", "orthogonal"], device="meta")
+        verb()
 
 
 @pytest.mark.parametrize("name", ["rates", "weight_decays"])

@@ -352,7 +352,9 @@ def test_networks_trained_by_sgd_are_those_of_the_seed(small: GHN, folder: Path,
     found = ghn_init.evaluate(folder, small, count=3, images=8, sgd=3, sgd_steps=(1,), seed=2)
     assert sorted(sizes) == sorted(row.params for row in found.results)
     assert [row.index for row in found.sgd] == [2, 0, 1]  # the cheapest one first
+    before = torch.get_rng_state()
     cheapest = ghn_init.evaluate(folder, small, count=3, images=8, sgd=1, sgd_steps=(1,), seed=2).sgd
+    assert torch.equal(torch.get_rng_state(), before)
     assert [row.index for row in cheapest] == [2]
     assert sizes[-1] == found.results[2].params
 

@@ -425,6 +425,7 @@ SEEDING: dict[str, Callable[[ghn_init.GHN], Any]] = {
     "rank": lambda ghn: ghn_init.rank({"a": Tiny(1, 4), "b": Tiny(1, 8)}, LABELLED, LABELLED, ghn, steps=1, rungs=1),
     "score": lambda ghn: ghn_init.score(lambda: Tiny(1, 4), LABELLED, LABELLED, ghn, steps=1),
     "families": lambda ghn: ghn_init.families.network("val", 0),
+    "compare": lambda _: ghn_init.compare(lambda: Tiny(1, 4), LABELLED, LABELLED, ["default", "orthogonal"], steps=1, seeds=1),
 }
 
 

@@ -287,7 +287,7 @@ def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, Parame
 
 def _on_device(ghn: GraphHyperNetwork, parameters: dict[str, nn.Parameter], device: torch.device | str) -> GraphHyperNetwork:
     """The hypernetwork, in float32, where it is to compute; the caller's own is never moved."""
-    where = device_found(device) if device != "auto" else next(iter(parameters.values())).device
+    where = device_found(device, computes=True) if device != "auto" else next(iter(parameters.values())).device
     if where.type == "meta":
         where = torch.device("cpu")
     weight = ghn.embed.weight

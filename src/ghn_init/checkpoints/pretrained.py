@@ -139,7 +139,7 @@ def load(
             f"ghn is of type {type(name_or_path).__name__}; expected a hypernetwork, a checkpoint's name or its folder. "
             "Inputs of a model go to example_inputs=, images of yours to initialize's data=."
         )
-    device = found(device)
+    device = found(device, computes=True)
     name = os.fspath(name_or_path)
     access = Access(None if cache_dir is None else expanded(cache_dir), local_files_only, token)
     own = bundled()

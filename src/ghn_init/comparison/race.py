@@ -28,6 +28,7 @@ from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import inputs_of, labels_of
 from ghn_init.progress import counting
+from ghn_init.tracing.untouched import seed_torch
 from ghn_init.trials.contestant import MakeOptimizer, check_labels, check_rates, descend_, logits_of, one_cycle, sgd
 from ghn_init.trials.predicting import copied
 
@@ -218,7 +219,7 @@ def compare(
 
     def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
         nonlocal former
-        torch.manual_seed(seed)
+        seed_torch(seed)
         model = make_model()
         if former is not None and former() is model:
             raise ComparisonError(
@@ -229,7 +230,7 @@ def compare(
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
         model = model.to(device)
-        torch.manual_seed(seed)  # the same batches, whatever the init drew
+        seed_torch(seed)  # the same batches, whatever the init drew
         own = make_optimizer(model.parameters(), *setting)
         found = Run(name, *setting, seed, *_train(model, *loaders, own, steps, checks))
         tell(f"{name}: {found.final:.1f} %")

@@ -25,6 +25,7 @@ from ghn_init.progress import counting
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.tasks.images import task_name
 from ghn_init.tracing.trace import read
+from ghn_init.tracing.untouched import seed_torch
 
 OnResult = Callable[[Result | SGDResult, int, int], None]
 """Called with a result, how many of its kind are done, and how many there will be."""
@@ -225,9 +226,10 @@ def _train(
     known = {(r.split, r.index, r.steps) for r in found.sgd}
     jobs = [(index, n) for index in indices for n in steps if (split, index, n) not in known]
     for done, (index, n) in enumerate(jobs, 1):
-        torch.manual_seed(index)
-        module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2], seed)
-        top1 = sgd_accuracy(module, train, test, n, bf16=bool(found.setting["bf16"]), seed=index)
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            seed_torch(index)
+            module = deepnets.network(split, index, test.num_classes, test.pixels.shape[2], seed)
+            top1 = sgd_accuracy(module, train, test, n, bf16=bool(found.setting["bf16"]), seed=index)
         row = SGDResult(split, index, n, top1)
         found.add(row)
         if on_result is not None:
