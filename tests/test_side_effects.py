@@ -7,6 +7,7 @@ import io
 import itertools
 import queue
 import random
+import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable
@@ -438,6 +439,40 @@ def test_a_seed_that_waits_for_cuda_stays(ghn: ghn_init.GHN, monkeypatch: pytest
     torch.manual_seed(123)
     SEEDING[verb](ghn)
     assert seeds == [123]
+
+
+class Waits(nn.Module):
+    """Says that its forward runs, and goes on when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.runs, self.may_end = threading.Event(), threading.Event()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs.set()
+        self.may_end.wait(60)
+        return self.layer(x)
+
+
+def test_threads_that_trace_at_once_leave_the_process_as_it_was() -> None:
+    first, second = Waits(), Waits()
+    threads = [threading.Thread(target=ghn_init.trace, args=(model, torch.zeros(2, 3))) for model in (first, second)]
+    threads[0].start()
+    assert first.runs.wait(60)
+    threads[1].start()
+    overlapped = second.runs.wait(1)
+    torch.func.grad(torch.sum)(torch.ones(2))  # in this thread, in which nothing is traced
+    first.may_end.set()
+    threads[0].join()
+    second.may_end.set()
+    threads[1].join()
+    compiled: list[object] = []
+    torch.compile(lambda x: x + 1, backend=lambda module, _: compiled.append(module) or module)(torch.ones(2))
+    torch.func.grad(torch.sum)(torch.ones(2))
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert compiled
+    assert not overlapped
 
 
 @pytest.mark.parametrize("in_use", [False, True])

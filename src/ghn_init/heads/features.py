@@ -15,6 +15,7 @@ from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
 from ghn_init.heads.watch import Watch
 from ghn_init.models.batches import Batches, Inputs, forward, labels_of
+from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.record import output_tensors
 
 
@@ -36,7 +37,7 @@ class Features:
 def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
     """One forward pass under observation; the tensors that it returns."""
     plain = torch.autocast(next(model.parameters()).device.type, enabled=False)  # which would round what is fitted
-    with plain, torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+    with plain, torch.no_grad(), eagerly(), watch:
         return list(output_tensors(forward(model, inputs)))
 
 

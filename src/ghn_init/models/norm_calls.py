@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
+from ghn_init.tracing.alone import eagerly
+
 _OF_PYTHON = ("input", "running_mean", "running_var", "weight", "bias")
 _OF_ATEN = ("input", "weight", "bias", "running_mean", "running_var")
 _ARGUMENTS: dict[Any, tuple[str, ...]] = {
@@ -47,7 +49,7 @@ def averaging(holders: Iterable[nn.Module]) -> Iterator[set[int]]:
     if not buffers:
         yield written
         return
-    with torch.compiler.set_stance("force_eager"), _Averaging(buffers, written):
+    with eagerly(), _Averaging(buffers, written):
         yield written
 
 

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.prediction.meaning import frozen, modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
+from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.inputs import Inputs
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
@@ -120,9 +121,8 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
         if isinstance(norm, _NormBase):
             norm.reset_running_stats()
             written |= {id(buffer) for buffer in norm.buffers(recurse=False)}
-    stance = torch.compiler.set_stance("force_eager")
     try:
-        with torch.no_grad(), untouched(model), _same_tensors(model, written), stance:
+        with torch.no_grad(), eagerly(), untouched(model), _same_tensors(model, written):
             device = next(model.parameters()).device
             args, kwargs = noise_like(inputs, device, seed)
             if fast:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.autograd.functional
@@ -76,10 +77,10 @@ def is_about_gradients(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def no_transformations() -> Iterator[None]:
-    """Meanwhile derivatives by functions, as of `torch.func`, raise `DifferentiatesError`."""
+    """Meanwhile derivatives by functions, as of `torch.func`, raise `DifferentiatesError` in this thread."""
     before = [(module, name, getattr(module, name)) for module, name, _ in _ENTRIES]
     for module, name, what in _ENTRIES:
-        setattr(module, name, _refusing(what))
+        setattr(module, name, _refusing(what, getattr(module, name), threading.get_ident()))
     try:
         yield
     finally:
@@ -87,8 +88,10 @@ def no_transformations() -> Iterator[None]:
             setattr(module, name, function)
 
 
-def _refusing(what: str) -> Any:
-    def refuse(*args: Any, **kwargs: Any) -> None:
+def _refusing(what: str, function: Callable[..., Any], thread: int) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:  # one that trains meanwhile
+            return function(*args, **kwargs)
         raise DifferentiatesError(what)
 
     return refuse

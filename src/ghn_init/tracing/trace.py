@@ -13,6 +13,7 @@ from torch import nn
 
 from ghn_init.errors import TraceError
 from ghn_init.graph import Graph
+from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.flow import UNREACHED, UNUSED
 from ghn_init.tracing.gradients import DifferentiatesError, WithoutGradients, is_about_gradients, no_transformations
 from ghn_init.tracing.holders import mapped, tensors_in
@@ -70,7 +71,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
 def read(model: nn.Module, example_inputs: Any = None) -> Trace:
     """As `trace`, with the record of the run as well."""
     inner, prefix = unwrap(model)
-    with torch.compiler.set_stance("force_eager"):
+    with eagerly():
         found = _read(inner, example_inputs)
     return replace(found, graph=found.graph.with_prefix(prefix)) if prefix else found
 
@@ -83,7 +84,7 @@ def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
     """
     inputs = next(candidates(model, example_inputs))
     failures: list[tuple[Inputs, Exception]] = []
-    with torch.compiler.set_stance("force_eager"):
+    with eagerly():
         for on_meta in (True, False):
             if not on_meta:
                 _say_that_it_runs(model, failures)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ghn_init.tracing.alone import ALONE
 from ghn_init.tracing.holders import slots_in
 from ghn_init.tracing.iterators import ADVANCING, Copies
 
@@ -64,21 +65,22 @@ def untouched(model: nn.Module, *others: Any) -> Iterator[Before]:
     Likewise what `others` hold, inputs that cache what is computed from them, say. What it gives can tell whether the model's
     own generators were used.
     """
-    before = Before()
-    before.note(others)
-    for module in model.modules():
-        before.note(vars(module))
-    restore_random_states = _random_states()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    # Encoder layers in eval mode would hide their parameters in one fused operation.
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        before.lend_copies()
-        yield before
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        before.restore()
-        restore_random_states()
+    with ALONE:
+        before = Before()
+        before.note(others)
+        for module in model.modules():
+            before.note(vars(module))
+        restore_random_states = _random_states()
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        # Encoder layers in eval mode would hide their parameters in one fused operation.
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            before.lend_copies()
+            yield before
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+            before.restore()
+            restore_random_states()
 
 
 class Draws:
