@@ -48,7 +48,8 @@ def main() -> None:
     print("| --- " * (len(columns) + len(names)) + "|")
     whole, files = Evaluation({}), [Evaluation.read(path) for path in options.files]
     for found in files:
-        whole.results += found.results
+        drawn = {(row.split, row.index) for row in whole.results}
+        whole.results += [row for row in found.results if (row.split, row.index) not in drawn]  # on other images
         whole.sgd += found.sgd
         for name, values in found.groups.items():
             single = len(values.values) == 1
