@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ghn_init.graph import Graph
+from ghn_init.prediction.biases import biases
 from ghn_init.prediction.starts import starts
 
 EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
@@ -23,7 +24,8 @@ LITTLE = 0.07
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
-    return {**equalised(graph, parameters), **starts(graph, parameters), **dict.fromkeys(frozen(parameters), FROZEN)}
+    own = {**equalised(graph, parameters), **biases(graph, parameters), **starts(graph, parameters)}
+    return {**own, **dict.fromkeys(frozen(parameters), FROZEN)}
 
 
 def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
