@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import ghn_init
 from ghn_init import GHN
 from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE
 from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
+from ghn_init.tracing.rules.reasons import INVERTED
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -415,6 +417,35 @@ def test_large_constants_that_mean_nothing_keep_no_weight(ghn: GHN, name: str) -
     model = Fn(SMALL_INITS[name], a=nn.Linear(64, 64), head=nn.Linear(64, 10))
     nn.init.normal_(model.a.weight if "bytes" in name else model.head.weight, std=0.008)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+INVERSES = {
+    "its determinant, before": lambda m, x: (torch.slogdet(m.w)[1], m.head(F.linear(x, m.w)))[::-1],
+    "its determinant, after": lambda m, x: (m.head(F.linear(x, m.w)), torch.logdet(m.w.double())),
+    "that of a kernel": lambda m, x: (m.head(F.conv1d(x[..., None], m.w[..., None])[..., 0]), torch.det(m.w)),
+    "its inverse": lambda m, x: m.head(F.linear(x, torch.inverse(m.w))),
+    "its inverse beside it": lambda m, x: m.head(F.linear(F.linear(x, m.w).relu(), torch.linalg.inv(m.w))),
+    "a solution": lambda m, x: m.head(torch.linalg.solve(m.w, x.T).T),
+    "a triangle's": lambda m, x: m.head(torch.linalg.solve_triangular(m.w.tril(), F.linear(x, m.w).T, upper=False).T),
+}
+
+
+@pytest.mark.parametrize("name", INVERSES)
+def test_a_weight_that_the_model_inverts_is_kept(ghn: GHN, name: str) -> None:
+    model = Fn(INVERSES[name], w=nn.Parameter(torch.linalg.qr(torch.randn(192, 192))[0]), head=nn.Linear(192, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 192), head=True).kept == {"w": INVERTED}
+
+
+def skew(m: Any, x: Tensor) -> Tensor:
+    half = (m.w - m.w.T) / 2
+    return m.head(F.linear(x, torch.linalg.solve(torch.eye(8) + half, torch.eye(8) - half)))
+
+
+def test_what_has_an_inverse_by_how_it_is_made_is_predicted(ghn: GHN) -> None:
+    model = Fn(skew, w=param(8, 8), head=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+    model = nn.Sequential(parametrizations.orthogonal(nn.Linear(8, 8), orthogonal_map="cayley"), nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
 
 
 def test_small_weights_before_norms_are_no_adapters(ghn: GHN) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ghn_init.graph import Graph
 from ghn_init.prediction.biases import biases
 from ghn_init.prediction.starts import starts
+from ghn_init.tracing.rules.reasons import INVERTED
 
 EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
 LATE = "the model multiplies what comes out by a large constant, for which its values were made (a SIREN's)"
@@ -24,7 +25,8 @@ LITTLE = 0.07
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
-    own = {**equalised(graph, parameters), **biases(graph, parameters), **starts(graph, parameters)}
+    inverted = {node.weight: INVERTED for node in graph.nodes if node.inverted and node.weight is not None}
+    own = {**inverted, **equalised(graph, parameters), **biases(graph, parameters), **starts(graph, parameters)}
     return {**own, **dict.fromkeys(frozen(parameters), FROZEN)}
 
 

@@ -13,4 +13,5 @@ DOT = "the model sums its products with a stream (a dot product for each head, s
 QUERY = "it is a learned query or token, the input of a layer: no primitive covers it"
 MIXED_KERNEL = "the model's data mix kernels from it (dynamic convolution): no primitive covers it"
 PRODUCT = "it is a factor of a product that makes a weight, which one factor alone does not set: the product is kept whole"
+INVERTED = "the model needs its inverse or its determinant (a flow), which a predicted weight may not have"
 UNKNOWN_SCALE = "the model multiplies it with a constant whose value is not known while shapes are traced"
