@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations
 import ghn_init
 from ghn_init import GHN
 from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE
-from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
+from ghn_init.prediction.starts import BESIDE, GAINS, NEAR_ZERO, OFF_CENTRE, SAME, UNMIXED, ZERO
 from ghn_init.tracing.rules.reasons import INVERTED
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
@@ -82,7 +82,7 @@ def ones(weight: Tensor) -> None:
     nn.init.constant_(weight, 0.25)
 
 
-STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, IDENTITY: nn.init.eye_, SAME: ones}
+STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, UNMIXED: nn.init.eye_, SAME: ones}
 
 
 @pytest.mark.parametrize("why", STARTS)
@@ -109,15 +109,69 @@ def test_a_transformer_of_spatial_maps_starts_as_the_identity(ghn: GHN) -> None:
     assert model.theta.bias.tolist() == [1, 0, 0, 0, 1, 0]
 
 
-def test_a_kernel_that_is_the_identity_is_kept_and_one_init_of_all_layers_is_not(ghn: GHN) -> None:
-    model = nn.Sequential(conv(), conv(8, 8), nn.Flatten(), nn.Linear(512, 10))
-    nn.init.dirac_(model[1].weight)
-    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
-    model[0] = nn.Conv2d(3, 8, 1)
-    nn.init.dirac_(model[0].weight)  # not square: three channels are passed on
-    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+def dirac(groups: int = 1, scale: float = 1.0) -> nn.Module:
+    layer = conv(8, 8, groups=groups)
+    nn.init.dirac_(layer.weight, groups)
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    return layer
+
+
+def eye(inputs: int, outputs: int) -> nn.Module:
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.dirac_(layer.weight)
+    return layer
+
+
+def upsampling(groups: int = 1) -> nn.Module:
+    layer, side = nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=groups), torch.tensor([0.25, 0.75, 0.75, 0.25])
+    layer.weight.data.zero_()
+    for channel in range(8):
+        layer.weight.data[channel, channel % (8 // groups)] = side[:, None] * side
+    return layer
+
+
+def permutation() -> nn.Module:
+    layer = nn.Conv2d(8, 8, 1)
+    layer.weight.data = torch.eye(8)[torch.randperm(8)][..., None, None]
+    return layer
+
+
+PASSING = {
+    "the identity": dirac,
+    "half of it": lambda: dirac(scale=0.5),
+    "in groups": lambda: dirac(4),
+    "of each channel": lambda: dirac(8),
+    "to more channels": lambda: eye(8, 16),
+    "to fewer": lambda: eye(8, 4),
+    "a permutation": permutation,
+    "a bilinear upsampling": upsampling,
+    "that of each channel": lambda: upsampling(8),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_layer_that_starts_by_passing_channels_on_is_kept(ghn: GHN, name: str) -> None:
+    layer = PASSING[name]()
+    model = nn.Sequential(conv(), nn.ReLU(), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    model(images())
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {"2.weight": UNMIXED, "2.bias": BESIDE}
+    nn.init.kaiming_normal_(layer.weight)
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
+
+
+def test_passing_on_is_no_purpose_where_all_layers_do(ghn: GHN) -> None:
+    model = nn.Sequential(eye(3, 8), dirac(), nn.Flatten(), nn.Linear(512, 10))
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
     model[0] = nn.Identity()
     assert ghn_init.predict(model, ghn, images(8), head=True).kept == {}
+
+
+def test_weights_with_few_channels_or_zeros_are_no_identities(ghn: GHN) -> None:
+    single, sparse = conv(1, 1), nn.Linear(64, 64)
+    nn.init.sparse_(sparse.weight, 0.9)
+    model = nn.Sequential(conv(3, 1), single, nn.Flatten(), sparse, nn.Linear(64, 10))
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
 
 
 @pytest.mark.parametrize("log", [True, False])
