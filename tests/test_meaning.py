@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE
+from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE, PHASE, WAVE
 from ghn_init.prediction.starts import BESIDE, GAINS, NEAR_ZERO, OFF_CENTRE, SAME, UNMIXED, ZERO
 from ghn_init.tracing.rules.reasons import INVERTED
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
@@ -455,9 +455,49 @@ def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, name: str
     model = Fn(lambda m, x: m.c(BEHIND[name](m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
     nn.init.normal_(model.a.weight, std=2**0.5 / 8 / 30)
     kept = {"a.weight": LATE} if name in ("one", "two") else {}
+    kept |= {"a.bias": PHASE} if name == "one" else {}
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == kept
     nn.init.kaiming_normal_(model.a.weight)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+WAVES = {
+    "features": lambda m, x: torch.cat([torch.sin(x @ m.w), torch.cos(x @ m.w)], -1),
+    "features with phases": lambda m, x: torch.cos(F.linear(x, m.w.T, m.b)),
+}
+
+
+@pytest.mark.parametrize("name", WAVES)
+def test_frequencies_of_fourier_features_are_kept_with_their_phases(ghn: GHN, name: str) -> None:
+    def build(wave: bool) -> nn.Module:
+        forward = WAVES[name] if wave else lambda m, x: torch.relu(x @ m.w + m.b)
+        phases = {"b": nn.Parameter(torch.rand(32))} if not wave or "phases" in name else {}
+        return Fn(
+            lambda m, x: m.head(m.fc(forward(m, x))), w=param(2, 32), **phases, fc=nn.LazyLinear(16), head=nn.Linear(16, 10)
+        )
+
+    model = build(wave=True)
+    model(vectors(2, 2))
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {}
+    model.w.data *= 10
+    phases = {"b": PHASE} if "phases" in name else {}
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {"w": WAVE} | phases
+    model = build(wave=False)
+    model(vectors(2, 2))
+    model.w.data *= 10
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {}
+
+
+def test_the_biases_of_a_siren_stay_with_its_weights(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        for layer in m.layers:
+            x = torch.sin(30 * layer(x))
+        return m.head(x)
+
+    model = Fn(forward, layers=nn.ModuleList([nn.Linear(2, 64), nn.Linear(64, 64)]), head=nn.Linear(64, 10))
+    nn.init.uniform_(model.layers[1].weight, -(6**0.5) / 8 / 30, 6**0.5 / 8 / 30)
+    kept = {"layers.1.weight": LATE, "layers.1.bias": PHASE}
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == kept
 
 
 SMALL_INITS = {
