@@ -71,7 +71,14 @@ def test_shares_of_one_number_are_those_that_are_not_zero(ghn: GHN) -> None:
     assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
 
 
-@pytest.mark.parametrize("number", [0.1, -3.0])
+@pytest.mark.parametrize("number", [0.02, 0.1])
+def test_a_small_number_that_keeps_units_alive_means_nothing(ghn: GHN, number: float) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
+    nn.init.constant_(model[2].bias, number)
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+
+
+@pytest.mark.parametrize("number", [1.0, -3.0])
 def test_a_number_that_all_layers_have_is_a_style_and_not_a_meaning(ghn: GHN, number: float) -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
     nn.init.constant_(model[2].bias, number)

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ghn_init.graph import WEIGHT_PRIMITIVES, Graph, Node
 
-ONE_NUMBER = "a quarter of its values or more are one number that is not zero (a gate that starts open, a focal loss's prior)"
+ONE_NUMBER = "a quarter of its values or more are one number, far from zero (a gate that starts open, a focal loss's prior)"
 FAR = "its values start further from zero than a bias that means nothing (a prior, the logarithms of time steps)"
 SHARE, LEAST = 4, 4
 """A quarter of the values, as one gate of an LSTM has, and so many that it is no chance, in 16 bits either."""
+ALIVE = 0.125
+"""Numbers up to 0.1 keep ReLUs alive, or are a habit as 0.02 in Hiera, and mean nothing."""
 LARGE = 1.5
 """Root mean square: PyTorch's inits have 0.58 at most, N(0, 1) has 1, and what the bundled hypernetwork predicts 0.93."""
 TIMES = 4.0
@@ -54,8 +56,8 @@ def why_on_purpose(node: Node, value: Tensor, before: Sequence[Node], parameters
     """
     if not value.is_floating_point() or not bool(value.any()):
         return None
-    counts = value[value != 0].unique(return_counts=True)[1]
-    if int(counts.max()) >= max(LEAST, value.numel() / SHARE):
+    away = value[value.abs() * abs(node.scale) > ALIVE]
+    if away.numel() and int(away.unique(return_counts=True)[1].max()) >= max(LEAST, value.numel() / SHARE):
         return ONE_NUMBER
     size = float(value.float().square().mean()) ** 0.5 * abs(node.scale)
     layers = [layer for layer in before if layer.primitive in WEIGHT_PRIMITIVES]
