@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE
-from ghn_init.prediction.starts import BESIDE, GAINS, IDENTITY, NEAR_ZERO, OFF_CENTRE, SAME, ZERO
+from ghn_init.prediction.meaning import EQUALISED, FROZEN, LATE, PHASE, WAVE
+from ghn_init.prediction.starts import BESIDE, GAINS, NEAR_ZERO, OFF_CENTRE, SAME, UNMIXED, ZERO
+from ghn_init.tracing.rules.reasons import INVERTED
 from zoo import ZOO, Case, Fn, conv, images, param, vectors
 
 
@@ -80,7 +82,7 @@ def ones(weight: Tensor) -> None:
     nn.init.constant_(weight, 0.25)
 
 
-STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, IDENTITY: nn.init.eye_, SAME: ones}
+STARTS = {ZERO: nn.init.zeros_, NEAR_ZERO: near_zero, UNMIXED: nn.init.eye_, SAME: ones}
 
 
 @pytest.mark.parametrize("why", STARTS)
@@ -107,15 +109,69 @@ def test_a_transformer_of_spatial_maps_starts_as_the_identity(ghn: GHN) -> None:
     assert model.theta.bias.tolist() == [1, 0, 0, 0, 1, 0]
 
 
-def test_a_kernel_that_is_the_identity_is_kept_and_one_init_of_all_layers_is_not(ghn: GHN) -> None:
-    model = nn.Sequential(conv(), conv(8, 8), nn.Flatten(), nn.Linear(512, 10))
-    nn.init.dirac_(model[1].weight)
-    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
-    model[0] = nn.Conv2d(3, 8, 1)
-    nn.init.dirac_(model[0].weight)  # not square: three channels are passed on
-    assert set(ghn_init.predict(model, ghn, images(), head=True).kept) == {"1.weight", "1.bias"}
+def dirac(groups: int = 1, scale: float = 1.0) -> nn.Module:
+    layer = conv(8, 8, groups=groups)
+    nn.init.dirac_(layer.weight, groups)
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    return layer
+
+
+def eye(inputs: int, outputs: int) -> nn.Module:
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.dirac_(layer.weight)
+    return layer
+
+
+def upsampling(groups: int = 1) -> nn.Module:
+    layer, side = nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=groups), torch.tensor([0.25, 0.75, 0.75, 0.25])
+    layer.weight.data.zero_()
+    for channel in range(8):
+        layer.weight.data[channel, channel % (8 // groups)] = side[:, None] * side
+    return layer
+
+
+def permutation() -> nn.Module:
+    layer = nn.Conv2d(8, 8, 1)
+    layer.weight.data = torch.eye(8)[torch.randperm(8)][..., None, None]
+    return layer
+
+
+PASSING = {
+    "the identity": dirac,
+    "half of it": lambda: dirac(scale=0.5),
+    "in groups": lambda: dirac(4),
+    "of each channel": lambda: dirac(8),
+    "to more channels": lambda: eye(8, 16),
+    "to fewer": lambda: eye(8, 4),
+    "a permutation": permutation,
+    "a bilinear upsampling": upsampling,
+    "that of each channel": lambda: upsampling(8),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_layer_that_starts_by_passing_channels_on_is_kept(ghn: GHN, name: str) -> None:
+    layer = PASSING[name]()
+    model = nn.Sequential(conv(), nn.ReLU(), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    model(images())
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {"2.weight": UNMIXED, "2.bias": BESIDE}
+    nn.init.kaiming_normal_(layer.weight)
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
+
+
+def test_passing_on_is_no_purpose_where_all_layers_do(ghn: GHN) -> None:
+    model = nn.Sequential(eye(3, 8), dirac(), nn.Flatten(), nn.Linear(512, 10))
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
     model[0] = nn.Identity()
     assert ghn_init.predict(model, ghn, images(8), head=True).kept == {}
+
+
+def test_weights_with_few_channels_or_zeros_are_no_identities(ghn: GHN) -> None:
+    single, sparse = conv(1, 1), nn.Linear(64, 64)
+    nn.init.sparse_(sparse.weight, 0.9)
+    model = nn.Sequential(conv(3, 1), single, nn.Flatten(), sparse, nn.Linear(64, 10))
+    assert ghn_init.predict(model, ghn, images(), head=True).kept == {}
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -399,9 +455,49 @@ def test_a_weight_that_is_small_for_a_large_constant_is_kept(ghn: GHN, name: str
     model = Fn(lambda m, x: m.c(BEHIND[name](m.a(x))), a=nn.Linear(64, 64), c=nn.Linear(64, 64))
     nn.init.normal_(model.a.weight, std=2**0.5 / 8 / 30)
     kept = {"a.weight": LATE} if name in ("one", "two") else {}
+    kept |= {"a.bias": PHASE} if name == "one" else {}
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == kept
     nn.init.kaiming_normal_(model.a.weight)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+WAVES = {
+    "features": lambda m, x: torch.cat([torch.sin(x @ m.w), torch.cos(x @ m.w)], -1),
+    "features with phases": lambda m, x: torch.cos(F.linear(x, m.w.T, m.b)),
+}
+
+
+@pytest.mark.parametrize("name", WAVES)
+def test_frequencies_of_fourier_features_are_kept_with_their_phases(ghn: GHN, name: str) -> None:
+    def build(wave: bool) -> nn.Module:
+        forward = WAVES[name] if wave else lambda m, x: torch.relu(x @ m.w + m.b)
+        phases = {"b": nn.Parameter(torch.rand(32))} if not wave or "phases" in name else {}
+        return Fn(
+            lambda m, x: m.head(m.fc(forward(m, x))), w=param(2, 32), **phases, fc=nn.LazyLinear(16), head=nn.Linear(16, 10)
+        )
+
+    model = build(wave=True)
+    model(vectors(2, 2))
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {}
+    model.w.data *= 10
+    phases = {"b": PHASE} if "phases" in name else {}
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {"w": WAVE} | phases
+    model = build(wave=False)
+    model(vectors(2, 2))
+    model.w.data *= 10
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == {}
+
+
+def test_the_biases_of_a_siren_stay_with_its_weights(ghn: GHN) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        for layer in m.layers:
+            x = torch.sin(30 * layer(x))
+        return m.head(x)
+
+    model = Fn(forward, layers=nn.ModuleList([nn.Linear(2, 64), nn.Linear(64, 64)]), head=nn.Linear(64, 10))
+    nn.init.uniform_(model.layers[1].weight, -(6**0.5) / 8 / 30, 6**0.5 / 8 / 30)
+    kept = {"layers.1.weight": LATE, "layers.1.bias": PHASE}
+    assert ghn_init.predict(model, ghn, vectors(2, 2), head=True).kept == kept
 
 
 SMALL_INITS = {
@@ -415,6 +511,35 @@ def test_large_constants_that_mean_nothing_keep_no_weight(ghn: GHN, name: str) -
     model = Fn(SMALL_INITS[name], a=nn.Linear(64, 64), head=nn.Linear(64, 10))
     nn.init.normal_(model.a.weight if "bytes" in name else model.head.weight, std=0.008)
     assert ghn_init.predict(model, ghn, vectors(2, 64), head=True).kept == {}
+
+
+INVERSES = {
+    "its determinant, before": lambda m, x: (torch.slogdet(m.w)[1], m.head(F.linear(x, m.w)))[::-1],
+    "its determinant, after": lambda m, x: (m.head(F.linear(x, m.w)), torch.logdet(m.w.double())),
+    "that of a kernel": lambda m, x: (m.head(F.conv1d(x[..., None], m.w[..., None])[..., 0]), torch.det(m.w)),
+    "its inverse": lambda m, x: m.head(F.linear(x, torch.inverse(m.w))),
+    "its inverse beside it": lambda m, x: m.head(F.linear(F.linear(x, m.w).relu(), torch.linalg.inv(m.w))),
+    "a solution": lambda m, x: m.head(torch.linalg.solve(m.w, x.T).T),
+    "a triangle's": lambda m, x: m.head(torch.linalg.solve_triangular(m.w.tril(), F.linear(x, m.w).T, upper=False).T),
+}
+
+
+@pytest.mark.parametrize("name", INVERSES)
+def test_a_weight_that_the_model_inverts_is_kept(ghn: GHN, name: str) -> None:
+    model = Fn(INVERSES[name], w=nn.Parameter(torch.linalg.qr(torch.randn(192, 192))[0]), head=nn.Linear(192, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 192), head=True).kept == {"w": INVERTED}
+
+
+def skew(m: Any, x: Tensor) -> Tensor:
+    half = (m.w - m.w.T) / 2
+    return m.head(F.linear(x, torch.linalg.solve(torch.eye(8) + half, torch.eye(8) - half)))
+
+
+def test_what_has_an_inverse_by_how_it_is_made_is_predicted(ghn: GHN) -> None:
+    model = Fn(skew, w=param(8, 8), head=nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
+    model = nn.Sequential(parametrizations.orthogonal(nn.Linear(8, 8), orthogonal_map="cayley"), nn.Linear(8, 10))
+    assert ghn_init.predict(model, ghn, vectors(2, 8), head=True).kept == {}
 
 
 def test_small_weights_before_norms_are_no_adapters(ghn: GHN) -> None:

@@ -89,6 +89,8 @@ class Node:
         rescaled: The model multiplies the layer's input, or its result, with a constant.
         factor: That of its result; NaN where it is not known, or where several are, None where there is none.
         computed: The layer's weight is a function of the parameter, orthogonalised, say; not one that is centred or scaled.
+        wave: The model takes the sine or cosine of the layer's result.
+        inverted: The model takes the parameter's inverse or determinant as well.
     """
 
     primitive: str
@@ -104,6 +106,8 @@ class Node:
     rescaled: bool = False
     factor: float | None = None
     computed: bool = False
+    wave: bool = False
+    inverted: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -9,11 +9,15 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ghn_init.graph import Graph
+from ghn_init.graph import Graph, Node
+from ghn_init.prediction.biases import biases
 from ghn_init.prediction.starts import starts
+from ghn_init.tracing.rules.reasons import INVERTED
 
 EQUALISED = "the model scales what goes in or comes out by a constant, for which its values were made (equalised learning rate)"
 LATE = "the model multiplies what comes out by a large constant, for which its values were made (a SIREN's)"
+WAVE = "the model takes the sine or cosine of what comes out, and its values are frequencies (Fourier features)"
+PHASE = "the weight of its layer is kept, frequencies before a sine or cosine, to which it belongs (a SIREN's)"
 FROZEN = "it is frozen (requires_grad is False)"
 LARGE = 4.0
 """Times 1/√fan_in: more than any usual init's deviation, which is √2 at most."""
@@ -23,7 +27,9 @@ LITTLE = 0.07
 
 def meaningful(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Dotted names of parameters whose values mean something → the reason to keep them."""
-    return {**equalised(graph, parameters), **starts(graph, parameters), **dict.fromkeys(frozen(parameters), FROZEN)}
+    inverted = {node.weight: INVERTED for node in graph.nodes if node.inverted and node.weight is not None}
+    own = {**inverted, **equalised(graph, parameters), **biases(graph, parameters), **starts(graph, parameters)}
+    return {**own, **dict.fromkeys(frozen(parameters), FROZEN)}
 
 
 def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
@@ -33,18 +39,31 @@ def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
     drawn from N(0, 1) is larger by the root of its fan-in than a layer's own init would be. Or it is far smaller, and usual
     with the constant behind it, as those of a SIREN, `sin(30 * layer(x))`; logits often have such a constant, and mean nothing
     by it. What multiplies the weight itself is the prediction's affair.
+
+    Likewise large are the frequencies of Fourier features, where a sine or cosine follows; phases that are added to a kept
+    weight's results are kept with it.
     """
     found = {}
-    for node in graph.nodes:
-        if not node.rescaled or node.weight is None or node.shape is None or parameters[node.weight].is_meta:
+    waves = set()
+    for index, node in enumerate(graph.nodes):
+        beside = node.rescaled or node.wave
+        if not beside or node.weight is None or node.shape is None or parameters[node.weight].is_meta:
             continue
         mean_square = float(parameters[node.weight].detach().float().square().mean())
         size = math.sqrt(mean_square * prod(node.shape[1:])) * abs(node.scale)
         if size > LARGE:
-            found[node.weight] = EQUALISED
+            found[node.weight] = EQUALISED if node.rescaled else WAVE
         elif node.factor is not None and not (node.head or node.side_head) and size < LITTLE and size * abs(node.factor) > 0.5:
             found[node.weight] = LATE
-    return found
+        if node.wave and node.weight in found:
+            waves.add(index)
+    ends = {end for start, end in graph.edges if start in waves} if waves else set()
+    return found | {name: PHASE for node in (graph.nodes[end] for end in ends) if (name := bias_of(node)) is not None}
+
+
+def bias_of(node: Node) -> str | None:
+    """The parameter of a bias's node."""
+    return node.weight if node.primitive == "bias" else None
 
 
 def frozen(parameters: Mapping[str, Tensor]) -> set[str]:

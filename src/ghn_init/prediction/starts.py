@@ -11,8 +11,8 @@ from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
 
 ZERO = "it starts at zero, so that its layer adds nothing at first (a zero convolution, LoRA's B)"
 NEAR_ZERO = "it starts so near to zero that its layer adds next to nothing at first (a near-identity adapter)"
-IDENTITY = "it starts as the identity, so that its layer changes nothing at first"
-BESIDE = "the weight of its layer starts as nothing or as the identity, so that it sets what the layer gives at first"
+UNMIXED = "it starts by passing channels on one by one, all by the same kernel (the identity, an upsampling)"
+BESIDE = "the weight of its layer starts as nothing or mixes no channels, so that it sets what the layer gives at first"
 SAME = "its values are all the same, as those of scales and masks are, and of no layer's weight"
 OFF_CENTRE = (
     "the model computes the layer's weight from it, and its values lie around another number than zero (a log deviation)"
@@ -54,7 +54,7 @@ def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
         if why is None or (why == NEAR_ZERO and (not few or _meets_norm(graph, followers, index))):
             continue
         found[name] = why
-        for end in followers.get(index, ()) if why in (ZERO, NEAR_ZERO, IDENTITY) else ():
+        for end in followers.get(index, ()) if why in (ZERO, NEAR_ZERO, UNMIXED) else ():
             bias = graph.nodes[end].weight if graph.nodes[end].primitive == "bias" else None
             if bias is not None:
                 found[bias] = ZERO if _is_zero(parameters[bias]) else BESIDE
@@ -64,7 +64,7 @@ def starts(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
 def _is_init_of_all(reasons: Sequence[str | None]) -> bool:
     """Whether all layers, heads left aside, start as the same thing, but for zero: one zero convolution may be all there is."""
     same = len(set(reasons)) == 1 and reasons[0] not in (None, ZERO)
-    return same and (len(reasons) > 1 or reasons[0] == IDENTITY)
+    return same and (len(reasons) > 1 or reasons[0] == UNMIXED)
 
 
 def _meets_norm(graph: Graph, followers: Mapping[int, Sequence[int]], index: int) -> bool:
@@ -90,10 +90,10 @@ def why_special(node: Node, parameter: Tensor) -> str | None:
 
 def _others(node: Node, value: Tensor) -> Iterator[str]:
     first = value[(0,) * value.dim()]
-    if is_identity(value):
-        yield IDENTITY
     if value.numel() > 1 and value.reshape(-1)[-1] == first and bool((value == first).all()):
         yield SAME
+    if node.stack is None and is_unmixed(value):
+        yield UNMIXED
     if node.computed:
         if _is_off_centre(value.flatten()[:FIRST]) and _is_off_centre(value):
             yield OFF_CENTRE
@@ -103,15 +103,19 @@ def _others(node: Node, value: Tensor) -> Iterator[str]:
             yield NEAR_ZERO
 
 
-def is_identity(weight: Tensor) -> bool:
-    """Whether a linear layer's weight is the identity matrix, or a kernel has it in its centre and zeros around."""
-    out, inner, *kernel = weight.shape if weight.dim() > 1 else (1, 1)
-    if out != inner or out == 1 or any(size % 2 == 0 for size in kernel):
+def is_unmixed(weight: Tensor) -> bool:
+    """Whether each channel goes into a channel of its own, by one kernel for all: (O, I, …) with at most one I for each O.
+
+    So are `eye_` and `dirac_` of any shape, scaled or in groups, permutations, and bilinear kernels of upsampling convolutions.
+    """
+    if weight.dim() < 2 or int(weight[0].flatten(1).any(1).sum() if weight.dim() > 2 else weight[0].count_nonzero()) > 1:
+        return False  # mostly told by the first channel
+    kernels = weight.flatten(2) if weight.dim() > 2 else weight[..., None]
+    passed = kernels.any(2)
+    if bool((passed.sum(1) > 1).any()) or not bool(passed.any()) or (int(passed.sum()) == 1 and bool(weight.all())):
         return False
-    centre = weight
-    for size in reversed(kernel):
-        centre = centre[..., size // 2]
-    return bool(centre[0, 0] == 1) and bool((centre.diagonal() == 1).all()) and int(weight.count_nonzero()) == out
+    used = kernels[passed]
+    return bool((used == used[0]).all())
 
 
 def _has_gains(table: Tensor) -> bool:

@@ -17,7 +17,8 @@ from ghn_init.errors import TraceError
 from ghn_init.graph import Graph, Node
 from ghn_init.tracing.flow import Flow, GraphBuilder, union
 from ghn_init.tracing.record import Call, Record, Value
-from ghn_init.tracing.rules import arithmetic, attention, layers, norms, pools, products, sums, views  # noqa: F401  (they register their rules)
+from ghn_init.tracing.rules import arithmetic, attention, layers, norms, pools, products, sums, views, waves  # noqa: F401  (they register their rules)
+from ghn_init.tracing.rules.inverses import with_inverses
 from ghn_init.tracing.rules.layers import apply_bias, apply_weight, convolve
 from ghn_init.tracing.rules.norms import normalise
 from ghn_init.tracing.rules.pools import pool
@@ -63,4 +64,4 @@ def build_graph(record: Record) -> Graph:
                 f"the rule for '{call.op}', {where(function)}, gives a result no flow; it should end in "
                 f"b.assign(call.outputs, flow), or in b.contract(call)"
             )
-    return builder.finish(record.outputs)
+    return with_inverses(builder.finish(record.outputs), builder.kept)

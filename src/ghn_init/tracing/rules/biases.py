@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import prod
 
 from ghn_init.graph import NORM_PRIMITIVES, WEIGHT_PRIMITIVES, Node
-from ghn_init.tracing.flow import Flow, GraphBuilder
+from ghn_init.tracing.flow import FUNCTION, Flow, GraphBuilder
 from ghn_init.tracing.record import Value
 from ghn_init.tracing.rules.layers import apply_bias, held_parts
 from ghn_init.tracing.rules.parameters import b_numel, bias_of_slices, main_parameter, unexpanded
@@ -47,7 +47,7 @@ def layer_bias(b: GraphBuilder, x: Flow, value: Value, name: str | None) -> Flow
     # A norm written out by hand has its bias last, too late for the node that its weight made.
     is_norm = node.primitive in NORM_PRIMITIVES and node.bias is None and prod(node.shape or ()) == channels
     alike = len(sizes) == 1 or sizes == [size for size in node.shape or () if size > 1]
-    if is_norm and alike and name not in b.node_of:
+    if is_norm and alike and name not in b.node_of and b.flow(value).rank(name) < FUNCTION:
         b.nodes[owner] = replace(node, bias=name)
         b.node_of[name] = owner
         return x

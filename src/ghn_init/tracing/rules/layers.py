@@ -11,6 +11,7 @@ from ghn_init.tracing.flow import FACTOR, FUNCTION, UNKNOWN, Flow, GraphBuilder,
 from ghn_init.tracing.record import Call, Value
 from ghn_init.tracing.rules.parameters import b_numel, bias_of_slices, inputs_first, layout, main_parameter, stack_in
 from ghn_init.tracing.rules.reasons import (
+    COMPUTED_SHIFT,
     MIXED_KERNEL,
     POSITION_TABLE,
     PRODUCT,
@@ -120,6 +121,9 @@ def apply_bias(b: GraphBuilder, x: Flow, bias: Value) -> Flow:
     if flow.parts and not flow.data:  # as where queries and values have a bias and keys have none
         return union([apply_bias(b, x, part) for part in held_parts(b, flow)])
     name = main_parameter(b, flow, bias.shape) or bias_of_slices(b, x, bias)
+    if name is not None and flow.rank(name) >= FUNCTION:
+        b.keep(flow.params, COMPUTED_SHIFT)
+        return x
     if name is not None:
         b.keep((other for other in flow.params if other != name), REPARAMETRISES.format(name))
         scale = flow.scale if flow.scale is not None and len(flow.params) == 1 else 1.0
