@@ -19,8 +19,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from ghn_init.errors import TraceError
 from ghn_init.tracing.holders import mapped, tensors_in
+from ghn_init.tracing.refusals import NoTensorError
 from ghn_init.tracing.shapes import shaped
 
 _WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
@@ -285,7 +285,7 @@ def record_calls(
             handle.remove()
     outputs = tuple(recorder.value_of(tensor) for tensor in output_tensors(result))
     if not outputs:
-        raise TraceError(f"it returned {type(result).__name__}, in which there is no tensor")
+        raise NoTensorError(type(result).__name__)
     return Record(
         calls=tuple(recorder.calls),
         outputs=outputs,
