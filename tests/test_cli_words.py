@@ -71,7 +71,9 @@ def test_a_callable_is_told_what_it_is_called_with(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys.modules["two"], "Two", Two, raising=False)
     with pytest.raises(ModelSpecError) as caught:
         spec.build("two:Two", 3)
-    assert in_options(str(caught.value)).endswith("; the callable is called with num_classes, let it take that.")
+    message = in_options(str(caught.value))
+    assert message.startswith("'two:Two' takes no num_classes (")
+    assert message.endswith(", and was called with num_classes=3: let it take num_classes.")
 
 
 @pytest.mark.parametrize("name", ["./two.py:Two", "models/two.py:Two", "two.py:Two"])

@@ -129,6 +129,16 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Any, set[str]]] = {
         vectors(2, 8),
         {"a.weight", "a.bias"},
     ),
+    "reshaped to a distribution for each action": (
+        lambda: Fn(lambda m, x: m.a(x).view(-1, 3, 4).softmax(-1).transpose(1, 2), a=nn.Linear(8, 12)),
+        vectors(2, 8),
+        {"a.weight", "a.bias"},
+    ),
+    "of a sequence's last place": (
+        lambda: Fn(lambda m, x: m.a(x)[:, -1, 0], a=nn.Linear(8, 1)),
+        SEQUENCE,
+        {"a.weight", "a.bias"},
+    ),
     "side by side": (
         lambda: Fn(lambda m, x: torch.cat([m.a(x), m.b(x)], -1), a=nn.Linear(8, 3), b=nn.Linear(8, 7)),
         vectors(2, 8),
@@ -167,6 +177,34 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Any, set[str]]] = {
 def test_heads(name: str) -> None:
     build, inputs, expected = HEADS[name]
     assert {parameter for node in trace(build(), inputs).nodes if node.head for parameter in node.parameters} == expected
+
+
+def layers_first(m: Any, x: Tensor) -> Tensor:
+    return m.a(x).view(-1, 4, 16).transpose(0, 1)
+
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "LSTM": lambda: nn.LSTM(8, 16, batch_first=True),
+    "LSTM, its sequence": lambda: Fn(lambda m, x: m.a(x)[0], a=nn.LSTM(8, 16, batch_first=True)),
+    "LSTM with a projection": lambda: nn.LSTM(8, 16, proj_size=4, batch_first=True),
+    "GRU": lambda: nn.GRU(8, 16, batch_first=True),
+    "RNN": lambda: nn.RNN(8, 16, 2, batch_first=True),
+    "RNN, its last state": lambda: Fn(lambda m, x: m.a(x)[1][-1], a=nn.RNN(8, 16, batch_first=True)),
+    "RNN without biases": lambda: Fn(lambda m, x: m.a(x)[0][:, -1], a=nn.RNN(8, 16, bias=False, batch_first=True)),
+    "cells": lambda: Fn(lambda m, x: m.a(x[:, -1], m.a(x[:, 0])), a=nn.RNNCell(8, 16)),
+    "gated layer": lambda: Fn(lambda m, x: F.glu(m.a(x)), a=nn.Linear(8, 16)),
+    "layer as wide as before": lambda: nn.Linear(8, 8),
+    "layer with its batch turned": lambda: Fn(lambda m, x: layers_first(m, x[:, 0]), a=nn.Linear(8, 64)),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_sizes_that_happen_to_agree_make_no_head(name: str) -> None:
+    model = BACKBONES[name]()
+    for batch in range(1, 5):
+        for length in range(1, 5):
+            graph = trace(model, torch.zeros(batch, length, 8))
+            assert not [node.weight for node in graph.nodes if node.head or node.side_head], (batch, length)
 
 
 def test_heads_of_other_outputs_are_heads_too() -> None:

@@ -100,6 +100,44 @@ def test_a_constant_of_a_parametrization_without_an_inverse_is_divided_out(ghn: 
     torch.testing.assert_close(model.weight, plain)
 
 
+class Gained(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        return x / self.gain
+
+
+def test_parameters_of_a_parametrization_are_not_unused(ghn: GHN, capsys: pytest.CaptureFixture[str]) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        print("training" if m.training else "evaluating")
+        return m.b(m.a(x))
+
+    model = Fn(forward, a=nn.Linear(8, 8), b=nn.Linear(8, 3))
+    parametrize.register_parametrization(model.a, "weight", Gained())
+    prediction = ghn_init.predict(model, ghn, vectors(2, 8))
+    assert capsys.readouterr().out.split() == ["training"]
+    reason = "it reparametrises 'a.parametrizations.weight.original'"
+    assert prediction.kept["a.parametrizations.weight.0.gain"] == reason
+    prediction.apply_()
+    plain = ghn_init.predict(Fn(forward, a=nn.Linear(8, 8), b=nn.Linear(8, 3)), ghn, vectors(2, 8)).tensors["a.weight"]
+    torch.testing.assert_close(model.a.weight, plain)
+
+
+def test_parameters_of_a_parametrization_that_did_not_run_are_unused() -> None:
+    model = Fn(lambda m, x: m.b(x), a=nn.Linear(8, 8), b=nn.Linear(8, 3))
+    parametrize.register_parametrization(model.a, "weight", Gained())
+    assert (
+        ghn_init.trace(model, vectors(2, 8))
+        .kept["a.parametrizations.weight.0.gain"]
+        .endswith("does not use it with these inputs")
+    )
+
+
 def test_a_parametrization_without_an_inverse_is_noted_and_strict_refuses_it(ghn: GHN) -> None:
     model = nn.Linear(8, 8)
     parametrize.register_parametrization(model, "weight", Positive())

@@ -371,5 +371,5 @@ def test_seeds_are_checked_first(ghn: GHN, seed: Any) -> None:
 
 
 def test_a_forward_without_tensors_is_an_error() -> None:
-    with pytest.raises(ghn_init.errors.TraceError, match="it returned NoneType, in which there is no tensor"):
+    with pytest.raises(ghn_init.errors.TraceError, match="returned NoneType, in which there is no tensor"):
         ghn_init.trace(Fn(lambda m, x: None, a=conv()), images())

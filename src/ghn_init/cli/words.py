@@ -35,8 +35,6 @@ _WORDS = {
     r"ghn_init\.recalibrate_batchnorm\b": "ghn_init.recalibrate_batchnorm in Python",
     r"each with a name of its own: pass a mapping\b": "each with a name of its own: pass NAME=DATA",
     r"pass a mapping of names to candidates": "name each model once",
-    r"(failed when called: TypeError: .*unexpected keyword argument 'num_classes')": r"\1; the callable is called with "
-    "num_classes, let it take that",
     r"'([^':]*?)(\w+)\.py:(\w[\w.]*)' can't be imported \(.*\); expected .*": r"'\1\2.py:\3' can't be imported; a module is "
     r"named as for import: '\2:\3', in the folder of \2.py.",
 }

@@ -6,6 +6,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import ModelSpecError
 from ghn_init.models.kinds import KINDS
 from ghn_init.tracing.untouched import untouched
+
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
@@ -36,7 +39,9 @@ def build(spec: str, num_classes: int | None = None, **arguments: Any) -> nn.Mod
     """
     library, separator, name = spec.partition(":")
     if not separator or not library or not name:
-        raise ModelSpecError(f"{spec!r} names no model; {_libraries_with(spec)}expected {KINDS}.")
+        others = _libraries_with(spec)
+        hint = f"did you mean {' or '.join(others)}? " if others else ""
+        raise ModelSpecError(f"{spec!r} names no model; {hint}expected {KINDS}.")
     options = {**arguments, **({} if num_classes is None else {"num_classes": num_classes})}
     if library == "timm":
         return build_timm(name, options)
@@ -134,14 +139,14 @@ def library(name: str) -> Any:
         raise ModelSpecError(f"{name} is not installed ({error}); pip install {name}.") from error
 
 
-def _libraries_with(name: str) -> str:
-    """A hint at libraries that have a model of that name, or nothing."""
+def _libraries_with(name: str) -> list[str]:
+    """Models of that name, as specs."""
     specs = []
     if find_spec("timm") is not None and library("timm").is_model(name.partition(".")[0]):
         specs.append(f"timm:{name}")
     if find_spec("torchvision") is not None and name in library("torchvision").models.list_models():
         specs.append(f"torchvision:{name}")
-    return f"did you mean {' or '.join(specs)}? " if specs else ""
+    return specs
 
 
 def _unknown(name: str, library: str, known: Iterable[str]) -> str:
@@ -171,4 +176,22 @@ def _called(spec: str, factory: Callable[..., Any], options: Mapping[str, Any]) 
     try:
         return factory(**options)
     except Exception as error:
+        name = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+        if name is not None and name[1] in options:
+            given = ", ".join(f"{key}={value!r}" for key, value in options.items() if value is not None)
+            raise ModelSpecError(
+                f"{spec!r} takes no {name[1]} ({error}), and was called with {given}: {_instead(spec, name[1])}."
+            ) from error
         raise ModelSpecError(f"{spec!r} failed when called: {type(error).__name__}: {error}.") from error
+
+
+def _instead(spec: str, argument: str) -> str:
+    """What to do where a model has no such argument."""
+    library, _, name = spec.partition(":")
+    if library == "torchvision" and argument == "in_chans":
+        others = [other for other in _libraries_with(name) if other.startswith("timm:")] or ["a model of timm"]
+        return (
+            f"models of torchvision are made for 3 channels; take {others[0]}, or change the first layer in a function of your "
+            f"own and pass module:callable"
+        )
+    return "leave it out" if library in ("timm", "torchvision", "transformers") else f"let it take {argument}"

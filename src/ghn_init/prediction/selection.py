@@ -15,6 +15,7 @@ from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.prediction.cautions import beside, is_merged
 from ghn_init.prediction.conditioning import Conditioning
 from ghn_init.prediction.meaning import frozen_copies, meaningful
+from ghn_init.prediction.memory import Range, overlap, reach, share
 from ghn_init.tracing.flow import UNREACHED, UNUSED
 from ghn_init.tracing.unwrap import taken_off
 
@@ -145,20 +146,20 @@ def _refuse_kinds(parameters: Mapping[str, Tensor], left_out: Container[str], un
 def unwritable(parameters: Mapping[str, Tensor]) -> dict[str, str]:
     """Parameters without elements, without floating values, or in the memory of another one → the reason."""
     reasons: dict[str, str] = {}
-    taken: dict[int, list[tuple[int, int, str]]] = {}
+    taken: dict[int, list[tuple[Range, str]]] = {}
     for name, parameter in parameters.items():
         if parameter.numel() == 0:
             reasons[name] = "it has no elements"
         elif not parameter.is_floating_point():
             reasons[name] = f"{parameter.dtype} values are not predicted"
         elif not parameter.is_meta:
-            reach = sum(int(size - 1) * step for size, step in zip(parameter.shape, parameter.stride(), strict=True))
-            first = int(parameter.storage_offset())
+            own = reach(parameter)
             others = taken.setdefault(parameter.untyped_storage().data_ptr(), [])
-            owner = next((other for start, end, other in others if start <= first + reach and first <= end), None)
+            near = (other for there, other in others if overlap(own, there))
+            owner = next((other for other in near if share(parameter, parameters[other])), None)
             if owner is not None:
                 reasons[name] = f"it shares memory with '{owner}'"
-            others.append((first, first + reach, name))
+            others.append((own, name))
     return reasons
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ghn_init.graph import NORM_PRIMITIVES, PRIMITIVES, WEIGHT_PRIMITIVES, Graph, Node
+from ghn_init.graph import PRIMITIVES, Graph, Node
 from ghn_init.tracing.axes import Axes, fits, stored
+from ghn_init.tracing.heads import Heads
 from ghn_init.tracing.operators import BOUNDED, SAME
-from ghn_init.tracing.order import topological
+from ghn_init.tracing.order import ancestors, topological
 from ghn_init.tracing.reach import parameters_behind
 from ghn_init.tracing.record import Call, Record, Value
 from ghn_init.tracing.tied import tied_heads
@@ -174,6 +175,7 @@ class GraphBuilder:
         self.nodes: list[Node] = [Node("input")]
         self.preds: list[set[int]] = [set()]
         self.contracted: set[int] = set()  # nodes that a later call showed to be none; `finish` takes them out
+        self.recurrent: set[int] = set()  # nodes of recurrent cells
         self.kept: dict[str, str] = {}
         self.node_of: dict[str, int] = {}
         self.shapes = record.parameters
@@ -275,14 +277,7 @@ class GraphBuilder:
 
     def ancestors(self, nodes: Iterable[int]) -> set[int]:
         """`nodes` and everything that leads to them."""
-        seen: set[int] = set()
-        stack = list(nodes)
-        while stack:
-            node = stack.pop()
-            if node not in seen:
-                seen.add(node)
-                stack.extend(self.preds[node])
-        return seen
+        return ancestors(nodes, self.preds)
 
     def finish(self, outputs: Iterable[Value]) -> Graph:
         """Contracts what rules marked, drops dead ends, orders topologically, marks the head."""
@@ -292,7 +287,7 @@ class GraphBuilder:
         for value in outputs:
             if not self.flow(value).data:
                 self.keep(self.flow(value).params, RETURNED)
-        head, side = self._heads(ends, [value.shape for value in outputs])
+        head, side = Heads(self.nodes, preds, self.recurrent, self._calls).find(ends, outputs)
         side |= tied_heads(outputs, self._calls, self.nodes)
         alive = self.ancestors(set().union(*ends) if ends else ()) | {0}
         for index in alive:
@@ -329,72 +324,3 @@ class GraphBuilder:
             else:
                 result.add(node)
         return result
-
-    def _heads(self, ends: list[set[int]], shapes: list[tuple[int, ...]]) -> tuple[set[int], set[int]]:
-        """Weights and biases of the first head and of others: they make an output, and nothing that is learned comes after."""
-        heads = [self._head(end, shape) for end, shape in zip(ends, shapes, strict=True)]
-        if ends:
-            self._pool_before_head(ends[0], heads[0])
-        learned = WEIGHT_PRIMITIVES | NORM_PRIMITIVES
-        if len([head for head in heads if head]) > 1:
-            alive = self.ancestors(set().union(*ends))
-            before = self.ancestors({p for i in alive if self.nodes[i].primitive in learned for p in self.preds[i]})
-            heads = [head for head in heads if not head & before]
-        first = next(filter(None, heads), set())
-        return first, set().union(*heads) - first
-
-    def _head(self, end: set[int], shape: tuple[int, ...]) -> set[int]:
-        """The weights that make one output, and their biases."""
-        weights: set[int] = set()
-        stack, seen = list(end), set(end)
-        while stack:
-            index = stack.pop()
-            node = self.nodes[index]
-            if node.primitive in WEIGHT_PRIMITIVES:
-                weights.add(index)
-            elif node.primitive in NORM_PRIMITIVES or node.primitive == "pos_enc":
-                return set()  # the end of a backbone
-            else:
-                stack.extend(self.preds[index] - seen)
-                seen |= self.preds[index]
-        if not _make([self.nodes[index].shape or (0,) for index in weights], shape):
-            return set()
-        if weights & self.ancestors(set().union(*(self.preds[index] for index in weights))):
-            return set()  # one after the other, as with a residual
-        return weights | {i for i in seen if self.nodes[i].primitive == "bias" and self.preds[i] & weights}
-
-    def _pool_before_head(self, end: set[int], head: set[int]) -> None:
-        """A mean over space commutes with a 1×1 convolution: the published graphs end in the head, never in a pool.
-
-        SqueezeNet's head is such a convolution. With the pool at the end its weight and bias would not be the last two nodes.
-        """
-        weights = [i for i in head if self.nodes[i].primitive != "bias"]
-        if len(end) != 1 or len(weights) != 1:
-            return
-        (pool,), (weight,) = end, weights
-        last = self.preds[pool]
-        if self.nodes[pool].primitive != "glob_avg" or not last <= head or len(last) != 1:
-            return
-        self.preds[pool], self.preds[weight] = self.preds[weight], {pool}
-        end.clear()
-        end.update(last)
-
-
-def _make(weights: list[tuple[int, ...]], output: tuple[int, ...]) -> bool:
-    """Whether the last weights have the outputs of a head: those of classes, or of several answers put together.
-
-    Args:
-        weights: Their shapes as they are used, outputs first.
-        output: Shape of what the model returns; its first axis is the batch's.
-    """
-    widths = {sizes[0] for sizes in weights}
-    if len(output) == 2 and widths == {output[1]}:
-        return True
-    if not output or any(len(sizes) != 2 for sizes in weights):
-        return False  # convolutions end in maps
-    # Of sequences: a map to another width; attention ends in one to its own.
-    if len(output) == 3 and widths == {output[2]} and all(sizes[0] != sizes[1] for sizes in weights):
-        return True
-    total = prod(output[1:])
-    together = len(output) == 2 and (widths == {1, total} or sum(sizes[0] for sizes in weights) == total)
-    return widths == {total} or together  # reshaped, or a value beside advantages, or side by side

@@ -36,6 +36,8 @@ class Inputs:
 
 
 def _describe(value: Any) -> str:
+    if isinstance(value, Tensor) and value.is_nested:  # its shape can't be asked for
+        return f"{str(value.dtype).removeprefix('torch.')} nested of {value.size(0)}"
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if isinstance(value, tuple | list):

@@ -1,6 +1,20 @@
-"""The order in which a hypernetwork reads nodes: predecessors first, otherwise as they were executed."""
+"""The order of nodes: what leads to some, and how a hypernetwork reads all, predecessors first, otherwise as executed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def ancestors(nodes: Iterable[int], preds: Sequence[set[int]]) -> set[int]:
+    """`nodes` and everything that leads to them."""
+    seen: set[int] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(preds[node])
+    return seen
 
 
 def topological(nodes: list[int], preds: list[set[int]]) -> list[int]:

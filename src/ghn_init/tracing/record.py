@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
 
-from ghn_init.errors import TraceError
 from ghn_init.tracing.holders import mapped, tensors_in
+from ghn_init.tracing.refusals import NoTensorError
+from ghn_init.tracing.reparametrized import seen_through
 from ghn_init.tracing.shapes import shaped
 
 _WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
@@ -70,6 +69,7 @@ class Record:
 
     `chooses`: the model's Python looked at values or drew random numbers, so that another run may take other ways.
     `statistics`: dotted names of the buffers that norms took for running means, but for norms whose weight is no parameter.
+    `reparametrising`: parameters of parametrizations that the run went through → the one whose weight they make another.
     """
 
     calls: tuple[Call, ...]
@@ -77,6 +77,7 @@ class Record:
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     chooses: bool = False
     statistics: frozenset[str] = frozenset()
+    reparametrising: Mapping[str, str] = field(default_factory=dict)
 
 
 class Recorder(TorchDispatchMode):
@@ -275,45 +276,25 @@ def record_calls(
             recorder.constant(buffers[name], buffer)
     for tensor in tensors_in((args, kwargs)):
         recorder.register(tensor, "input")
-    handles = [_see_through(recorder, part, f"{name}.original") for name, part in _parametrized(model)]
+
+    def register(weight: Tensor, name: str) -> None:
+        recorder.register(weight, "parameter", name)
+
     try:
-        with torch.inference_mode(), recorder:
+        with seen_through(model, register) as reparametrising, torch.inference_mode(), recorder:
             result = torch.func.functional_call(model, {**parameters, **buffers}, args, dict(kwargs), tie_weights=True)
     finally:
         recorder.restore()
-        for handle in handles:
-            handle.remove()
     outputs = tuple(recorder.value_of(tensor) for tensor in output_tensors(result))
     if not outputs:
-        raise TraceError(f"it returned {type(result).__name__}, in which there is no tensor")
+        raise NoTensorError(type(result).__name__)
     return Record(
         calls=tuple(recorder.calls),
         outputs=outputs,
         parameters={name: tuple(p.shape) for name, p in parameters.items()},
         statistics=frozenset(name for name, buffer in buffers.items() if id(buffer) in recorder.means),
+        reparametrising=reparametrising,
     )
-
-
-def _parametrized(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Parametrizations with an inverse that make a weight from one parameter, by dotted name.
-
-    What has none is followed as the function that it is: nothing else would divide the constant of `0.1 * w` out.
-    """
-    for name, part in model.named_modules():
-        if not isinstance(part, ParametrizationList) or not isinstance(getattr(part, "original", None), nn.Parameter):
-            continue
-        if all(hasattr(step, "right_inverse") for step in part):
-            yield name, part
-
-
-def _see_through(recorder: Recorder, part: nn.Module, name: str) -> RemovableHandle:
-    """The weight counts as the parameter that it is made from, however it is made: what is predicted is the weight."""
-
-    def rebind(module: nn.Module, args: Any, weight: Tensor) -> None:
-        if weight.shape == module.original.shape:  # type: ignore[union-attr]
-            recorder.register(weight, "parameter", name)
-
-    return part.register_forward_hook(rebind)
 
 
 def output_tensors(result: Any) -> Iterator[Tensor]:

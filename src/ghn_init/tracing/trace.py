@@ -13,12 +13,14 @@ from torch import nn
 
 from ghn_init.errors import TraceError
 from ghn_init.graph import Graph
+from ghn_init.tracing import branches  # noqa: F401  (it registers its rule)
 from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.flow import UNREACHED, UNUSED
 from ghn_init.tracing.gradients import DifferentiatesError, WithoutGradients, is_about_gradients, no_transformations
 from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.inputs import Inputs, candidates, wanted
 from ghn_init.tracing.record import Record, record_calls
+from ghn_init.tracing.refusals import refused
 from ghn_init.tracing.rules import WHOLE, build_graph
 from ghn_init.tracing.untouched import Draws, untouched
 from ghn_init.tracing.unwrap import unwrap
@@ -94,13 +96,6 @@ def read_in_eval_mode(model: nn.Module, example_inputs: Any) -> Trace:
     raise _failed(model, failures) from failures[-1][1]
 
 
-def _differentiates(model: nn.Module, what: DifferentiatesError) -> TraceError:
-    return TraceError(
-        f"the forward pass of {type(model).__name__} differentiates ({what}): there are no gradients while shapes are "
-        f"traced, and no other inputs would help. Initialise the module that it differentiates by itself."
-    )
-
-
 def _read(model: nn.Module, example_inputs: Any) -> Trace:
     """In training mode auxiliary heads run too; eval mode is tried where that fails, differentiates or leaves some unused."""
     tried = list(candidates(model, example_inputs))
@@ -143,10 +138,10 @@ def _larger_first(others: list[Inputs], inputs: Inputs) -> list[Inputs]:
 
 
 def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_guesses: int = 0) -> TraceError:
-    """In words the last failure, or that the forward pass takes gradients, for which no inputs are at fault."""
-    taken = next((error for _, error in failures if isinstance(error, DifferentiatesError)), None)
-    if taken is not None:
-        return _differentiates(model, taken)
+    """In words the last failure, or why no other inputs would help."""
+    why = refused(model, failures)
+    if why is not None:
+        return TraceError(why)
     inputs, error = failures[-1]
     others = f" ({other_guesses} other guesses failed too)" if other_guesses else ""
     return TraceError(

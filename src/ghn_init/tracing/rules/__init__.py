@@ -22,6 +22,7 @@ from ghn_init.tracing.rules.inverses import with_inverses
 from ghn_init.tracing.rules.layers import apply_bias, apply_weight, convolve
 from ghn_init.tracing.rules.norms import normalise
 from ghn_init.tracing.rules.pools import pool
+from ghn_init.tracing.rules.reasons import REPARAMETRISES
 from ghn_init.tracing.rules.registry import RULES, WHOLE, Rule, argument, register_rule, unregister_rule, where
 
 __all__ = [
@@ -64,4 +65,6 @@ def build_graph(record: Record) -> Graph:
                 f"the rule for '{call.op}', {where(function)}, gives a result no flow; it should end in "
                 f"b.assign(call.outputs, flow), or in b.contract(call)"
             )
+    for name, original in record.reparametrising.items():
+        builder.keep([name], REPARAMETRISES.format(original))
     return with_inverses(builder.finish(record.outputs), builder.kept)

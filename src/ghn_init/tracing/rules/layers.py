@@ -292,11 +292,12 @@ def _recurrent_cell(b: GraphBuilder, call: Call) -> None:
 
 def cell(b: GraphBuilder, x: Flow, weights: list[Value], has_biases: bool) -> Flow:
     """Parameters of one recurrent cell in PyTorch's order: w_ih, w_hh, b_ih, b_hh, and w_hr of a projected LSTM."""
-    biases = weights[2:4] if has_biases else [None, None]
+    biases, before = weights[2:4] if has_biases else [None, None], len(b.nodes)
     for weight, bias in zip(weights[:2], biases, strict=True):
         x = apply_weight(b, x, weight, bias, "conv")
     for projection in weights[4 if has_biases else 2 :]:
         x = apply_weight(b, x, projection, None, "conv")
+    b.recurrent.update(range(before, len(b.nodes)))
     return x
 
 
