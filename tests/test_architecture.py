@@ -108,15 +108,15 @@ def test_files_are_short(module: str) -> None:
 
 
 BELOW_PREDICTION = {
-    "errors", "devices", "confidence", "graph", "viz", "progress", "tracing", "hypernetwork", "models", "deepnets"
+    "errors", "devices", "confidence", "graph", "viz", "processes", "progress", "tracing", "hypernetwork", "models", "deepnets"
 }  # fmt: skip
 RULES = {
     "confidence": {"errors"},
     "graph": {"errors", "viz"},
     "tracing": {"errors", "graph", "viz"},
     "hypernetwork": {"errors", "confidence", "graph", "viz"},
-    "deepnets": {"errors", "graph", "viz", "progress", "tracing", "models"},
-    "families": {"errors", "devices", "confidence", "graph", "viz", "progress", "tracing", "models", "deepnets", "prediction"},
+    "deepnets": {"errors", "graph", "viz", "processes", "progress", "tracing", "models"},
+    "families": BELOW_PREDICTION - {"hypernetwork"} | {"prediction"},
     "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
     "tasks": {"errors", "connection", "models"},
     "checkpoints": {"errors", "devices", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},

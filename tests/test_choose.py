@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, Choice, Report
-from ghn_init.errors import ComparisonError, HeadError, UnsupportedModelError
+from ghn_init.errors import ComparisonError, HeadError, TraceError, UnsupportedModelError
 from ghn_init.models.batches import Batches
 from ghn_init.trials import choose as race
 from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
@@ -352,6 +352,7 @@ class Features(Tiny):
         ({"loader": [x for x, _ in images()]}, HeadError, "images without labels"),
         ({"loader": []}, ComparisonError, "the loader has no batches"),
         ({"loader": 3}, ComparisonError, "the data are a int"),
+        ({"loader": [(x.byte(), y) for x, y in images()]}, TraceError, r"of torch.uint8: .* yield images.float\(\) / 255"),
         ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
         ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),

@@ -563,6 +563,13 @@ def test_init_fits_to_data(data: Path) -> None:
     torch.testing.assert_close(torch.tensor([known["mean"], known["std"]]), torch.stack([images.mean, images.std]))
 
 
+def test_export_prints_a_call_that_python_reads(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "net" \\n'
+    *_, call = run("export", "timm:test_resnet", "-o", str(folder)).splitlines()
+    assert call.startswith("timm.create_model(")
+    assert isinstance(eval(call), torch.nn.Module)
+
+
 def test_export_fits_to_data_as_timm_gives_them(data: Path) -> None:
     text = run("export", "timm:resnet10t", str(data), "-o", "net", "--image-size", "32")
     assert "a classifier of 3 classes" in text

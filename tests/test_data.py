@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ghn_init.errors import TrainingError
+from ghn_init.tasks import image_data
 from ghn_init.tasks.image_data import Images, load_images
 from helpers import colours
 
@@ -54,6 +55,42 @@ def test_a_transform_takes_the_place_of_flips_and_shifts() -> None:
     pixels, labels = images.batch(0, 8, 0, black)
     assert torch.equal(labels, images.batch(0, 8, 0)[1])
     torch.testing.assert_close(pixels[0, :, 0, 0], -images.mean / images.std)
+
+
+@pytest.mark.parametrize(
+    ("transform", "made"),
+    [
+        (lambda pixels: pixels / 255, r"\(8, 3, 16, 16\) torch.float32"),
+        (lambda pixels: pixels[:, :, :12], r"\(8, 3, 12, 16\) torch.uint8"),
+        (lambda pixels: (pixels, 0), "tuple"),
+    ],
+)
+def test_a_transform_leaves_images_as_bytes_of_their_size(transform: Callable[[Tensor], Any], made: str) -> None:
+    """Floats would be divided by 255 once more."""
+    with pytest.raises(TrainingError, match=rf"transform makes {made} of images \(8, 3, 16, 16\) torch.uint8; expected"):
+        colours(64).batch(0, 8, 0, transform)
+
+
+def test_mean_and_deviation_are_those_of_the_whole_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (10, 3, 5, 7), dtype=torch.uint8)
+    pixels[:, 2] = 9
+    labels, floats = torch.arange(10), pixels.double() / 255
+    pieces: list[int] = []
+    bincount = Tensor.bincount
+
+    def counted(channel: Tensor, **options: Any) -> Tensor:
+        pieces.append(len(channel))
+        return bincount(channel, **options)
+
+    monkeypatch.setattr(image_data, "PIECE", 4)
+    monkeypatch.setattr(Tensor, "bincount", counted)
+    images = Images.from_tensors(pixels, labels)
+    assert max(pieces) == 4 * 35
+    torch.testing.assert_close(images.mean, floats.mean((0, 2, 3)).float())
+    torch.testing.assert_close(images.std, floats.std((0, 2, 3)).float().clamp_min(1e-3))
+    monkeypatch.setattr(image_data, "NORMALISED_BY", 5)
+    torch.testing.assert_close(Images.from_tensors(pixels, labels).mean, floats[::2].mean((0, 2, 3)).float())
 
 
 def test_data_sets_are_read_from_parquet(tmp_path: Path) -> None:
@@ -113,8 +150,9 @@ def test_images_that_come_class_by_class_are_shuffled(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 3, 8, 8)
     labels = [0] * 20 + [1] * 20
+    alternating = [row for pair in zip(range(20), range(20, 40), strict=True) for row in pair]
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=2)})
-    for name, rows in (("train", [*range(20, 40), *range(20)]), ("test", [39, *range(20), *range(20, 39)])):
+    for name, rows in (("train", [*range(20, 40), *range(20)]), ("test", alternating)):
         columns = {"img": [pixels[k].permute(1, 2, 0).numpy() for k in rows], "label": [labels[k] for k in rows]}
         datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{name}.parquet")
     mixed, kept = load_images(tmp_path, "train"), load_images(tmp_path, "test")
@@ -122,7 +160,30 @@ def test_images_that_come_class_by_class_are_shuffled(tmp_path: Path) -> None:
     assert torch.equal(mixed.labels, (mixed.pixels[:, 0, 0, 0] >= 20).long())
     assert sorted(mixed.pixels[:, 0, 0, 0].tolist()) == list(range(40))
     assert torch.equal(load_images(tmp_path, "train").labels, mixed.labels)
-    assert kept.labels.tolist() == [1] + [0] * 20 + [1] * 19
+    assert kept.labels.tolist() == [0, 1] * 20
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1] + [0] * 20 + [1] * 19,  # a stray image
+        2 * ([0] * 10 + [1] * 10),  # two sorted sources
+        [0] * 15 + [1] * 15 + [0, 1] * 3,  # sorted but for a rest
+    ],
+)
+def test_images_whose_classes_come_in_runs_are_shuffled(tmp_path: Path, labels: list[int]) -> None:
+    parquet(tmp_path / "train.parquet", labels, ["a", "bb"])
+    images = load_images(tmp_path, "train")
+    assert images.labels.tolist() != labels
+    assert sorted(images.labels.tolist()) == sorted(labels)
+    assert torch.equal(images.pixels[:, 0, 0, 0].long(), images.labels + 1)
+
+
+def test_images_in_a_random_order_keep_it(tmp_path: Path) -> None:
+    for seed in range(3):
+        labels = torch.randint(0, 5, (60,), generator=torch.Generator().manual_seed(seed)).tolist()
+        parquet(tmp_path / "train.parquet", labels, list("abcde"))
+        assert load_images(tmp_path, "train").labels.tolist() == labels
 
 
 def test_a_limit_draws_images_before_they_are_decoded(tmp_path: Path) -> None:
@@ -167,6 +228,45 @@ def test_folders_that_hold_no_data_are_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "dog" / "1.png").write_bytes(b"no picture")
     with pytest.raises(TrainingError, match=r"dog/1.png is no image that can be read .*; leave it out"):
         load_images(tmp_path, "train")
+
+
+def test_images_below_the_folder_of_a_class_are_not_passed_over(tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name / ".thumbnails").mkdir(parents=True)
+        (tmp_path / "train" / name / "notes").mkdir()
+        (tmp_path / "train" / name / "notes" / "0.txt").write_text("a note")
+        for place in (".", ".thumbnails"):
+            image_module.new("RGB", (8, 8)).save(tmp_path / "train" / name / place / "0.png")
+    assert len(load_images(tmp_path, "train").labels) == 2
+    (tmp_path / "train" / "dog" / "small" / "brown").mkdir(parents=True)
+    image_module.new("RGB", (8, 8)).save(tmp_path / "train" / "dog" / "small" / "brown" / "1.PNG")
+    words = r"train/dog/small/brown has images below the folder of a class \(1 such folders\); move them up into .*train/CLASS"
+    with pytest.raises(TrainingError, match=words):
+        load_images(tmp_path, "train")
+
+
+def test_data_without_images_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        np.save(tmp_path / "train" / name / "0.npy", np.zeros(3))
+    with pytest.raises(TrainingError, match=r"train has no images that can be read .*expected labelled images"):
+        load_images(tmp_path, "train")
+    parquet(tmp_path / "train.parquet", [], ["a", "b"])
+    with pytest.raises(TrainingError, match=r"train.parquet has no images that can be read .*no data"):
+        load_images(tmp_path, "train")
+    (tmp_path / "train.parquet").write_text("no table")
+    with pytest.raises(TrainingError, match=r"train.parquet has no images that can be read .*ArrowInvalid"):
+        load_images(tmp_path, "train")
+
+
+def test_one_class_alone_is_refused_but_for_a_part_of_more(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", [1, 1, 1], ["a", "bb"])
+    with pytest.raises(TrainingError, match="has images of class 'bb' alone; expected two classes at least"):
+        load_images(tmp_path, "train")
+    parquet(tmp_path / "test.parquet", [1, 1, 0], ["a", "bb"])
+    assert load_images(tmp_path, "train", like=load_images(tmp_path, "test")).labels.tolist() == [1, 1, 1]
 
 
 def test_images_without_a_file_are_told_by_number(tmp_path: Path) -> None:
@@ -240,6 +340,8 @@ def labelled(labels: list[Any], **options: Any) -> Images:
     [
         (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4), torch.zeros(2)), r"\(2, 3, 4, 4\) torch.float32; expected"),
         (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4).byte(), torch.zeros(3)), r"labels are \(3,\) for 2 images"),
+        (lambda out: Images.from_tensors(np.zeros((2, 3, 4, 4)), [0, 1]), r"pixels are ndarray; .* torch.as_tensor\(pixels\)"),
+        (lambda out: Images.from_tensors(torch.zeros(2, 3, 4, 4).byte(), [0, 1]), r"labels are list; expected a tensor"),
         (lambda out: labelled([0.0, 0.5]), "labels are torch.float32; expected whole numbers"),
         (lambda out: labelled([-1, 0]), "labels go from -1 to 0; expected 0 to 0, one for each of 1 classes"),
         (lambda out: labelled([1, 2], classes=("a", "b")), "labels go from 1 to 2; expected 0 to 1, one for each of 2 classes"),
@@ -308,5 +410,5 @@ def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
     image_module.fromarray((grey // 257).astype(np.int32)).save(tmp_path / "train" / "a" / "1.tiff")
     assert {tuple(image.unique().tolist()) for image in load_images(tmp_path, "train").pixels} == {(0, 100, 200, 255)}
     image_module.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "a" / "2.tiff")
-    with pytest.raises(TrainingError, match="an image of floats"):
+    with pytest.raises(TrainingError, match=r"a/2.tiff is an image of floats, of which .*convert it"):
         load_images(tmp_path, "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +238,12 @@ def test_a_file_is_written_in_slices_and_resumed(tmp_path: Path) -> None:
     assert [e.index for e in test[1:3]] == [1, 2]
     with pytest.raises(IndexError):
         test[5]
+
+
+def test_a_process_that_ends_is_told_with_what_a_script_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", os._exit)  # what a process begins with
+    with pytest.raises(ArchitectureError, match=r"process ended before it had made.*begins below `if __name__ == '__main__':`"):
+        deepnets.write(tmp_path / "nets.db", "test", 0, 2, workers=2)
 
 
 def test_a_killed_writer_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -131,8 +132,8 @@ def test_an_evaluation_is_resumed_from_its_file_alone(tmp_path: Path) -> None:
     assert again.done("test") == {0, 1}
     assert again.accuracies("test").values == (50.0, 60.0)
     assert again.accuracies("test", [1]).values == (60.0,)
-    with pytest.raises(EvaluationError, match="evaluation of {'ghn': 'x'}, not of {'ghn': 'y'}"):
-        Evaluation.resume(path, {"ghn": "y"})
+    with pytest.raises(EvaluationError, match=r"an evaluation that differs in images \(None there, 5 here\)"):
+        Evaluation.resume(path, {"ghn": "x", "images": 5})
     path.write_text(json.dumps({"results": []}))
     with pytest.raises(EvaluationError, match=r"results.json holds no evaluation"):
         Evaluation.resume(path, {"ghn": "x"})
@@ -188,20 +189,70 @@ def test_an_evaluation_of_another_setting_is_refused(small: GHN, tmp_path: Path)
     other = GHN(SMALL).eval()
     grown = GHN(small.config.with_tasks({"other": 3})).eval()
     changes: list[tuple[GHN, dict[str, Any], str]] = [
-        (other, {}, rf"'weights': '{small.fingerprint}'.*not of .*'weights': '{other.fingerprint}'"),
-        (small, {"images": 10}, "'images': 20.* not of .*'images': 10"),
-        (small, {"bf16": True}, "'bf16': False.* not of .*'bf16': True"),
-        (small, {"seed": 1}, "not of .*'seed': 1"),
-        (small, {"networks": [Tiny(1, 8)]}, "not of .*'networks': '1 modules [0-9a-f]{12}'"),
-        (grown, {"task": "other"}, "'task': 'images'.* not of .*'task': 'other'"),
+        (other, {}, rf"in weights \({small.fingerprint} there, {other.fingerprint} here\):"),
+        (small, {"images": 10}, r"; images \(20 there, 10 here\):"),
+        (small, {"bf16": True}, r"in bf16 \(False there, True here\):"),
+        (small, {"seed": 1}, r"in seed \(None there, 1 here\):"),
+        (small, {"networks": [Tiny(1, 8)]}, r"in networks \(None there, 1 modules [0-9a-f]{12} here\):"),
+        (grown, {"task": "other"}, r"; task \(images there, other here\):"),
     ]
     before = out.read_text()
     for ghn, change, words in changes:
-        with pytest.raises(EvaluationError, match=rf"results.json holds an evaluation of .*{words}.*; name another file"):
+        with pytest.raises(EvaluationError, match=rf"results.json holds an evaluation that differs .*{words} call as then"):
             ghn_init.evaluate(images, ghn, **{**options, **change})
-    with pytest.raises(EvaluationError, match=r"results.json holds an evaluation of .*; name another file"):
+    with pytest.raises(EvaluationError, match=r"differs in data \(.*\): call as then to go on, or name another file"):
         ghn_init.evaluate(replace(images, labels=images.labels.flip(0)), small, **options)
     assert out.read_text() == before
+
+
+def test_a_hypernetwork_is_told_by_its_weights_however_its_folder_is_spelled(small: GHN, tmp_path: Path) -> None:
+    small.save_pretrained(tmp_path / "run")
+    options: dict[str, Any] = {"count": 1, "out": tmp_path / "results.json"}
+    ghn_init.evaluate(colours(8), str(tmp_path / "run"), **options)
+    for same in (f"{tmp_path / 'run'}/", tmp_path / "run", small):
+        seen = Seen()
+        ghn_init.evaluate(colours(8), same, **options, on_result=seen)
+        assert seen.rows == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"count": 0}, "count is 0; expected 1 at least"),
+        ({"count": -1}, "count is -1; expected 1 at least"),
+        ({"images": 0}, "images is 0; expected 1 at least"),
+        ({"workers": 0}, "workers is 0; expected 1 at least"),
+        ({"sgd": -1}, "sgd is -1; expected 0 at least"),
+        ({"networks": []}, "networks is empty; pass splits or modules"),
+        ({"networks": Tiny(1, 8)}, r"networks is one Tiny alone; pass a list, networks=\[model\]"),
+        ({"networks": nn.Sequential(nn.Flatten(), nn.Linear(768, 3))}, "networks is one Sequential alone; pass a list"),
+    ],
+)
+def test_arguments_that_leave_nothing_to_evaluate_are_refused(small: GHN, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        ghn_init.evaluate("no data", small, **options)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_evaluated(small: GHN, tmp_path: Path) -> None:
+    seen = Seen()
+    with pytest.raises(EvaluationError, match=r"none/results.json can't be written .*; name another file"):
+        ghn_init.evaluate(colours(8), small, count=1, out=tmp_path / "none" / "results.json", on_result=seen)
+    assert seen.rows == []
+
+
+def test_networks_of_other_classes_than_the_data_are_refused(small: GHN) -> None:
+    seven = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7))
+    words = r"Sequential returns a tensor of shape \(2, 7\) for 2 images of 3 classes; expected \(2, 3\)"
+    with pytest.raises(EvaluationError, match=words):
+        ghn_init.evaluate(colours(8), small, networks=[seven])
+    with pytest.raises(EvaluationError, match=words):
+        accuracy(small, seven, colours(8))
+
+
+def test_a_process_that_ends_is_told_with_what_a_script_needs(small: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_share", os._exit)
+    with pytest.raises(EvaluationError, match=r"ended before it had evaluated .*begins below `if __name__ == '__main__':`"):
+        ghn_init.evaluate(colours(8), small, count=2, workers=2)
 
 
 def test_modules_are_told_from_other_modules(small: GHN, tmp_path: Path) -> None:
@@ -210,7 +261,7 @@ def test_modules_are_told_from_other_modules(small: GHN, tmp_path: Path) -> None
     seen = Seen()
     ghn_init.evaluate(colours(8), small, networks=[Tiny(1, 8)], out=out, on_result=seen)
     assert seen.rows == []
-    with pytest.raises(EvaluationError, match="holds an evaluation of .*'networks': '1 modules "):
+    with pytest.raises(EvaluationError, match=r"differs in networks \(1 modules .* there, 1 modules .* here\)"):
         ghn_init.evaluate(colours(8), small, networks=[Tiny(1, 12)], out=out)
 
 
@@ -423,14 +474,14 @@ def test_results_of_other_images_in_a_folder_of_the_same_name_are_refused(small:
                     image_module.new("RGB", size, (80 * label, 9 * k, 0)).save(folder / f"{k}.png")
     options: dict[str, Any] = {"networks": [Tiny(1, 8)], "out": tmp_path / "results.json", "task": "images", "image_size": 16}
     ghn_init.evaluate(tmp_path / "mine" / "data", small, **options)
-    with pytest.raises(EvaluationError, match="holds an evaluation of .*'data': 'data [0-9a-f]{16}'"):
+    with pytest.raises(EvaluationError, match=r"differs in data \(data [0-9a-f]{16} there, data [0-9a-f]{16} here\)"):
         ghn_init.evaluate(tmp_path / "yours" / "data", small, **options)
 
 
 def test_results_under_other_normalisation_or_training_images_are_refused(small: GHN, tmp_path: Path) -> None:
     images, options = colours(20), {"networks": [Tiny(1, 8)], "out": tmp_path / "results.json", "task": "images"}
     ghn_init.evaluate(images, small, **options)  # type: ignore[arg-type]
-    with pytest.raises(EvaluationError, match="holds an evaluation of"):
+    with pytest.raises(EvaluationError, match=r"differs in data \("):
         ghn_init.evaluate(replace(images, mean=images.mean + 0.1), small, **options)  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -319,7 +320,8 @@ LABELS: dict[str, tuple[Any, str]] = {
     ),
     "numbers": ([3], "the loader yields int; expected a tensor"),
     "no loader": (3, "the data are a int; expected a loader"),
-    "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple; expected a tensor, a tuple or list that"),
+    "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple that begins with list; expected a"),
+    "arrays": ([(np.zeros((4, 3, 8, 8)), np.arange(4))], "the loader yields tuple that begins with ndarray; expected a tensor"),
 }
 
 

@@ -264,6 +264,12 @@ FAILURES: dict[str, tuple[Any, int, type[Exception], str]] = {
         TraceError,
         r"of torch.float32 failed on images of torch.float64: .*images.to\(torch.float32\)",
     ),
+    "bytes": (
+        [(x.byte(), y) for x, y in loader()],
+        3,
+        TraceError,
+        r"of torch.float32 failed on images of torch.uint8: .* Let the loader yield images.float\(\) / 255, normalised",
+    ),
     "a loader that breaks": (Breaking(loader()), 3, OSError, "the disk is gone"),
     "no images for the model": ([(torch.zeros(4, 7), torch.arange(4))], 3, TraceError, r"float32\[2, 7\]"),
     "no images for the model, later": ([*loader(), (torch.zeros(4, 2, 6, 6), torch.arange(4))], 3, RuntimeError, "2 channels"),

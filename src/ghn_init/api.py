@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
-from ghn_init.models.batches import Batches
+from ghn_init.models.batches import Batches, traced_on
 from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.clues import clues, side
@@ -145,10 +146,12 @@ def initialize(
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
             batches = Batches(watched(data), inner, MAX_IMAGES)
-            inputs = batches.first_inputs.few() if example_inputs is None else example_inputs
             why_not = why_not_fitted(batches, head)
             fits = not why_not
-            prediction = prediction_for(model, ghn, inputs, head=False if fits else head, fits_head=fits, **options)
+            few = batches.first_inputs.few()
+            with traced_on(inner, few) if example_inputs is None else nullcontext():
+                inputs = few if example_inputs is None else example_inputs
+                prediction = prediction_for(model, ghn, inputs, head=False if fits else head, fits_head=fits, **options)
             report = start_(prediction, batches, why_not)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
     if not choose:  # which may have written nothing

@@ -1,9 +1,10 @@
-"""JSON files that a reader finds as they were or as they are now, never half written."""
+"""JSON files that a reader finds as they were or as they are now, never half written, and what is other in them."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -16,3 +17,9 @@ def save_json(path: Path, contents: object, indent: int | None = 1) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(contents, indent=indent) + "\n")
     os.replace(temporary, path)
+
+
+def differing(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    """In words: settings that are another, or missing, in a file, with both values."""
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return [f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +84,8 @@ def export(
     for line in report.lines:
         say(in_options(line))
     out.print(f"written to {escape(str(output))}", soft_wrap=True)
-    out.print(f'timm.create_model("local-dir:{output}", pretrained=True)', markup=False, soft_wrap=True)
+    quoted = json.dumps(f"local-dir:{output.as_posix()}", ensure_ascii=False)  # as Python reads it, whatever is in the name
+    out.print(f"timm.create_model({quoted}, pretrained=True)", markup=False, soft_wrap=True)
 
 
 def _images(data: str, name: str, options: Mapping[str, Any], image_size: int | None) -> Images:

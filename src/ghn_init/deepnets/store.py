@@ -10,6 +10,7 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from multiprocessing import get_context
@@ -26,6 +27,7 @@ from ghn_init.deepnets.splits import SPLITS, arguments, suited
 from ghn_init.deepnets.statistics import GraphStatistics
 from ghn_init.errors import ArchitectureError
 from ghn_init.graph import Graph
+from ghn_init.processes import ended
 
 FORMAT = "ghn_init deepnets 1"
 CHUNK = 32
@@ -89,7 +91,7 @@ def write(
         How many networks were generated.
 
     Raises:
-        ArchitectureError: No such split or slice, or the file is something else or of another seed.
+        ArchitectureError: No such split or slice, or the file is something else or of another seed, or a process ended.
     """
     arguments(split, start, seed)  # raises where there is no such split or index
     stop = SPLITS[split].size if stop is None else stop
@@ -119,7 +121,10 @@ def _rows(jobs: list[tuple[str, list[int], int]], workers: int) -> Iterator[list
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        yield from pool.map(_make, jobs)
+        try:
+            yield from pool.map(_make, jobs)
+        except BrokenProcessPool as error:
+            raise ArchitectureError(ended(error, "it had made its networks", "a network")) from error
 
 
 def _make(job: tuple[str, list[int], int]) -> list[Row]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ghn_init.errors import EvaluationError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.functional import Functional, functional
 from ghn_init.prediction.precision import mixed_precision
@@ -40,11 +41,30 @@ def accuracy(
         bf16: Run the network in bfloat16 where it is faster.
 
     Raises:
+        EvaluationError: It has not an output for each class.
         UnsupportedModelError: As `ghn_init.trace`, or it has parts that keep values which it has not.
         TraceError: As `ghn_init.trace`.
     """
-    form, _ = functional(module, image_inputs(images))
-    return predicted_top1(ghn, form, images, task, batch_size, bf16)
+    return predicted_top1(ghn, form_of(module, images), images, task, batch_size, bf16)
+
+
+def form_of(module: nn.Module, images: Images) -> Functional:
+    """The functional form of a network that classifies such images.
+
+    Raises:
+        EvaluationError: It has not an output for each class.
+        UnsupportedModelError: As `functional`.
+        TraceError: Likewise.
+    """
+    inputs = image_inputs(images)
+    form, found = functional(module, inputs)
+    shape, wanted = found.record.outputs[0].shape, (len(inputs), images.num_classes)
+    if shape != wanted:
+        raise EvaluationError(
+            f"{type(module).__name__} returns a tensor of shape {shape} for {len(inputs)} images of {images.num_classes} "
+            f"classes; expected {wanted}: pass networks with an output for each class."
+        )
+    return form
 
 
 def image_inputs(images: Images) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import nn
 from ghn_init import deepnets
 from ghn_init.checkpoints.pretrained import DEFAULT, given
 from ghn_init.errors import EvaluationError
-from ghn_init.evaluation.accuracy import image_inputs, predicted_top1
+from ghn_init.evaluation.accuracy import form_of, image_inputs, predicted_top1
 from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction import cost
-from ghn_init.prediction.functional import functional, told_apart
+from ghn_init.prediction.functional import told_apart
+from ghn_init.processes import ended
 from ghn_init.progress import counting
 from ghn_init.tasks.image_data import Images, load_images
 from ghn_init.tasks.images import task_name
@@ -73,7 +75,8 @@ def evaluate(
         All results; printed, it is a table.
 
     Raises:
-        EvaluationError: No task fits the data, the file is of another evaluation, or SGD has no training images or no split.
+        EvaluationError: No task fits the data, a module has not an output for each class, the file is of another evaluation or
+            can't be written, SGD has no training images or no split, a number is too small, or a process ended.
         TrainingError: The data can't be read.
         ArchitectureError: No such split or network.
         GHNInitError: As in `ghn_init.load` and `ghn_init.trace`.
@@ -86,12 +89,12 @@ def evaluate(
         >>> [(row.split, row.index, row.nodes) for row in found.results]
         [('test', 0, 114)]
     """
-    splits = [networks] if isinstance(networks, str) else list(networks)
-    modules = [one for one in splits if isinstance(one, nn.Module)]
-    if modules and len(modules) < len(splits):
-        raise EvaluationError("networks are splits and modules; pass either.")
-    for split in splits if not modules else ():
-        _check(str(split), seed)
+    for what, number, least in (("count", count, 1), ("images", images, 1), ("workers", workers, 1), ("sgd", sgd, 0)):
+        if number is not None and number < least:
+            raise EvaluationError(f"{what} is {number}; expected {least} at least.")
+    splits, modules = _sorted_out(networks)
+    for split in splits:
+        _check(split, seed)
     name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
     hypernetwork = given(ghn)
     train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd, image_size=image_size)
@@ -115,11 +118,12 @@ def evaluate(
             **({"networks": told_apart(modules)} if modules else {}),
         },
     )
+    found.save()  # before anything is measured that could not be written
     found.class_names = test.classes
     if modules:
         todo: list[tuple[str, Sequence[int]]] = [(OWN, range(len(modules)))]
     else:
-        todo = [(str(split), range(_size(str(split), count))) for split in splits]
+        todo = [(split, range(_size(split, count))) for split in splits]
     setting = (hypernetwork, head, test, bf16, seed, modules)
     for split, indices in todo:
         missing = [index for index in indices if index not in found.done(split)]
@@ -134,6 +138,20 @@ def evaluate(
         split, indices = todo[0]
         _train(found, train, test, split, _cheapest(split, indices, test, seed)[:sgd], sgd_steps, seed, on_result)
     return found
+
+
+def _sorted_out(networks: str | Sequence[str] | Iterable[nn.Module]) -> tuple[list[str], list[nn.Module]]:
+    """The splits or the modules; the other list is empty."""
+    if isinstance(networks, nn.Module):
+        raise EvaluationError(f"networks is one {type(networks).__name__} alone; pass a list, networks=[model].")
+    given = [networks] if isinstance(networks, str) else list(networks)
+    modules = [one for one in given if isinstance(one, nn.Module)]
+    splits = [str(one) for one in given if not isinstance(one, nn.Module)]
+    if not given:
+        raise EvaluationError("networks is empty; pass splits or modules, one at least.")
+    if modules and splits:
+        raise EvaluationError("networks are splits and modules; pass either.")
+    return splits, modules
 
 
 def _task(ghn: GraphHyperNetwork, classes: int, name: str | None, data: str | None) -> str:
@@ -172,7 +190,10 @@ def _results(setting: Setting, split: str, indices: Sequence[int], workers: int)
             yield _result(setting, split, index)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_share, initargs=(setting,)) as pool:
-        yield from pool.map(_shared_result, [split] * len(indices), indices)
+        try:
+            yield from pool.map(_shared_result, [split] * len(indices), indices)
+        except BrokenProcessPool as error:
+            raise EvaluationError(ended(error, "it had evaluated its networks", "images and a network")) from error
 
 
 @torch.inference_mode()
@@ -183,7 +204,7 @@ def _result(setting: Setting, split: str, index: int) -> Result:
     else:
         with torch.device("meta"):
             module = deepnets.network(split, index, images.num_classes, images.pixels.shape[2], seed)
-    form, _ = functional(module, image_inputs(images))
+    form = form_of(module, images)
     found = predicted_top1(ghn, form, images, task, bf16=bf16)
     return Result(split, index, found, sum(p.numel() for p in module.parameters()), form.graph.num_nodes)
 

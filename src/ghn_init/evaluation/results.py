@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ghn_init.deepnets.predefined import PREDEFINED
 from ghn_init.errors import EvaluationError
-from ghn_init.saving import save_json
+from ghn_init.saving import differing, save_json
 
 PUBLISHED_ACCURACIES = {
     "GHN-1": {"test": 51.4, "resnet50": 19.2},
@@ -104,7 +104,7 @@ class Evaluation:
 
     @classmethod
     def resume(cls, path: Path | None, setting: dict[str, object]) -> Evaluation:
-        """What an earlier run of the same setting left in `path`, or nothing yet.
+        """What an earlier run of the same setting left in `path`, or nothing yet; the hypernetwork's name may be another.
 
         Raises:
             EvaluationError: The file is damaged or of another setting.
@@ -112,8 +112,11 @@ class Evaluation:
         if path is None or not path.exists():
             return cls(setting, path=path)
         earlier = cls.read(path)
-        if {**earlier.setting, TRAINED_ON: None} != {**setting, TRAINED_ON: None}:
-            raise EvaluationError(f"{path} holds an evaluation of {earlier.setting}, not of {setting}; name another file.")
+        free = {"ghn": None, TRAINED_ON: None}  # the weights' fingerprint says whose
+        if other := differing({**earlier.setting, **free}, {**setting, **free}):
+            raise EvaluationError(
+                f"{path} holds an evaluation that differs in {'; '.join(other)}: call as then to go on, or name another file."
+            )
         return earlier
 
     @classmethod
@@ -149,11 +152,18 @@ class Evaluation:
         self.save()
 
     def save(self) -> None:
-        """Writes the file at once, where there is to be one."""
+        """Writes the file at once, where there is to be one.
+
+        Raises:
+            EvaluationError: It can't be written.
+        """
         if self.path is None:
             return
         contents = {"setting": self.setting, "results": [*map(asdict, self.results)], "sgd": [*map(asdict, self.sgd)]}
-        save_json(self.path, contents)
+        try:
+            save_json(self.path, contents)
+        except OSError as error:
+            raise EvaluationError(f"{self.path} can't be written ({error}); name another file.") from error
 
     def done(self, split: str) -> set[int]:
         """Indices of a split that have a result."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +75,10 @@ def inputs_of(model: nn.Module, content: Any, device: torch.device) -> Inputs:
         return Inputs((images.to(device),), {})
     if isinstance(images, Mapping):
         return _from_mapping(model, images, device)
+    begins = "" if images is content else f" that begins with {type(images).__name__}"
     raise RecalibrationError(
-        f"the loader yields {type(content).__name__}; expected a tensor, a tuple or list that begins with one, or a mapping."
+        f"the loader yields {type(content).__name__}{begins}; expected a tensor, a tuple or list that begins with one, or a "
+        f"mapping."
     )
 
 
@@ -89,19 +92,38 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     try:
         return model(*inputs.args, **inputs.kwargs)
     except RuntimeError as error:
-        own = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-        tensors = (value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor))
-        others = {tensor.dtype for tensor in tensors if tensor.is_floating_point() or _is_bytes(tensor)} - own
-        if not own or not others or not _OF_PRECISION.search(str(error)):
+        if (told := _of_precision(model, (*inputs.args, *inputs.kwargs.values()), error)) is None:
             raise
-        dtype, others_dtype = min(own, key=str), min(others, key=str)
-        way = f"yield images.to({dtype}), or convert the model by model.to({others_dtype})"
-        if not others_dtype.is_floating_point:
-            way = "yield images.float() / 255, normalised as for training"
-        raise TraceError(
-            f"the forward pass of {type(model).__name__} of {dtype} failed on images of {others_dtype}: "
-            f"{str(error).removesuffix('.')}. Let the loader {way}."
-        ) from error
+        raise told from error
+
+
+@contextmanager
+def traced_on(model: nn.Module, inputs: tuple[Any, ...] | dict[str, Any]) -> Iterator[None]:
+    """Tracing a model on a loader's images fails in the words of `forward`: the user has not passed example inputs."""
+    try:
+        yield
+    except TraceError as error:
+        values = inputs.values() if isinstance(inputs, dict) else inputs
+        if (told := _of_precision(model, values, error.__cause__)) is None:
+            raise
+        raise told from error.__cause__
+
+
+def _of_precision(model: nn.Module, inputs: Iterable[Any], error: BaseException | None) -> TraceError | None:
+    """The error in words, where it comes of inputs of another precision than the parameters'."""
+    own = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    tensors = (value for value in inputs if isinstance(value, Tensor))
+    others = {tensor.dtype for tensor in tensors if tensor.is_floating_point() or _is_bytes(tensor)} - own
+    if not own or not others or not isinstance(error, RuntimeError) or not _OF_PRECISION.search(str(error)):
+        return None
+    dtype, others_dtype = min(own, key=str), min(others, key=str)
+    way = f"yield images.to({dtype}), or convert the model by model.to({others_dtype})"
+    if not others_dtype.is_floating_point:
+        way = "yield images.float() / 255, normalised as for training"
+    return TraceError(
+        f"the forward pass of {type(model).__name__} of {dtype} failed on images of {others_dtype}: "
+        f"{str(error).removesuffix('.')}. Let the loader {way}."
+    )
 
 
 def _is_bytes(tensor: Tensor) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from ghn_init.errors import ComparisonError, GHNInitError
+from ghn_init.processes import ended
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Make
 
@@ -79,10 +80,7 @@ def naming(name: str) -> Iterator[None]:
     except GHNInitError as error:
         raise ComparisonError(f"candidate {name!r}: {error}") from error
     except BrokenProcessPool as error:
-        raise ComparisonError(
-            f"a process ended before it had measured {name!r} ({error}); a script that has workers begins below "
-            f"`if __name__ == '__main__':`, and each needs memory for images and a network: pass fewer, or workers=1."
-        ) from error
+        raise ComparisonError(ended(error, f"it had measured {name!r}", "images and a network")) from error
 
 
 def _sent(value: Any, what: str) -> bytes:

@@ -13,7 +13,7 @@ import torch
 
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.measure import Judgement, Look
-from ghn_init.saving import save_json
+from ghn_init.saving import differing, save_json
 
 CANDIDATES = "candidates"
 
@@ -82,13 +82,11 @@ def _judgement(plain: Mapping[str, Any]) -> Judgement:
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """In words: settings with both values, and candidates that are another network, missing or new."""
-    names = [name for name in {**there, **here} if name != CANDIDATES and there.get(name) != here.get(name)]
-    settings = [f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in names]
     known, own = there[CANDIDATES], here[CANDIDATES]
     others = [name for name in known.keys() & own.keys() if known[name] != own[name]]
     hint = "another network; a module that is made without a seed is so each time: pass a function that makes it"
     return [
-        *settings,
+        *differing({**there, CANDIDATES: None}, {**here, CANDIDATES: None}),
         *(f"candidate {name!r} ({hint})" for name in sorted(others)),
         *(f"candidate {name!r} (there alone)" for name in known if name not in own),
         *(f"candidate {name!r} (here alone)" for name in own if name not in known),

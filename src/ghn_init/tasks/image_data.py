@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -25,6 +26,9 @@ Transform = Callable[[Tensor], Tensor]
 
 NORMALISED_BY = 10_000
 """Images of which mean and deviation are taken, of data sets that have so many."""
+
+PIECE = 256
+"""Images whose values are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class Images:
         Raises:
             TrainingError: Shapes or types are others, or labels don't number the classes from 0.
         """
+        for name, given in (("pixels", pixels), ("labels", labels)):
+            if not isinstance(given, Tensor):
+                raise TrainingError(f"{name} are {type(given).__name__}; expected a tensor: pass torch.as_tensor({name}).")
         if pixels.dim() != 4 or pixels.shape[1] != 3 or pixels.dtype != torch.uint8:
             raise TrainingError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; expected (n, 3, H, W) uint8.")
         if labels.shape != pixels.shape[:1] or len(labels) == 0:
@@ -69,9 +76,7 @@ class Images:
             raise TrainingError(f"labels go from {low} to {high}; expected 0 to {known - 1}, one for each of {known} classes.")
         if like is not None:
             return replace(like, pixels=pixels, labels=labels)
-        sample = pixels[:: _stride(len(pixels))].float().div(255)
-        mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
-        return cls(pixels, labels, known, mean, std, classes)
+        return cls(pixels, labels, known, *_mean_and_deviation(pixels[:: _stride(len(pixels))]), classes)
 
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None
@@ -87,11 +92,14 @@ class Images:
 
         Returns:
             (size, 3, H, W) float32 normalised pixels in channels-last format, (size,) labels.
+
+        Raises:
+            TrainingError: The transform makes something else of the images.
         """
         index, mirrored = self.drawn(number, size, seed)
         pixels = self.pixels[index]
         if transform is not None:
-            return self.normalise(transform(pixels)), self.labels[index]
+            return self.normalise(_transformed(pixels, transform)), self.labels[index]
         rng = np.random.default_rng([seed, 1, number])
         rng.random(size)  # those that `drawn` has used
         height, width = pixels.shape[2:]
@@ -126,6 +134,33 @@ class Images:
         return x.contiguous(memory_format=torch.channels_last)
 
 
+def _mean_and_deviation(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(3,) each, of (n, 3, H, W) uint8 pixels scaled to [0, 1]. Values are counted in pieces: floats take much memory."""
+    counts = torch.zeros(3, 256, dtype=torch.int64, device=pixels.device)
+    for piece in pixels.split(PIECE):
+        counts += torch.stack([channel.flatten().bincount(minlength=256) for channel in piece.unbind(1)])
+    weights = counts.cpu().double()
+    weights /= weights.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64, device="cpu") / 255
+    mean = (weights * values).sum(1)
+    numel = pixels[:, 0].numel()
+    variance = (weights * (values - mean[:, None]).square()).sum(1) * numel / max(numel - 1, 1)
+    return mean.float().to(pixels.device), variance.sqrt().float().clamp_min(1e-3).to(pixels.device)
+
+
+def _transformed(pixels: Tensor, transform: Transform) -> Tensor:
+    """What a transform makes of (B, 3, H, W) uint8 pixels, if that is the same kind."""
+    found = transform(pixels)
+    wanted = f"{tuple(pixels.shape)} torch.uint8"
+    made = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+    if made != wanted:
+        raise TrainingError(
+            f"the transform makes {made} of images {wanted}; expected the same: they are scaled and normalised after it, and "
+            f"resized when they are read, by image_size."
+        )
+    return found
+
+
 @lru_cache(maxsize=2)
 def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of the images in an epoch."""
@@ -142,7 +177,7 @@ def load_images(
     thin: bool = False,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Images:
-    """Reads a split of an image classification data set with `datasets`; one that is sorted by class is shuffled.
+    """Reads a split of an image classification data set with `datasets`; where classes come in runs, it is shuffled.
 
     Args:
         source: A hub data set (`uoft-cs/cifar10`), or a local folder with `train.parquet` and `test.parquet` of its schema (an
@@ -156,8 +191,8 @@ def load_images(
         on_image: Called for each image with how many have been read, and of how many.
 
     Raises:
-        TrainingError: No such folder, file or data set, no image and label columns, one class alone, or images without a label,
-            of a class that `like` lacks, of several sizes, or that can't be read.
+        TrainingError: No such folder, file or data set, no images, no image and label columns, one class alone, folders in that
+            of a class, or images without a label, of a class that `like` lacks, of several sizes, or that can't be read.
     """
     try:
         import datasets
@@ -172,6 +207,8 @@ def load_images(
     names = tuple(data.features[labels[0]].names)
     classes = like.classes if like is not None and like.classes else names
     chosen = _numbered(data[labels[0]][:], names, classes, source)
+    if like is None and len(present := chosen.unique()) < 2:
+        raise TrainingError(f"{source} has images of class {classes[int(present)]!r} alone; expected two classes at least.")
     order = _mixed(chosen, limit)[:first]
     order = order[:: _stride(len(order)) if thin else 1]
     side = like.pixels.shape[2] if like is not None else image_size
@@ -200,11 +237,15 @@ def _decoded(data: Any, column: str, order: Sequence[int], source: str | Path) -
     for row, file in zip(order, files[column], strict=True):
         if file is None:
             raise TrainingError(f"{source}: image {row} is missing; leave it out.")
+        name = file["path"] or f"image {row}"
         try:
             image = kind.decode_example(file)
         except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:  # what Pillow raises
-            broken = file["path"] or f"image {row}"
-            raise TrainingError(f"{source}: {broken} is no image that can be read ({error}); leave it out.") from error
+            raise TrainingError(f"{source}: {name} is no image that can be read ({error}); leave it out.") from error
+        if image.mode == "F":
+            raise TrainingError(
+                f"{source}: {name} is an image of floats, of which it is not known what is white; convert it to 8 bits."
+            )
         yield image
 
 
@@ -225,9 +266,12 @@ def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str,
 
 
 def _mixed(labels: Tensor, limit: int | None) -> Tensor:
-    """The order as it is; a random one where some are chosen or it goes class by class: batches would be of one class."""
-    by_class = int(labels.diff().count_nonzero()) + 1 == len(labels.unique())
-    if not by_class and (limit is None or limit >= len(labels)):
+    """The order as it is; a random one where some are chosen or classes come in runs: batches would be of few classes."""
+    changes = int(labels.diff().count_nonzero())
+    shares = labels.bincount() / len(labels)
+    by_chance = len(labels) * (1 - float(shares.square().sum()))
+    in_runs = changes + 1 == len(labels.unique()) or changes < by_chance / 2
+    if not in_runs and (limit is None or limit >= len(labels)):
         return torch.arange(len(labels), device="cpu")
     return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")[:limit]
 
@@ -237,16 +281,19 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
     import datasets
 
     if (folder / f"{split}.parquet").is_file():
-        file = glob.escape(str(folder / f"{split}.parquet"))
-        return datasets.load_dataset("parquet", data_files={split: file}, split=split)
+        return _loaded(folder / f"{split}.parquet", "parquet", "", split)
     if (folder / split).is_dir():
         classes = sorted(path.name for path in (folder / split).iterdir() if path.is_dir() and any(path.iterdir()))
         if len(classes) < 2:
             raise TrainingError(
                 f"{folder / split} has images of classes {classes}; expected a folder for each of two at least."
             )
-        files = f"{glob.escape(str(folder / split))}/*/*"
-        return datasets.load_dataset("imagefolder", data_files={split: files}, split=split)
+        if nested := _nested(folder / split):
+            raise TrainingError(
+                f"{nested[0]} has images below the folder of a class ({len(nested)} such folders); move them up into "
+                f"{folder / split}/CLASS."
+            )
+        return _loaded(folder / split, "imagefolder", "/*/*", split)
     if folder.is_dir():
         there = sorted(p.name for p in folder.iterdir())
         flat = len([name for name in there if (folder / name).is_dir()]) > 1 and not {"train", "test", "val"} & set(there)
@@ -264,6 +311,33 @@ def _read(folder: Path, source: str | Path, split: str) -> Any:
         ) from error
 
 
+def _loaded(place: Path, kind: str, below: str, split: str) -> Any:
+    """What `datasets` reads from a file or folder."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(kind, data_files={split: glob.escape(str(place)) + below}, split=split)
+    except (OSError, ValueError) as error:  # of no rows too
+        raise TrainingError(
+            f"{place} has no images that can be read ({type(error).__name__}: {error}); expected labelled images in files that "
+            f"Pillow reads."
+        ) from error
+
+
+def _nested(folder: Path) -> list[Path]:
+    """Folders with images that are in no class's folder themselves; hidden ones are passed over, as `datasets` does."""
+    from PIL import Image
+
+    known = Image.registered_extensions().keys()
+    found = []
+    for name, below, files in os.walk(folder):
+        below[:] = sorted(one for one in below if not one.startswith((".", "__")))
+        deep = len(Path(name).relative_to(folder).parts) > 1
+        if deep and any(Path(file).suffix.lower() in known for file in files):
+            found.append(Path(name))
+    return found
+
+
 def _pixels(image: Any, side: int | None) -> Tensor:
     """(3, H, W) uint8 of a PIL image."""
     from PIL import ImageOps
@@ -275,15 +349,9 @@ def _pixels(image: Any, side: int | None) -> Tensor:
 
 
 def _in_bytes(image: Any) -> Any:
-    """A PIL image of 8 bits a channel: grey ones of 16 would be cut off at 255, so that nearly all of them is white.
-
-    Raises:
-        TrainingError: It is of floats, of which nobody knows what is white.
-    """
+    """A PIL image of 8 bits a channel: grey ones of 16 would be cut off at 255, so that nearly all of them is white."""
     from PIL import Image
 
-    if image.mode == "F":
-        raise TrainingError("there is an image of floats, of which it is not known what is white; convert it to 8 bits.")
     greys = np.asarray(image) if image.mode.startswith("I") else None
     if greys is None or (image.mode == "I" and greys.max() < 256):  # 32 bits, of which 8 are used
         return image

@@ -12,6 +12,7 @@ from torch import nn
 from ghn_init.checkpoints.pretrained import given
 from ghn_init.errors import ComparisonError
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
+from ghn_init.models.batches import traced_on
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.unwrap import unwrap
 
@@ -46,7 +47,10 @@ def predicting(
         if unwrap(which)[1] != prefix:
             own = (name for name in _PATTERNS if wishes.get(name) is not None)
             wishes |= {name: [pattern.removeprefix(prefix) for pattern in _listed(wishes[name])] for name in own}
-        return prediction_for(which, hypernetwork, inputs if example_inputs is None else example_inputs, **wishes)
+        if example_inputs is not None:
+            return prediction_for(which, hypernetwork, example_inputs, **wishes)
+        with traced_on(which, inputs):
+            return prediction_for(which, hypernetwork, inputs, **wishes)
 
     return predicted
 
