@@ -1,12 +1,14 @@
 """Whether predicted weights can be fine-tuned at the rates that people use: losses of the first step, and of a few epochs.
 
-    python benchmarks/first_steps.py [DATA] [-o FILE] [--every] [--train] [--only NAME …]
+    python benchmarks/first_steps.py [DATA] [-o FILE] [--train] [--only NAME …]
+    python benchmarks/first_steps.py [DATA] --every CSV [--part 0/2] [--only NAME …]
 
 The head is random. Loss of the first step (batch statistics), divided by ln(classes), for families as they are and narrow, at
 several image sizes, from each init; `eval` is the same in eval mode, with running statistics as `initialize` leaves them
 (`reset`: with zero mean and unit variance instead). DATA is images as `ghn-init train` takes them; without, noise.
 
-`--every`: one architecture of every timm module and every torchvision classifier, at its own image size, 8 images.
+`--every`: one architecture of every timm module and every torchvision classifier, at its own image size, 8 images. CSV has a
+row per model, the smallest models come first, and what it has is not done again; what it has then is summed up.
 `--train`: a ResNet-50 at 64 px on 80 images, 16 at a time, by SGD 0.01 (Nesterov momentum 0.9) and AdamW 0.001: losses of
 training and of validation (200 images, running statistics) in epochs 1 and 3.
 """
@@ -14,9 +16,11 @@ training and of validation (200 images, running statistics) in epochs 1 and 3.
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import math
 import platform
+import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +54,8 @@ INITS: Mapping[str, Mapping[str, Any] | None] = {
     "orthogonal+noise": {"condition": "orthogonal+noise"},
     "balanced": {"condition": "balanced"},
 }
+AIM = 1.5
+"""The largest loss of a first step over ln(classes)."""
 OF_EVERY = ("default", "predicted", "balanced")
 """For all modules: orthogonalising the widest takes minutes."""
 Images = tuple[Tensor, Tensor]
@@ -121,21 +127,58 @@ def family_rows(batch: Images, ghn: ghn_init.GHN, only: Collection[str] | None) 
                 yield [name, width, str(size), *cells]
 
 
-def every_row(batch: Images, ghn: ghn_init.GHN, only: Collection[str] | None) -> Iterator[list[str]]:
-    """The table over all modules; models that can't be run are rows too."""
-    for name, build in builders(False, num_classes=CLASSES):
-        if only is not None and name.partition(":")[2] not in only:
+def measure_every(path: Path, batch: Images, ghn: ghn_init.GHN, only: Collection[str] | None, part: str) -> None:
+    """Adds rows to a CSV file; models that can't be run are rows too."""
+    done = {row["model"] for row in rows_of(path)}
+    models = dict(builders(False, num_classes=CLASSES))
+    sizes = {name: size_of(name, build) for name, build in models.items() if only is None or name.partition(":")[2] in only}
+    index, count = map(int, part.split("/"))
+    for name in sorted(sizes, key=sizes.__getitem__)[index::count]:
+        if name in done:
             continue
-        shape = (3, 299 if "inception" in name else 224)
-        if name.startswith("timm:"):  # torchvision's RegNets can't be built on the meta device
-            with torch.device("meta"):
-                shape = getattr(build(), "pretrained_cfg", {}).get("input_size", shape)
-        own = (resized(batch[0][:8], shape[1], shape[0]), batch[1][:8])
+        build, (_, side, channels) = models[name], sizes[name]
+        own = (resized(batch[0][:8], side, channels), batch[1][:8])
         try:
             cells = [f"{loss(initialised(build, init, ghn, own[0].shape).train(), own):.3g}" for init in OF_EVERY]
         except Exception as error:  # whatever a model raises on eight images
             cells = [f"{type(error).__name__}"] * len(OF_EVERY)
-        yield [name, str(shape[1]), *cells]
+        line = ",".join([name, str(side), *cells])
+        with path.open("a") as file:  # a line at once: several parts may write
+            file.write(f"{line}\n")
+        print(line, flush=True)
+
+
+def size_of(name: str, build: Callable[[], nn.Module]) -> tuple[int, int, int]:
+    """Parameters of a model, and side and channels of its images."""
+    try:
+        with torch.device("meta"):
+            model = build()
+    except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
+        model = build()
+    shape = getattr(model, "pretrained_cfg", {}).get("input_size", (3, 299 if "inception" in name else 224))
+    return sum(parameter.numel() for parameter in model.parameters()), shape[1], shape[0]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """What a CSV file of models has; a new one gets its heading."""
+    if not path.exists():
+        path.write_text(",".join(["model", "px", *OF_EVERY]) + "\n")
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def summary(rows: list[dict[str, str]]) -> str:
+    """How many models start above the aim, and which."""
+    numbers = [row for row in rows if row["balanced"].replace(".", "").replace("e+", "").isdigit()]
+    lines = [f"{len(rows)} models, of which {len(rows) - len(numbers)} can't be run on eight images.", ""]
+    lines += ["| init | median | largest | above 1.5 |", "| --- " * 4 + "|"]
+    for init in OF_EVERY:
+        values = [float(row[init]) for row in numbers]
+        above = sum(value > AIM for value in values)
+        lines.append(f"| {init} | {statistics.median(values):.3g} | {max(values):.3g} | {above} of {len(values)} |")
+    lines += ["", "| above 1.5 | px | default | predicted | balanced |", "| --- " * 5 + "|"]
+    lines += ["| " + " | ".join(row.values()) + " |" for row in numbers if float(row["balanced"]) > AIM]
+    return "\n".join(lines)
 
 
 def training_rows(batch: Images, ghn: ghn_init.GHN) -> Iterator[list[str]]:
@@ -176,7 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--every", action="store_true")
+    parser.add_argument("--every", type=Path, metavar="CSV")
+    parser.add_argument("--part", default="0/1", help="of several processes, this one of so many: 0/2")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--only", nargs="+", help="names of the models in the first two tables")
     options = parser.parse_args()
@@ -184,11 +228,13 @@ def main() -> None:
     ghn = ghn_init.load()
     batch = images(options.data, 280)
     few = (batch[0][:32], batch[1][:32])
+    if options.every:
+        measure_every(options.every, few, ghn, options.only, options.part)
+        print(summary(rows_of(options.every)))
+        return
     tables = [
         (["model", "width", "px", *INITS, "balanced, eval", "balanced, eval, reset"], family_rows(few, ghn, options.only))
     ]
-    if options.every:
-        tables.append((["model", "px", *OF_EVERY], every_row(few, ghn, options.only)))
     if options.train:
         epochs = [f"epoch {epoch}, {what}" for epoch in (1, 3) for what in ("training", "validation", "right, %")]
         tables.append((["optimiser", "init", *epochs], training_rows(batch, ghn)))
