@@ -13,7 +13,7 @@ Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the sp
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
-from ghn_init.prediction.meaning import frozen, modules_of
+from ghn_init.prediction.meaning import modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.inputs import Inputs
+from ghn_init.tracing.taken_back import taken_back
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
@@ -111,6 +112,7 @@ def _fast(model: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in floating) and bfloat16_pays()
 
 
+@torch.no_grad()
 def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: int, *, fast: bool) -> str:
     """One pass of noise that sets the norms' statistics; what went wrong, if anything did.
 
@@ -122,11 +124,11 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
             norm.reset_running_stats()
             written |= {id(buffer) for buffer in norm.buffers(recurse=False)}
     try:
-        with torch.no_grad(), eagerly(), untouched(model), _same_tensors(model, written):
-            device = next(model.parameters()).device
-            args, kwargs = noise_like(inputs, device, seed)
-            if fast:
-                args = tuple(x.contiguous(memory_format=torch.channels_last) if _is_images(x) else x for x in args)
+        device = next(model.parameters()).device
+        args, kwargs = noise_like(inputs, device, seed)
+        if fast:
+            args = tuple(x.contiguous(memory_format=torch.channels_last) if _is_images(x) else x for x in args)
+        with eagerly(), untouched(model, inputs.args, inputs.kwargs), taken_back(model):
             model.eval()
             for norm in norms:
                 if isinstance(norm, _BatchNorm):
@@ -134,9 +136,11 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
             others = (norm for norm in norms if not isinstance(norm, _BatchNorm))
             with averaging(others) as called, mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
                 model(*args, **kwargs)
-            if not all(bool(buffer.isfinite().all()) for buffer in model.buffers() if id(buffer) in written | called):
-                return "they are not finite"
-            written |= called  # else taken back, as where the forward fails
+            found = [(buffer, buffer.clone()) for buffer in model.buffers() if id(buffer) in written | called]
+        if not all(bool(values.isfinite().all()) for _, values in found):
+            return "they are not finite"
+        for buffer, values in found:
+            buffer.copy_(values)
         return ""
     except Exception as error:  # whatever the user's forward raises on values that it has not seen
         return f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -144,27 +148,6 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
 
 def _is_images(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dim() == 4
-
-
-@contextlib.contextmanager
-def _same_tensors(model: nn.Module, written: Collection[int]) -> Iterator[None]:
-    """Takes back what the pass writes into buffers, as observers do, and into frozen parameters.
-
-    Args:
-        model: Whose they are.
-        written: Ids of tensors that keep what was written, as they are at the end.
-    """
-    parameters = dict(model.named_parameters())
-    held = [*model.buffers(), *(parameters[name] for name in frozen(parameters))]
-    before = [(tensor, tensor.clone()) for tensor in held if id(tensor) not in written and tensor.layout == torch.strided]
-    try:
-        yield
-    finally:
-        for tensor, content in before:  # by value: fused operators write without counting a version
-            if id(tensor) in written:
-                continue
-            if tensor.shape != content.shape or not torch.equal(tensor, content):
-                tensor.resize_(content.shape).copy_(content)
 
 
 def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
