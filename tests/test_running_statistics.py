@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -223,3 +224,74 @@ def test_statistics_of_norms_called_as_functions_stay_where_noise_fails(ghn: GHN
     assert model[1].mean.eq(3).all()
     assert model[1].var.eq(2).all()
     assert "could not be taken from noise (they are not finite)" in " ".join(prediction.report.warnings)
+
+
+class Batch(NamedTuple):
+    images: Tensor
+    sizes: list[int]
+
+
+HELD: dict[str, tuple[Any, Callable[[Any], Tensor]]] = {
+    "dictionary": ({"image": torch.zeros(2, 3, 32, 32)}, lambda batch: batch["image"]),
+    "on meta": ({"image": torch.zeros(2, 3, 32, 32, device="meta")}, lambda batch: batch["image"]),
+    "named tuple": (Batch(torch.zeros(2, 3, 32, 32), [1]), lambda batch: batch.images),
+    "list in a dictionary": ({"views": [torch.zeros(2, 3, 32, 32)]}, lambda batch: batch["views"][0]),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_images_that_something_holds_become_the_same_noise(ghn: GHN, kind: str) -> None:
+    held, images_of = HELD[kind]
+
+    def statistics(example: Any, look: Callable[[Any], Tensor]) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = Fn(lambda m, batch: m.a(look(batch)), a=deep(2))
+        ghn_init.initialize(model, ghn, (example,))
+        return [buffer for norm in norms(model) for buffer in (norm.running_mean, norm.running_var)]
+
+    expected = statistics(torch.zeros(2, 3, 32, 32), lambda x: x)
+    assert all(map(torch.equal, statistics(held, images_of), expected))
+
+
+def test_lists_of_single_images_become_noise_like_images() -> None:
+    (pictures,), _ = noise_like(inputs([torch.zeros(3, 64, 48), torch.zeros(1, 8, 8)]), torch.device("cpu"), 0)
+    assert [tuple(picture.shape) for picture in pictures] == [(3, 64, 48), (1, 8, 8)]
+    picture = pictures[0]
+    assert picture.std() == pytest.approx(1, abs=0.01)
+    alike = [float((picture * picture.roll(1, axis)).mean()) for axis in range(3)]
+    assert alike[0] > 0.2, "colours go together"
+    assert min(alike[1:]) > 0.5, "neighbours are alike"
+
+
+def test_of_what_is_held_only_placeholders_and_images_become_noise() -> None:
+    boxes, times = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([0.5, 0.5])
+    sample = {
+        "boxes": boxes, "none": torch.zeros(0, 4), "times": times, "size": torch.tensor(3.0), "labels": torch.tensor([1]),
+        "x": torch.zeros(4, 8), "sequence": torch.ones(2, 5, 4), "mask": torch.zeros(2, dtype=torch.long, device="meta"),
+    }  # fmt: skip
+    (found,), _ = noise_like(inputs(sample), torch.device("cpu"), 0)
+    assert all(torch.equal(found[name], sample[name]) for name in ("boxes", "none", "times", "size", "labels"))
+    assert all(found[name].shape == sample[name].shape and found[name].std() > 0.5 for name in ("x", "sequence"))
+    assert torch.equal(found["mask"], torch.zeros(2, dtype=torch.long))
+
+
+def test_a_number_of_examples_that_is_fixed_stays(ghn: GHN) -> None:
+    model = Fn(lambda m, x: m.norm(m.a(x.view(2, 3, 8, 8))), a=conv(), norm=nn.BatchNorm2d(8))
+    ghn_init.initialize(model, ghn, images())
+    assert model.norm.running_mean.any()
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_noise_does_not_depend_on_the_default_precision(default: torch.dtype) -> None:
+    def made() -> list[Tensor]:
+        shapes = torch.zeros(2, 3, 16, 16, dtype=torch.float32), torch.zeros(4, 5, dtype=torch.float32)
+        return list(noise_like(inputs(*shapes), torch.device("cpu"), 0)[0])
+
+    expected = made()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        found = made()
+    finally:
+        torch.set_default_dtype(before)
+    assert all(map(torch.equal, found, expected))

@@ -13,7 +13,7 @@ Source: Baradad et al. 2021 (arXiv 2106.05963), section 3, for noise with the sp
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -23,10 +23,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
-from ghn_init.prediction.meaning import frozen, modules_of
+from ghn_init.prediction.meaning import modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.tracing.alone import eagerly
+from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.inputs import Inputs
+from ghn_init.tracing.taken_back import taken_back
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import unwrap
 
@@ -42,6 +44,9 @@ GREY = 1.5
 CONTRASTS = (0.3, 1.5)
 """Smallest and largest contrast of an image; they are drawn in between."""
 
+_FLOAT32: Any = {"device": "cpu", "dtype": torch.float32}
+"""Whatever the defaults of both: the same seed gives the same noise."""
+
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -55,7 +60,7 @@ def from_noise_(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, se
     Args:
         model: Which holds the norms, in memory.
         norms: Those to set, or what holds their statistics; their next batch counts as the first one.
-        inputs: As the model was traced with; floating tensors are replaced, of a single one there may be more examples.
+        inputs: As the model was traced with; floating tensors are replaced, by more examples where there is only one.
         seed: Of the noise.
 
     Returns:
@@ -64,8 +69,11 @@ def from_noise_(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, se
     cause = "SyncBatchNorm would talk to other processes"
     if not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
         inner, _ = unwrap(model)
-        for fast in (True, False) if _fast(inner) else (False,):
-            cause = _pass(inner, norms, inputs, seed, fast=fast)
+        ways = [(True, True), (False, True)] if _fast(inner) else [(False, True)]
+        if is_single(inputs):  # whose number of examples something else may have to agree with
+            ways.append((False, False))
+        for fast, more in ways:
+            cause = _pass(inner, norms, inputs, seed, fast=fast, more=more)
             if not cause:
                 break
     for norm in norms:
@@ -111,10 +119,12 @@ def _fast(model: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in floating) and bfloat16_pays()
 
 
-def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: int, *, fast: bool) -> str:
+@torch.no_grad()
+def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: int, *, fast: bool, more: bool) -> str:
     """One pass of noise that sets the norms' statistics; what went wrong, if anything did.
 
-    `fast`: in bfloat16 and channels last, which not every forward takes; statistics are the same to a percent.
+    `fast`: in bfloat16 and channels last, which not every forward takes; statistics are the same to a percent. `more`: more
+    examples than were given.
     """
     written: set[int] = set()
     for norm in norms:
@@ -122,11 +132,11 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
             norm.reset_running_stats()
             written |= {id(buffer) for buffer in norm.buffers(recurse=False)}
     try:
-        with torch.no_grad(), eagerly(), untouched(model), _same_tensors(model, written):
-            device = next(model.parameters()).device
-            args, kwargs = noise_like(inputs, device, seed)
-            if fast:
-                args = tuple(x.contiguous(memory_format=torch.channels_last) if _is_images(x) else x for x in args)
+        device = next(model.parameters()).device
+        args, kwargs = noise_like(inputs, device, seed, more=more)
+        if fast:
+            args = mapped(_channels_last, args)
+        with eagerly(), untouched(model, inputs.args, inputs.kwargs), taken_back(model):
             model.eval()
             for norm in norms:
                 if isinstance(norm, _BatchNorm):
@@ -134,68 +144,80 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
             others = (norm for norm in norms if not isinstance(norm, _BatchNorm))
             with averaging(others) as called, mixed_precision(device, bf16=True) if fast else contextlib.nullcontext():
                 model(*args, **kwargs)
-            if not all(bool(buffer.isfinite().all()) for buffer in model.buffers() if id(buffer) in written | called):
-                return "they are not finite"
-            written |= called  # else taken back, as where the forward fails
+            found = [(buffer, buffer.clone()) for buffer in model.buffers() if id(buffer) in written | called]
+        if not all(bool(values.isfinite().all()) for _, values in found):
+            return "they are not finite"
+        for buffer, values in found:
+            buffer.copy_(values)
         return ""
     except Exception as error:  # whatever the user's forward raises on values that it has not seen
         return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
-def _is_images(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dim() == 4
+def _channels_last(value: Tensor) -> Tensor:
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
-@contextlib.contextmanager
-def _same_tensors(model: nn.Module, written: Collection[int]) -> Iterator[None]:
-    """Takes back what the pass writes into buffers, as observers do, and into frozen parameters.
+def noise_like(inputs: Inputs, device: torch.device, seed: int, *, more: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with noise in the place of every floating tensor, zeros in that of others without values.
+
+    In what holds tensors (a dictionary, a list) numbers keep their values, and tables that are not the same all over: times,
+    boxes, positions.
 
     Args:
-        model: Whose they are.
-        written: Ids of tensors that keep what was written, as they are at the end.
+        inputs: As the model was traced with.
+        device: Where the model is.
+        seed: Of the noise.
+        more: Of a single tensor there are more examples.
     """
-    parameters = dict(model.named_parameters())
-    held = [*model.buffers(), *(parameters[name] for name in frozen(parameters))]
-    before = [(tensor, tensor.clone()) for tensor in held if id(tensor) not in written and tensor.layout == torch.strided]
-    try:
-        yield
-    finally:
-        for tensor, content in before:  # by value: fused operators write without counting a version
-            if id(tensor) in written:
-                continue
-            if tensor.shape != content.shape or not torch.equal(tensor, content):
-                tensor.resize_(content.shape).copy_(content)
-
-
-def noise_like(inputs: Inputs, device: torch.device, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with noise in the place of every floating tensor, zeros in that of others without values."""
-    tensors = [value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor)]
+    trees = tuple(inputs.args), dict(inputs.kwargs)
+    arguments = {id(value) for value in (*inputs.args, *inputs.kwargs.values())}
+    more = more and is_single(inputs)
     generator = torch.Generator().manual_seed(seed)
 
-    def made(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if not value.is_floating_point() or value.dim() == 0:  # a time, a strength
-            return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
+    def made(value: Tensor) -> Tensor:
+        held = id(value) not in arguments
+        if not value.is_floating_point() or value.dim() == 0 or (held and _says_something(value)):  # a time, a strength
+            return torch.zeros_like(value, device=device) if value.is_meta else value.detach().to(device)
         shape = list(value.shape)
-        if len(tensors) == 1 and len(shape) > 2:
+        if held and _is_image(shape):
+            return noise([1, *shape], generator)[0].to(device, value.dtype)
+        if more and len(shape) > 2:
             shape[0] = min(max(PIXELS // max(prod(shape[2:]), 1), IMAGES[0]), IMAGES[1])
         return noise(shape, generator).to(device, value.dtype)
 
-    return tuple(map(made, inputs.args)), {key: made(value) for key, value in inputs.kwargs.items()}
+    args, kwargs = mapped(made, trees)
+    return args, kwargs
+
+
+def is_single(inputs: Inputs) -> bool:
+    """Whether there is one tensor, so that its number of examples has to agree with no other's."""
+    return len(list(tensors_in((inputs.args, dict(inputs.kwargs))))) == 1
+
+
+def _is_image(shape: Sequence[int]) -> bool:
+    """(C, H, W) of one in grey or in colours, as detectors take lists of."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def _says_something(value: Tensor) -> bool:
+    """Whether there are few values to each example, and they are given; a table of equal ones is none."""
+    if value.dim() > 2 or value.is_meta:
+        return False
+    return value.dim() < 2 or not value.numel() or bool((value != value[:1, :1]).any())
 
 
 def noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Noise of mean zero and deviation one, on the CPU; (B, C, …) with one to three axes of space is like images."""
     B, C, *space = shape if len(shape) > 1 else (*shape, 1)
     if len(space) not in _MODES:
-        return torch.randn(list(shape), generator=generator, device="cpu")
-    total, side = torch.zeros(B, C, *space, device="cpu"), 1
+        return torch.randn(list(shape), generator=generator, **_FLOAT32)
+    total, side = torch.zeros(B, C, *space, **_FLOAT32), 1
     while side <= max(space):  # as much of each octave: power falls with the square of the frequency
-        coarse = torch.randn(B, C, *(min(side, size) for size in space), generator=generator, device="cpu")
+        coarse = torch.randn(B, C, *(min(side, size) for size in space), generator=generator, **_FLOAT32)
         total += F.interpolate(coarse, size=space, mode=_MODES[len(space)])
         side *= 2
     total += GREY * total.mean(1, keepdim=True)
     low, high = CONTRASTS
-    total *= low + (high - low) * torch.rand(B, *(1 for _ in shape[1:]), generator=generator, device="cpu")
+    total *= low + (high - low) * torch.rand(B, *(1 for _ in shape[1:]), generator=generator, **_FLOAT32)
     return (total - total.mean()) / total.std()

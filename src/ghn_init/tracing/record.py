@@ -21,9 +21,7 @@ from ghn_init.tracing.holders import mapped, tensors_in
 from ghn_init.tracing.refusals import NoTensorError
 from ghn_init.tracing.reparametrized import seen_through
 from ghn_init.tracing.shapes import shaped
-
-_WRITES_STATISTICS = frozenset({"batch_norm", "instance_norm", "native_batch_norm", "cudnn_batch_norm"})
-"""Operations that write running statistics, which their schemas don't say."""
+from ghn_init.tracing.writes import WRITES_STATISTICS, Overwritten, Places, leaves, storage_of, writes_of, written_by
 
 Source = Literal["input", "parameter", "constant", "call"]
 
@@ -60,7 +58,7 @@ class Call:
     @property
     def inputs(self) -> list[Value]:
         """All tensors that flow in, in argument order."""
-        return list(_leaves((self.args, self.kwargs), Value))
+        return list(leaves((self.args, self.kwargs), Value))
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
         self.means: set[int] = set()  # ids of tensors that norms took for running means
         self._keep = keep
-        self._operators: dict[Any, tuple[str, bool, tuple[int | str, ...]]] = {}
+        self._operators: dict[Any, tuple[str, bool, Places]] = {}
         self._on_meta = on_meta
         # By identity: the mode is handed the same Python object for the same tensor. An id is given out again once its tensor
         # is gone: without `_alive`, a tensor that no operation made (`torch.from_numpy`) would take a dead one's value.
@@ -98,7 +96,7 @@ class Recorder(TorchDispatchMode):
         self._born: dict[int, int] = {}  # id of tensor → position in calls
         self._meta: dict[int, Tensor] = {}
         self._constants: set[int] = set()  # storages that the model brought along
-        self._overwritten: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # with what was in them
+        self._overwritten = Overwritten()
 
     def register(self, tensor: Tensor, source: Source, name: str | None = None) -> Value:
         """Gives `tensor` its value from here on."""
@@ -115,7 +113,7 @@ class Recorder(TorchDispatchMode):
         self._values[id(tensor)] = self._values[id(stand_in)]
         self._born[id(tensor)] = self._born[id(stand_in)]
         self._alive.append(tensor)
-        self._constants.add(_storage(tensor))
+        self._constants.add(storage_of(tensor))
         self._meta[id(tensor)] = stand_in
 
     def value_of(self, tensor: Tensor) -> Value:
@@ -123,9 +121,9 @@ class Recorder(TorchDispatchMode):
         value = self._values.get(id(tensor))
         if value is None:
             value = self.register(tensor, "constant")
-            self._constants.add(_storage(tensor))
+            self._constants.add(storage_of(tensor))
         if self._writes:
-            written = self._writes.get(_storage(tensor))
+            written = self._writes.get(storage_of(tensor))
             if written is not None and written[0] > self._born[id(tensor)]:
                 value = self._merge(tensor, value, written[1])
         return value
@@ -140,12 +138,12 @@ class Recorder(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         # `relu_` and the like bring nothing in that the result, or other views, would have to know.
-        given = _written(writes, args, kwargs) if writes and (len(args) + len(kwargs) > 1 or name in self._keep) else ()
+        given = written_by(writes, args, kwargs) if writes and (len(args) + len(kwargs) > 1 or name in self._keep) else ()
         if self._on_meta:
             args, kwargs = self._to_meta(args, kwargs)
         # Before the operation runs: one that is in-place gives its argument another value.
         recorded = _map(self.value_of, (tuple(args), kwargs))
-        if self._constants and (writes or name in _WRITES_STATISTICS):
+        if self._constants and (writes or name in WRITES_STATISTICS):
             self._back_up(args, kwargs)
         if name in ("batch_norm", "instance_norm"):
             weight = recorded[0][1]
@@ -154,36 +152,32 @@ class Recorder(TorchDispatchMode):
         result = shaped(name, args, kwargs) if self._on_meta else NotImplemented
         if result is NotImplemented:
             result = _run(func, name, args, kwargs)
-        written = _written(writes, args, kwargs) if given else ()
+        written = written_by(writes, args, kwargs) if given else ()
         self._record(name, recorded, result, written)
         if written:
             self._note_writes(given, written)
         return result
 
-    def _look_up(self, func: Any) -> tuple[str, bool, tuple[int | str, ...]]:
+    def _look_up(self, func: Any) -> tuple[str, bool, Places]:
         """An operator's name, whether it is taken apart, and the positions or names of arguments that it writes into."""
         # A custom operator keeps its namespace: two libraries may have the same name, and PyTorch may have it too.
         name = func._schema.name.removeprefix("aten::")
         apart = name not in self._keep and func.has_kernel_for_dispatch_key(_COMPOSITE)
-        written = [(i, a) for i, a in enumerate(func._schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
-        self._operators[func] = facts = (name, apart, tuple(a.name if a.kwarg_only else i for i, a in written))
+        self._operators[func] = facts = (name, apart, writes_of(func))
         return facts
 
     def _back_up(self, args: Any, kwargs: Any) -> None:
         """Before the model's own plain tensors are written in place."""
-        for tensor in _leaves((args, kwargs), Tensor):
-            key = _storage(tensor)
-            if key in self._constants and key not in self._overwritten and not tensor.is_meta and key:
-                storage = tensor.untyped_storage()
-                self._overwritten[key] = (storage, storage.clone())
+        for tensor in leaves((args, kwargs), Tensor):
+            if storage_of(tensor) in self._constants:
+                self._overwritten.back_up(tensor)
 
     def restore(self) -> None:
         """Gives the model's own plain tensors their values back."""
-        for storage, content in self._overwritten.values():
-            storage.copy_(content)
+        self._overwritten.restore()
 
     def _record(self, name: str, recorded: Any, result: Any, written: Sequence[Tensor]) -> None:
-        tensors = list(_leaves(result, Tensor))
+        tensors = list(leaves(result, Tensor))
         if written:  # a custom operator may return nothing of what it wrote
             tensors += [tensor for tensor in written if all(tensor is not other for other in tensors)]
         outputs = tuple(Value(tuple(t.shape), "call", None, None if t.dim() else _number(t)) for t in tensors)
@@ -197,7 +191,7 @@ class Recorder(TorchDispatchMode):
             value = self._values[id(stand_in)]
             for each in (tensor, stand_in):
                 self._bind(each, value)
-                if key := _storage(each):
+                if key := storage_of(each):
                     self._writes[key] = (len(self.calls), value)
 
     def _bind(self, tensor: Tensor, value: Value) -> None:
@@ -218,7 +212,7 @@ class Recorder(TorchDispatchMode):
 
     def _to_meta(self, args: Any, kwargs: Any) -> Any:
         """Constants that the model holds as plain tensors meet meta tensors: their shapes are all that matters."""
-        on_meta = {tensor.is_meta for tensor in _leaves((args, kwargs), Tensor)}
+        on_meta = {tensor.is_meta for tensor in leaves((args, kwargs), Tensor)}
         if len(on_meta) < 2:
             return args, kwargs
         return _map(self._meta_of, (tuple(args), kwargs))
@@ -325,40 +319,17 @@ def _run(func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if "::" not in name:
             raise
         # PyTorch's own words are forty lines of dispatch keys.
-        devices = " and ".join(sorted({tensor.device.type for tensor in _leaves((args, kwargs), Tensor)}))
+        devices = " and ".join(sorted({tensor.device.type for tensor in leaves((args, kwargs), Tensor)}))
         raise NotImplementedError(
             f"operator '{name}' has no kernel for tensors on {devices}; "
             f"torch.library.register_fake('{name}') tells its result's shape, which is enough"
         ) from error
 
 
-def _written(writes: tuple[int | str, ...], args: Any, kwargs: Any) -> list[Tensor]:
-    """The tensors at the positions or names of `writes`, some of which may have been left out."""
-    passed = [(args[at] if at < len(args) else None) if isinstance(at, int) else kwargs.get(at) for at in writes]
-    return list(_leaves(passed, Tensor))
-
-
 def _number(tensor: Tensor) -> float | None:
     """The value of a tensor of one element, as far as it has any."""
     known = not tensor.is_meta and tensor.numel() == 1 and tensor.is_floating_point()
     return float(tensor) if known else None
-
-
-def _storage(tensor: Tensor) -> int:
-    """Identity of a tensor's memory; 0 where it has several, as sparse tensors do."""
-    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0
-
-
-def _leaves(tree: Any, kind: type) -> Iterator[Any]:
-    """All objects of `kind` in nested tuples, lists and dicts."""
-    if isinstance(tree, kind):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for item in tree:
-            yield from _leaves(item, kind)
-    elif isinstance(tree, Mapping):
-        for item in tree.values():
-            yield from _leaves(item, kind)
 
 
 def _map(function: Callable[[Tensor], Any], tree: Any) -> Any:
