@@ -203,6 +203,34 @@ def test_a_resumed_run_of_two_tasks_equals_an_uninterrupted_one(tmp_path: Path) 
     assert [[*row[:speed], *row[speed + 1 :]] for row in curves[0]] == [[*row[:speed], *row[speed + 1 :]] for row in curves[1]]
 
 
+@pytest.mark.parametrize("config", [BOTH, None], ids=["configuration", "default"])
+def test_a_run_goes_on_the_same_whatever_the_order_of_its_tasks(tmp_path: Path, config: GHNConfig | None) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    def turned(named: dict[str, Any]) -> dict[str, Any]:
+        return dict(reversed(named.items()))
+
+    settings: dict[str, Any] = {"config": RECIPE, "meta_batch": 1, "pool": 4}
+    own = both()
+    whole = ghn_init.train(out=tmp_path / "whole", ghn=config, **own, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        ghn_init.train(out=tmp_path / "parts", ghn=config, on_step=stop, **own, **settings)
+    other = config and GHNConfig(turned(dict(config.tasks)), config.max_shape, config.hid)
+    parts = ghn_init.train(
+        out=tmp_path / "parts", ghn=other, **{name: turned(value) for name, value in own.items()}, **settings
+    )
+    assert all(torch.equal(value, parts.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert list(parts.config.tasks) == ["colours", "shades"]
+
+    def curve(run: str) -> list[dict[str, str]]:
+        with (tmp_path / run / "log.csv").open() as file:
+            return [{name: row[name] for name in row if "second" not in name} for row in csv.DictReader(file)]
+
+    assert curve("parts") == curve("whole")
+
+
 def test_a_step_moves_the_heads_of_its_own_tasks_and_the_body() -> None:
     torch.manual_seed(0)
     ghn = GHN(BOTH)

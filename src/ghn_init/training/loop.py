@@ -25,14 +25,14 @@ from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.progress import counting
 from ghn_init.saving import save_json
 from ghn_init.tasks.images import Data, tasks_of
-from ghn_init.tasks.task import Batch, described
+from ghn_init.tasks.task import Batch, Task, described
 from ghn_init.training import process
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.pool import Architectures, Pools
-from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check
+from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, as_begun, changed, check
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
@@ -98,10 +98,14 @@ def train(
         raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = {task.name: task for task in tasks_of(data, image_size=image_size)}
+    state = folder / "state.safetensors"
+    resumes = state.exists()
+    tasks: Mapping[str, Task] = {task.name: task for task in tasks_of(data, image_size=image_size)}
+    if resumes:
+        tasks = as_begun(tasks, folder / FILE, "tasks")
     torch.manual_seed(recipe.seed)
     start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
-    model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()})
+    model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()}, folder / FILE if resumes else None)
     model.to(workers.device).train()
     for name, head in model.heads.items():
         head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
@@ -109,8 +113,6 @@ def train(
     optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
     judge: Objective = ZeroShot() if objective is None else objective
-    state = folder / "state.safetensors"
-    resumes = state.exists()
     contents = {
         "ghn": model.config.to_dict(),
         "start": start,
@@ -137,14 +139,17 @@ def train(
     return average
 
 
-def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, int]) -> GHN:
-    """One that knows all tasks: untrained, or a copy of the one to go on from."""
+def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, int], begun: Path | None) -> GHN:
+    """One that knows all tasks, in the order of the recipe `begun`: untrained, or a copy of the one to go on from."""
     try:
+        own = ghn.config if isinstance(ghn, GraphHyperNetwork) else ghn
+        config = GHNConfig.ghn2(tasks) if own is None else own.with_tasks(tasks)
+        if begun is not None:
+            config = replace(config, tasks=as_begun(config.tasks, begun, "ghn", "tasks"))
+        model = GHN(config)
         if isinstance(ghn, GraphHyperNetwork):
-            grown = GHN(ghn.config.with_tasks(tasks))
-            grown.load_state_dict({**grown.state_dict(), **ghn.state_dict()})
-            return grown
-        return GHN(GHNConfig.ghn2(tasks) if ghn is None else ghn.with_tasks(tasks))
+            model.load_state_dict({**model.state_dict(), **ghn.state_dict()})
+        return model
     except CheckpointError as error:
         raise TrainingError(f"the hypernetwork can't be trained on these tasks: {error}") from error
 

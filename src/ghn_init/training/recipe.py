@@ -6,12 +6,16 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
 from math import inf
+from operator import getitem
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from ghn_init.errors import TrainingError
 from ghn_init.version import __version__
+
+T = TypeVar("T")
 
 FILE = "recipe.json"
 
@@ -196,6 +200,18 @@ def begun_with(path: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text())["recipe"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def as_begun(given: Mapping[str, T], path: Path, *place: str) -> dict[str, T]:
+    """What is given by name, in the order that a run's `recipe.json` has at a place in it; in its own where there is none.
+
+    The order decides whose turn it is, which column is whose, and in which order gradients are added up.
+    """
+    try:
+        names = reduce(getitem, place, json.loads(path.read_text()))
+        return {name: given[name] for name in [*names, *given] if name in given}
+    except (OSError, ValueError, KeyError, TypeError):  # `check` says why
+        return dict(given)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
