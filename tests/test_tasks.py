@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -398,6 +398,31 @@ def test_fingerprints_tell_data_and_their_changes_apart() -> None:
     ]  # fmt: skip
     assert len({task.fingerprint for task in tasks}) == len(tasks)
     assert ImageTask(colours()).fingerprint == ImageTask(whole, "another-name").fingerprint == whole.fingerprint
+
+
+def named(*classes: str) -> Images:
+    return replace(colours(), classes=classes)
+
+
+def test_names_of_classes_go_with_the_hypernetwork(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"architectures": tiny_networks(), "config": RECIPE}
+    first = ghn_init.train({"hues": named("red", "green", "blue")}, tmp_path / "a", **settings)
+    assert ghn_init.load(tmp_path / "a").config == first.config
+    assert first.config.classes == {"hues": ("red", "green", "blue")}
+    assert "hues (3: red, green, blue)" in (tmp_path / "a" / "README.md").read_text()
+    both = {"hues": named("red", "green", "blue"), "others": colours(), "numbers": named("0", "1", "2")}
+    then = ghn_init.train(both, tmp_path / "b", ghn=first, **settings)
+    assert then.config.classes == first.config.classes  # of other data no names are known
+    with pytest.raises(
+        TrainingError, match=r"'hues' has other classes .* class 1 is 'green', in the data 'blue'; give it anot"
+    ):
+        ghn_init.train({"hues": named("red", "blue", "green")}, tmp_path / "c", ghn=first, **settings)
+
+
+def test_a_run_that_knew_no_names_goes_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"architectures": tiny_networks(), "config": RECIPE}
+    ghn_init.train({"hues": colours()}, tmp_path, **settings, steps=2)
+    assert ghn_init.train({"hues": named("red", "green", "blue")}, tmp_path, **settings, steps=3).config.classes
 
 
 def test_data_become_tasks() -> None:

@@ -73,6 +73,11 @@ class Images:
         mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
         return cls(pixels, labels, known, mean, std, classes)
 
+    def numbered_as(self, classes: Sequence[str]) -> Images:
+        """The same images, their classes in another order."""
+        numbers = torch.tensor([classes.index(name) for name in self.classes])
+        return replace(self, labels=numbers[self.labels], classes=tuple(classes))
+
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.progress import counting
 from ghn_init.saving import save_json
 from ghn_init.tasks.images import Data, tasks_of
-from ghn_init.tasks.task import Batch, Task, described
+from ghn_init.tasks.task import Batch, Task, class_names, described
 from ghn_init.training import process
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
@@ -105,7 +105,7 @@ def train(
         tasks = as_begun(tasks, folder / FILE, "tasks")
     torch.manual_seed(recipe.seed)
     start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
-    model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()}, folder / FILE if resumes else None)
+    model = _hypernetwork(ghn, tasks, folder / FILE if resumes else None)
     model.to(workers.device).train()
     for name, head in model.heads.items():
         head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
@@ -114,7 +114,7 @@ def train(
     pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
     judge: Objective = ZeroShot() if objective is None else objective
     contents = {
-        "ghn": model.config.to_dict(),
+        "ghn": replace(model.config, classes={}).to_dict(),  # the data's fingerprints tell numbers of classes apart
         "start": start,
         "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
         "architectures": pools.described,
@@ -139,11 +139,13 @@ def train(
     return average
 
 
-def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, int], begun: Path | None) -> GHN:
+def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, Task], begun: Path | None) -> GHN:
     """One that knows all tasks, in the order of the recipe `begun`: untrained, or a copy of the one to go on from."""
     try:
         own = ghn.config if isinstance(ghn, GraphHyperNetwork) else ghn
-        config = GHNConfig.ghn2(tasks) if own is None else own.with_tasks(tasks)
+        outputs = {name: task.outputs for name, task in tasks.items()}
+        config = GHNConfig.ghn2(outputs) if own is None else own.with_tasks(outputs)
+        config = config.with_classes({name: names for name, task in tasks.items() if (names := class_names(task))})
         if begun is not None:
             config = replace(config, tasks=as_begun(config.tasks, begun, "ghn", "tasks"))
         model = GHN(config)
