@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import GHN, FineTune, GHNConfig, Images, ImageTask, TrainConfig, ZeroShot
+from ghn_init import GHN, FineTune, GHNConfig, Images, ImageTask, TrainConfig, ZeroShot, deepnets
 from ghn_init.errors import TrainingError
 from ghn_init.tasks.task import described
 from ghn_init.training.recipe import MAY_CHANGE, TrainOptions, changed, flattened
@@ -135,6 +135,24 @@ def test_a_run_does_not_go_on_as_another_one(begun: Path, what: str) -> None:
     assert "recipe.steps" not in str(caught.value)
     assert seen == []
     assert {file.name: file.read_bytes() for file in begun.iterdir()} == before
+
+
+def test_networks_of_a_file_are_told_by_what_is_taken_of_it(tmp_path: Path) -> None:
+    file, run = tmp_path / "nets.db", tmp_path / "run"
+    deepnets.write(file, "train", 0, 2)
+    settings = options(architectures=file, config=replace(RECIPE, meta_batch=1, pool=2, batch_size=2))
+    ghn_init.train(out=run, **settings, steps=1)
+    deepnets.write(file, "train", 2, 3)  # the pool has the same two
+    ghn_init.train(out=run, **settings, steps=2)
+    own = contents(run)
+    (run / "recipe.json").write_text(json.dumps({**own, "architectures": {"images": "3 of nets.db"}}))  # as versions before
+    ghn_init.train(out=run, **settings, steps=3)
+    assert contents(run)["architectures"] == own["architectures"]
+    (tmp_path / "other").mkdir()
+    deepnets.write(tmp_path / "other" / "nets.db", "train", 3, 6)
+    told = "architectures.images is '2 stored networks [0-9a-f]{12}', was '2 stored networks [0-9a-f]{12}'"
+    with pytest.raises(TrainingError, match=told):
+        ghn_init.train(out=run, **{**settings, "architectures": tmp_path / "other" / "nets.db"}, steps=4)
 
 
 def test_many_differences_are_counted(begun: Path) -> None:

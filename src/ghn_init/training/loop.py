@@ -121,7 +121,9 @@ def train(
         "objective": described(judge),
     }
     step = steps_taken(state) if resumes else 0
-    made_of = check(folder / FILE, contents, recipe, step, resumes)  # raises before anything is written
+    made_of = check(
+        folder / FILE, contents, recipe, step, resumes, {"architectures": pools.formerly}
+    )  # raises before anything is written
     if resumes:
         load_state(state, model, average, optimizers)
         log.info("resuming %s at step %d", folder, step)

@@ -148,7 +148,9 @@ def versions() -> dict[str, str]:
     return {"ghn_init": __version__, "torch": str(torch.__version__)}
 
 
-def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool) -> dict[str, Any]:
+def check(
+    path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool, formerly: Mapping[str, Any]
+) -> dict[str, Any]:
     """Compares what a run is asked for with what it was begun with.
 
     Args:
@@ -157,6 +159,7 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
         config: The recipe's fields.
         step: Steps that the run has taken.
         resumes: There is a state to go on from; else the run begins.
+        formerly: Those of `contents` for which earlier versions had other words, in these.
 
     Returns:
         What is to be written to `path`: versions are those of now, changes of fields that may change are noted by step.
@@ -170,6 +173,8 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
     try:
         begun = json.loads(path.read_text())
         flat_begun, flat_wanted = flattened({name: begun[name] for name in wanted}), flattened(wanted)
+        alike = {name: flat_wanted[name] for name, words in flattened(formerly).items() if flat_begun.get(name) == words}
+        flat_begun |= alike
         notes: list[Any] = list(begun["changes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
