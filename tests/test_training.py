@@ -179,6 +179,28 @@ torch.distributed.destroy_process_group()
 """
 
 
+def test_what_is_global_is_left_as_it_was(tmp_path: Path) -> None:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._shared_state.clear()  # what other tests left
+    seen: list[int] = []
+    settings: dict[str, Any] = {"data": TASK, "architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE}
+    before = torch.get_rng_state()
+    ghn_init.train(out=tmp_path / "run", **settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(TrainingError, match="clip"):
+        ghn_init.train(out=tmp_path / "run", **settings, clip=1.0)
+    assert torch.equal(torch.get_rng_state(), before)
+    own = Accelerator(cpu=True, gradient_accumulation_steps=3, mixed_precision="bf16")
+    ghn_init.train(out=tmp_path / "again", **settings, on_step=lambda progress: seen.append(progress.step))
+    assert seen == [1, 2, 3, 4]
+    assert (own.mixed_precision, own.gradient_accumulation_steps, own.device.type) == ("bf16", 3, "cpu")
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._shared_state.clear()
+
+
 def test_two_processes_give_the_update_of_one_with_the_doubled_meta_batch(tmp_path: Path) -> None:
     one = train(tmp_path / "one", meta_batch=4, steps=2)
     script = tmp_path / "worker.py"

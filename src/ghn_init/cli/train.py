@@ -166,8 +166,7 @@ def _budget(run: Path, bf16: bool, leads: bool) -> float | None:
         return begun["budget"]
     from ghn_init.training import pace, workers
 
-    with counting(None, "measuring this machine", show=leads):
-        all_processes = workers.Workers()
+    with counting(None, "measuring this machine", show=leads), workers.Workers() as all_processes:
         (total,) = all_processes.sum([], pace.pace(bf16))
     slowness = total / all_processes.size
     budget = max(float(f"{SECONDS / slowness:.2g}"), LEAST_BUDGET)

@@ -26,6 +26,7 @@ from ghn_init.progress import counting
 from ghn_init.saving import save_json
 from ghn_init.tasks.images import Data, tasks_of
 from ghn_init.tasks.task import Batch, Task, class_names, described
+from ghn_init.tracing.untouched import seed_torch
 from ghn_init.training import process
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
@@ -93,52 +94,51 @@ def train(
     """
     recipe = changed(config, changes)
     process.tune()
-    workers = Workers(trackers, Path(out))
-    if recipe.meta_batch % workers.size:
-        raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "state.safetensors"
-    resumes = state.exists()
-    tasks: Mapping[str, Task] = {task.name: task for task in tasks_of(data, image_size=image_size)}
-    if resumes:
-        tasks = as_begun(tasks, folder / FILE, "tasks")
-    torch.manual_seed(recipe.seed)
-    start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
-    model = _hypernetwork(ghn, tasks, folder / FILE if resumes else None)
-    model.to(workers.device).train()
-    for name, head in model.heads.items():
-        head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
-    judge: Objective = ZeroShot() if objective is None else objective
-    contents = {
-        "ghn": replace(model.config, classes={}).to_dict(),  # the data's fingerprints tell numbers of classes apart
-        "start": start,
-        "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
-        "architectures": pools.described,
-        "objective": described(judge),
-    }
-    step = steps_taken(state) if resumes else 0
-    made_of = check(
-        folder / FILE, contents, recipe, step, resumes, {"architectures": pools.formerly}
-    )  # raises before anything is written
-    if resumes:
-        load_state(state, model, average, optimizers)
-        log.info("resuming %s at step %d", folder, step)
-    if workers.leads:
-        save_json(folder / FILE, made_of, 2)
-    if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
-        log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
-        recipe = replace(recipe, bf16=False)
-    _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
-    if workers.leads:
-        save_state(state, max(step, recipe.steps), model, average, optimizers)
-        average.save_pretrained(folder)
-        _draw(folder)
-    workers.wait()  # the files are there when train() returns, in every process
-    return average
+    with Workers(trackers, folder) as workers, torch.random.fork_rng(range(torch.cuda.device_count())):
+        if recipe.meta_batch % workers.size:
+            raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
+        folder.mkdir(parents=True, exist_ok=True)
+        state = folder / "state.safetensors"
+        resumes = state.exists()
+        tasks: Mapping[str, Task] = {task.name: task for task in tasks_of(data, image_size=image_size)}
+        if resumes:
+            tasks = as_begun(tasks, folder / FILE, "tasks")
+        seed_torch(recipe.seed)
+        start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
+        model = _hypernetwork(ghn, tasks, folder / FILE if resumes else None)
+        model.to(workers.device).train()
+        for name, head in model.heads.items():
+            head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
+        average = copy.deepcopy(model).requires_grad_(False).eval()
+        optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
+        pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
+        judge: Objective = ZeroShot() if objective is None else objective
+        contents = {
+            "ghn": replace(model.config, classes={}).to_dict(),  # the data's fingerprints tell numbers of classes apart
+            "start": start,
+            "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
+            "architectures": pools.described,
+            "objective": described(judge),
+        }
+        formerly = {"architectures": pools.formerly}
+        step = steps_taken(state) if resumes else 0
+        made_of = check(folder / FILE, contents, recipe, step, resumes, formerly)  # raises before anything is written
+        if resumes:
+            load_state(state, model, average, optimizers)
+            log.info("resuming %s at step %d", folder, step)
+        if workers.leads:
+            save_json(folder / FILE, made_of, 2)
+        if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
+            log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
+            recipe = replace(recipe, bf16=False)
+        _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
+        if workers.leads:
+            save_state(state, max(step, recipe.steps), model, average, optimizers)
+            average.save_pretrained(folder)
+            _draw(folder)
+        workers.wait()  # the files are there when train() returns, in every process
+        return average
 
 
 def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, Task], begun: Path | None) -> GHN:
