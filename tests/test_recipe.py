@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -319,6 +320,37 @@ def test_functions_without_a_name_of_their_own_are_told_by_what_they_are_made_of
     assert [described(each) == described(partials[0]) for each in partials] == [True, True, False]
     tasks = [ImageTask(colours(), transform=darker_by(amount)).fingerprint for amount in (2, 2, 3)]  # type: ignore[arg-type]
     assert [each == tasks[0] for each in tasks] == [True, True, False]
+
+
+def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
+    numbers = {"steps": np.int64(1), "lr": np.float32(1e-3), "seed": np.uint8(1), "equal_gradients": np.bool_(True)}
+    ghn_init.train(out=tmp_path, **options(**numbers))
+    told = contents(tmp_path)["recipe"]
+    assert {name: told[name] for name in numbers} == {name: value.item() for name, value in numbers.items()}
+    assert type(TrainConfig(lr=1).lr) is int  # as older recipes have it
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 2.5}, "steps is 2.5; expected a whole number"),
+        ({"seed": 1.0}, "seed is 1.0; expected a whole number"),
+        ({"lr": "a"}, "lr is 'a'; expected a number"),
+        ({"lr": None}, "lr is None; expected a number"),
+        ({"budget": "1"}, "budget is '1'; expected a number"),
+        ({"bf16": "no"}, "bf16 is 'no'; expected True or False"),
+    ],
+)
+def test_values_of_another_kind_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        TrainConfig(**changes)
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    for out in (tmp_path / "run", tmp_path / "run" / "below"):
+        with pytest.raises(TrainingError, match=f"out is '{out}', which can't be the run's folder .*; pass another one"):
+            ghn_init.train(out=out, **options())
 
 
 def test_trees_are_compared_leaf_by_leaf() -> None:

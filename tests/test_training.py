@@ -481,6 +481,18 @@ def test_a_run_goes_on_from_a_given_hypernetwork_and_leaves_it_alone(tmp_path: P
     assert not given.training
 
 
+def test_the_hypernetwork_to_go_on_from_may_be_a_name(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 1, "meta_batch": 1, "pool": 1, "average": 0.0, "warmup": 0}
+    train(tmp_path / "a", **settings)
+    for run, ghn in (("b", tmp_path / "a"), ("c", ghn_init.load(tmp_path / "a"))):
+        train(tmp_path / run, ghn=ghn, **settings)
+    recipes = [json.loads((tmp_path / run / "recipe.json").read_text()) for run in "bc"]
+    assert recipes[0] == recipes[1]
+    assert recipes[0]["start"] == ghn_init.load(tmp_path / "a").fingerprint
+    with pytest.raises(TypeError, match="ghn is of type int; expected a hypernetwork, a checkpoint's name or its folder"):
+        train(tmp_path / "d", ghn=3)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ghn_init.checkpoints.pretrained import GHN
+from ghn_init.checkpoints.pretrained import GHN, given
 from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -51,7 +52,7 @@ def train(
     *,
     shares: Mapping[str, float] | None = None,
     architectures: Architectures | Mapping[str, Architectures] = None,
-    ghn: GHNConfig | GraphHyperNetwork | None = None,
+    ghn: GHNConfig | GraphHyperNetwork | str | os.PathLike[str] | None = None,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
     image_size: int | None = None,
@@ -74,8 +75,9 @@ def train(
             the training split of DeepNets-1M. The first `pool` of them are taken; those of `ghn_init.families.networks` are
             built when they take part. Parameters that are not predicted hold the modules' own values. For several tasks one
             for all, or a mapping of names.
-        ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from; by default a GHN-2
-            of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
+        ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from, also as `load`
+            takes it; by default a GHN-2 of width 32, untrained. Tasks that it doesn't know yet get new heads; those that it
+            knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.
         config: The recipe.
         image_size: Side in pixels to which images that are read here are resized and cropped; by default they have one size.
@@ -90,15 +92,18 @@ def train(
     Raises:
         TrainingError: The data can't be read, the recipe can't be followed, a network doesn't suit its task, or the folder
             holds another run.
-        TypeError: The recipe has no such field.
+        TypeError: The recipe has no such field, or `ghn` is none of these.
+        GHNInitError: As in `ghn_init.load`.
     """
     recipe = changed(config, changes)
+    if ghn is not None and not isinstance(ghn, GHNConfig):
+        ghn = given(ghn)
     process.tune()
     folder = Path(out)
     with Workers(trackers, folder) as workers, torch.random.fork_rng(range(torch.cuda.device_count())):
         if recipe.meta_batch % workers.size:
             raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         state = folder / "state.safetensors"
         resumes = state.exists()
         tasks: Mapping[str, Task] = {task.name: task for task in tasks_of(data, image_size=image_size)}
@@ -139,6 +144,14 @@ def train(
             _draw(folder)
         workers.wait()  # the files are there when train() returns, in every process
         return average
+
+
+def _make(folder: Path) -> None:
+    """The run's folder, where it is not there yet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"out is {str(folder)!r}, which can't be the run's folder ({error}); pass another one.") from error
 
 
 def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, Task], begun: Path | None) -> GHN:

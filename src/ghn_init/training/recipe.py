@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import reduce
 from math import inf
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from ghn_init.errors import TrainingError
+from ghn_init.training.numbers import real, switch, whole
 from ghn_init.version import __version__
 
 T = TypeVar("T")
@@ -70,11 +71,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses what no run can follow.
+        """Takes numbers as Python's own; refuses what no run can follow.
 
         Raises:
-            TrainingError: A value is out of its range.
+            TrainingError: A value is of another kind, or out of its range.
         """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or "None" not in str(field.type):
+                object.__setattr__(self, field.name, KINDS[str(field.type)](field.name, value))
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -86,6 +91,13 @@ class TrainConfig:
                 raise TrainingError(f"{name} is {value!r}; expected a number above 0.")
 
 
+KINDS: dict[str, Callable[[str, Any], Any]] = {
+    "int": whole,
+    "float": real,
+    "float | None": real,
+    "bool": switch,
+    "str": lambda name, value: value,  # `Optimizers` knows which there are
+}
 RANGES = {
     "steps": (0, inf),
     "meta_batch": (1, inf),
