@@ -184,11 +184,27 @@ def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callab
             return build, size, "DeepNets-1M train", None
         taken = min(size, len(entries))
         return build, taken, store.told_apart(entries[:taken]), f"{len(entries)} of {Path(str(architectures)).name}"
-    modules = architectures if isinstance(architectures, Described) else list(islice(architectures, size))
+    modules = architectures if isinstance(architectures, Described) else _listed(architectures, size)
     if not len(modules):
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
     described = modules.described if isinstance(modules, Described) else told_apart(modules)
     return modules.__getitem__, min(size, len(modules)), described, None
+
+
+def _listed(architectures: Iterable[nn.Module], size: int) -> list[nn.Module]:
+    """The first so many modules; a container of layers is a network, not several."""
+    if isinstance(architectures, nn.Module) and not isinstance(architectures, nn.ModuleList):
+        raise TrainingError(f"architectures are one {type(architectures).__name__}; pass a list of modules.")
+    if not isinstance(architectures, Iterable):
+        raise TrainingError(f"architectures are {architectures!r:.60}; pass a list of modules, or a file's path.")
+    modules = list(islice(architectures, size))
+    for place, module in enumerate(modules):
+        if not isinstance(module, nn.Module):
+            raise TrainingError(
+                f"architectures have {module!r:.60} at place {place}; expected modules, or the path of a file that `ghn-init "
+                f"deepnets write` made."
+            )
+    return modules
 
 
 def _image_side(task: Task) -> int:
