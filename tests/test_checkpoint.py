@@ -308,6 +308,31 @@ def test_configurations_by_name_are_the_published_variants() -> None:
     assert GHNConfig.ghn3({"a": 3}, 128, 5, 16, class_width=3) == expected
 
 
+def test_names_of_classes_travel(ghn: GHN, tmp_path: Path) -> None:
+    (task, outputs), *_ = ghn.config.tasks.items()
+    names = tuple(f"a {k}\nb" for k in range(outputs))
+    named = GHN(ghn.config.with_classes({task: names}))
+    named.save_pretrained(tmp_path)
+    assert ghn_init.load(tmp_path).config == named.config == GHNConfig.from_dict(named.config.to_dict()) != ghn.config
+    assert f"{task} ({outputs}: a 0 b, a 1 b" in (tmp_path / "README.md").read_text()
+    assert "classes" not in ghn.config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["a"], r"classes is \['a'\]; expected names of tasks"),
+        ({"cifar10": "ab"}, r"the classes of 'cifar10' are 'ab'; expected a list of names"),
+        ({"cifar10": [1, 2]}, r"the classes of 'cifar10' are \[1, 2\]; expected a list of names"),
+        ({"cifar10": ["a"]}, r"there are 1 names for classes of 'cifar10', and the tasks are \{'cifar10': 2\}"),
+        ({"other": ["a", "b"]}, r"there are 2 names for classes of 'other', and the tasks are \{'cifar10': 2\}"),
+    ],
+)
+def test_names_of_classes_that_do_not_fit(classes: object, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        GHNConfig.from_dict({"tasks": {"cifar10": 2}, "classes": classes})
+
+
 def test_configurations_are_values() -> None:
     tasks = {"a": 3}
     config = GHNConfig(tasks)

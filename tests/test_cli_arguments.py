@@ -83,6 +83,14 @@ def test_an_argument_has_one_value() -> None:
     assert "in_chans is given twice, see --in-chans" in message
 
 
+def test_options_that_another_one_leaves_without_effect_are_refused() -> None:
+    message = refused("train", "data", "-o", "run", "--start", "ghn2-small", "--variant", "ghn-1")
+    assert "--start goes on from 'ghn2-small', whose kind stays; leave one of the two out" in message
+    message = refused("evaluate", "data", "--sgd-steps", "500")
+    assert "no network is trained for so many steps without --sgd; pass how many of them are, --sgd 10" in message
+    assert "--sgd-steps" in message
+
+
 @pytest.mark.parametrize("option", [["--model-arg", "in_chans=1"], ["--in-chans", "1"]])
 def test_images_have_three_channels(option: list[str]) -> None:
     message = refused(*INIT, "timm:test_resnet", "data", *option)

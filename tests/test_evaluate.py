@@ -365,6 +365,35 @@ def test_the_head_is_that_of_the_name_of_the_data(folder: Path) -> None:
     assert ghn_init.evaluate(folder, ghn, networks=[Tiny(1, 8)]).setting["task"] == folder.name
 
 
+def test_classes_are_told_by_their_names(small: GHN) -> None:
+    known = GHN(small.config.with_classes({"images": ("red", "green", "blue")}))
+    known.load_state_dict(small.state_dict())
+    known.eval()
+    images, networks = colours(), [Tiny(2, 8)]
+    plain = ghn_init.evaluate(images, known, networks=networks)
+    turned = replace(images, labels=(images.labels + 1) % 3, classes=("blue", "red", "green"))
+    found = ghn_init.evaluate(turned, known, networks=networks)
+    assert (found.results, found.class_names) == (plain.results, ("red", "green", "blue"))
+    assert ghn_init.evaluate(turned, small, networks=networks).results != plain.results  # which knows no names
+    with pytest.raises(EvaluationError, match=r"'images' is of other classes .*: class 1 is 'green', in the data 'lime'\."):
+        ghn_init.evaluate(replace(images, classes=("red", "lime", "blue")), known, networks=networks)
+
+
+def test_networks_are_trained_and_judged_on_classes_of_one_order(small: GHN, folder: Path) -> None:
+    known = GHN(small.config.with_classes({"images": ("red", "green", "blue")})).eval()
+    train, test = ghn_init.tasks.load_images(folder, "train"), ghn_init.tasks.load_images(folder, "test")
+    order = ("blue", "red", "green")
+    seen: list[tuple[Images, Images]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            room, "load_images", lambda _, split, *args, **kw: replace(train if split == "train" else test, classes=order)
+        )
+        patch.setattr(room, "sgd_accuracy", lambda module, own, other, *args, **kw: seen.append((own, other)) or 0.0)
+        ghn_init.evaluate(folder, known, count=1, sgd=1, sgd_steps=(1,))
+    assert [images.classes for images in seen[0]] == [("red", "green", "blue")] * 2
+    assert torch.equal(seen[0][0].labels, (train.labels - 1) % 3)
+
+
 def test_the_command_line_gives_the_same_figures(small: GHN, folder: Path, tmp_path: Path) -> None:
     small.save_pretrained(tmp_path / "ghn")
     out = tmp_path / "results.json"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,6 +117,41 @@ def test_a_hypernetwork_is_trained_for_fine_tuning(tmp_path: Path) -> None:
     after = trained.state_dict()
     assert {name for name in before if name.startswith("heads.") and not torch.equal(after[name], before[name])} == set()
     assert not torch.equal(after["decoder.fc.0.weight"], before["decoder.fc.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": -1}, "steps is -1; FineTune expects 0 at least"),
+        ({"steps": 1.5}, "steps is 1.5; expected a whole number"),
+        ({"lr": -1}, "lr is -1; FineTune expects a finite number above 0"),
+        ({"lr": float("nan")}, "lr is nan; FineTune expects a finite number above 0"),
+        ({"lr": "a"}, "lr is 'a'; expected a number"),
+        ({"classes": 1}, "classes is 1; FineTune expects 2 at least: of one class the loss is 0"),
+        ({"classes": 0}, "classes is 0; FineTune expects 2 at least"),
+    ],
+)
+def test_settings_of_fine_tuning_that_say_nothing(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        FineTune(**changes)
+
+
+def test_numbers_of_numpy_are_those_of_python() -> None:
+    assert repr(FineTune(np.int64(2), np.float64(0.5), np.int32(4))) == "FineTune(steps=2, lr=0.5, classes=4)"
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (torch.full((4, 3), 1 / 3), r"torch.float32 of shape \(4, 3\)"),
+        (torch.zeros(4, 7, dtype=torch.long), r"torch.int64 of shape \(4, 7\)"),
+        (torch.zeros(4), r"torch.float32 of shape \(4,\)"),
+    ],
+)
+def test_fine_tuning_needs_a_class_of_each_example(targets: Tensor, told: str) -> None:
+    network, parameters, run = setting()
+    with pytest.raises(TrainingError, match=f"of the task 'images' are {told}; FineTune takes one class number"):
+        FineTune(steps=0)(network, run, parameters, [((torch.randn(4, 3, 16, 16),), targets)], 0)
 
 
 def test_a_network_of_which_the_head_alone_is_predicted_cannot_be_fine_tuned_from(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from ghn_init import ImageTask, deepnets
+from ghn_init.errors import TrainingError
 from ghn_init.training.networks import Network
 from ghn_init.training.pool import Part, Pool
 from helpers import Tiny, colours, tiny_networks
@@ -65,6 +68,32 @@ def test_a_file_of_networks(tmp_path: Path) -> None:
     own = pool(architectures=tmp_path / "nets.db", size=100)
     assert own.size == 2
     assert draws(own, "a", 2) == [Part(0, 8), Part(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("architectures", "words"),
+    [
+        (["resnet18"], "have 'resnet18' at place 0; expected modules, or the path"),
+        ([Tiny(1, 8), Tiny], "have <class 'helpers.Tiny'> at place 1; expected modules"),
+        (Tiny(1, 8), "are one Tiny; pass a list of modules"),
+        (Tiny(1, 8).body, "are one Sequential; pass a list of modules"),
+        (3, "are 3; pass a list of modules, or a file's path"),
+    ],
+    ids=["names", "functions", "module", "layers", "number"],
+)
+def test_what_is_no_list_of_modules_is_named(architectures: Any, words: str) -> None:
+    with pytest.raises(TrainingError, match=f"^architectures {words}"):
+        pool(architectures=architectures, size=3)
+
+
+def test_entries_of_a_file_are_no_modules(tmp_path: Path) -> None:
+    deepnets.write(tmp_path / "nets.db", "val", 0, 2)
+    with pytest.raises(TrainingError, match="have Entry.* at place 0; expected modules, or the path of a file"):
+        pool(architectures=deepnets.read(tmp_path / "nets.db"), size=3)
+
+
+def test_lists_of_modules_may_be_modules() -> None:
+    assert pool(architectures=nn.ModuleList(tiny_networks()), size=3).size == 3
 
 
 def test_a_network_is_a_copy_without_parameters_and_running_statistics() -> None:

@@ -7,17 +7,18 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import ghn_init
-from ghn_init import GHN, FineTune, GHNConfig, Images, ImageTask, TrainConfig, ZeroShot
+from ghn_init import GHN, FineTune, GHNConfig, Images, ImageTask, TrainConfig, ZeroShot, deepnets
 from ghn_init.errors import TrainingError
 from ghn_init.tasks.task import described
 from ghn_init.training.recipe import MAY_CHANGE, TrainOptions, changed, flattened
@@ -135,6 +136,24 @@ def test_a_run_does_not_go_on_as_another_one(begun: Path, what: str) -> None:
     assert "recipe.steps" not in str(caught.value)
     assert seen == []
     assert {file.name: file.read_bytes() for file in begun.iterdir()} == before
+
+
+def test_networks_of_a_file_are_told_by_what_is_taken_of_it(tmp_path: Path) -> None:
+    file, run = tmp_path / "nets.db", tmp_path / "run"
+    deepnets.write(file, "train", 0, 2)
+    settings = options(architectures=file, config=replace(RECIPE, meta_batch=1, pool=2, batch_size=2))
+    ghn_init.train(out=run, **settings, steps=1)
+    deepnets.write(file, "train", 2, 3)  # the pool has the same two
+    ghn_init.train(out=run, **settings, steps=2)
+    own = contents(run)
+    (run / "recipe.json").write_text(json.dumps({**own, "architectures": {"images": "3 of nets.db"}}))  # as versions before
+    ghn_init.train(out=run, **settings, steps=3)
+    assert contents(run)["architectures"] == own["architectures"]
+    (tmp_path / "other").mkdir()
+    deepnets.write(tmp_path / "other" / "nets.db", "train", 3, 6)
+    told = "architectures.images is '2 stored networks [0-9a-f]{12}', was '2 stored networks [0-9a-f]{12}'"
+    with pytest.raises(TrainingError, match=told):
+        ghn_init.train(out=run, **{**settings, "architectures": tmp_path / "other" / "nets.db"}, steps=4)
 
 
 def test_many_differences_are_counted(begun: Path) -> None:
@@ -301,6 +320,37 @@ def test_functions_without_a_name_of_their_own_are_told_by_what_they_are_made_of
     assert [described(each) == described(partials[0]) for each in partials] == [True, True, False]
     tasks = [ImageTask(colours(), transform=darker_by(amount)).fingerprint for amount in (2, 2, 3)]  # type: ignore[arg-type]
     assert [each == tasks[0] for each in tasks] == [True, True, False]
+
+
+def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
+    numbers = {"steps": np.int64(1), "lr": np.float32(1e-3), "seed": np.uint8(1), "equal_gradients": np.bool_(True)}
+    ghn_init.train(out=tmp_path, **options(**numbers))
+    told = contents(tmp_path)["recipe"]
+    assert {name: told[name] for name in numbers} == {name: value.item() for name, value in numbers.items()}
+    assert type(TrainConfig(lr=1).lr) is int  # as older recipes have it
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 2.5}, "steps is 2.5; expected a whole number"),
+        ({"seed": 1.0}, "seed is 1.0; expected a whole number"),
+        ({"lr": "a"}, "lr is 'a'; expected a number"),
+        ({"lr": None}, "lr is None; expected a number"),
+        ({"budget": "1"}, "budget is '1'; expected a number"),
+        ({"bf16": "no"}, "bf16 is 'no'; expected True or False"),
+    ],
+)
+def test_values_of_another_kind_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        TrainConfig(**changes)
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    for out in (tmp_path / "run", tmp_path / "run" / "below"):
+        with pytest.raises(TrainingError, match=f"out is '{out}', which can't be the run's folder .*; pass another one"):
+            ghn_init.train(out=out, **options())
 
 
 def test_trees_are_compared_leaf_by_leaf() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,34 @@ def test_a_resumed_run_of_two_tasks_equals_an_uninterrupted_one(tmp_path: Path) 
     assert [[*row[:speed], *row[speed + 1 :]] for row in curves[0]] == [[*row[:speed], *row[speed + 1 :]] for row in curves[1]]
 
 
+@pytest.mark.parametrize("config", [BOTH, None], ids=["configuration", "default"])
+def test_a_run_goes_on_the_same_whatever_the_order_of_its_tasks(tmp_path: Path, config: GHNConfig | None) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    def turned(named: dict[str, Any]) -> dict[str, Any]:
+        return dict(reversed(named.items()))
+
+    settings: dict[str, Any] = {"config": RECIPE, "meta_batch": 1, "pool": 4}
+    own = both()
+    whole = ghn_init.train(out=tmp_path / "whole", ghn=config, **own, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        ghn_init.train(out=tmp_path / "parts", ghn=config, on_step=stop, **own, **settings)
+    other = config and GHNConfig(turned(dict(config.tasks)), config.max_shape, config.hid)
+    parts = ghn_init.train(
+        out=tmp_path / "parts", ghn=other, **{name: turned(value) for name, value in own.items()}, **settings
+    )
+    assert all(torch.equal(value, parts.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert list(parts.config.tasks) == ["colours", "shades"]
+
+    def curve(run: str) -> list[dict[str, str]]:
+        with (tmp_path / run / "log.csv").open() as file:
+            return [{name: row[name] for name in row if "second" not in name} for row in csv.DictReader(file)]
+
+    assert curve("parts") == curve("whole")
+
+
 def test_a_step_moves_the_heads_of_its_own_tasks_and_the_body() -> None:
     torch.manual_seed(0)
     ghn = GHN(BOTH)
@@ -370,6 +398,31 @@ def test_fingerprints_tell_data_and_their_changes_apart() -> None:
     ]  # fmt: skip
     assert len({task.fingerprint for task in tasks}) == len(tasks)
     assert ImageTask(colours()).fingerprint == ImageTask(whole, "another-name").fingerprint == whole.fingerprint
+
+
+def named(*classes: str) -> Images:
+    return replace(colours(), classes=classes)
+
+
+def test_names_of_classes_go_with_the_hypernetwork(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"architectures": tiny_networks(), "config": RECIPE}
+    first = ghn_init.train({"hues": named("red", "green", "blue")}, tmp_path / "a", **settings)
+    assert ghn_init.load(tmp_path / "a").config == first.config
+    assert first.config.classes == {"hues": ("red", "green", "blue")}
+    assert "hues (3: red, green, blue)" in (tmp_path / "a" / "README.md").read_text()
+    both = {"hues": named("red", "green", "blue"), "others": colours(), "numbers": named("0", "1", "2")}
+    then = ghn_init.train(both, tmp_path / "b", ghn=first, **settings)
+    assert then.config.classes == first.config.classes  # of other data no names are known
+    with pytest.raises(
+        TrainingError, match=r"'hues' has other classes .* class 1 is 'green', in the data 'blue'; give it anot"
+    ):
+        ghn_init.train({"hues": named("red", "blue", "green")}, tmp_path / "c", ghn=first, **settings)
+
+
+def test_a_run_that_knew_no_names_goes_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"architectures": tiny_networks(), "config": RECIPE}
+    ghn_init.train({"hues": colours()}, tmp_path, **settings, steps=2)
+    assert ghn_init.train({"hues": named("red", "green", "blue")}, tmp_path, **settings, steps=3).config.classes
 
 
 def test_data_become_tasks() -> None:

@@ -179,6 +179,28 @@ torch.distributed.destroy_process_group()
 """
 
 
+def test_what_is_global_is_left_as_it_was(tmp_path: Path) -> None:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._shared_state.clear()  # what other tests left
+    seen: list[int] = []
+    settings: dict[str, Any] = {"data": TASK, "architectures": tiny_networks(), "ghn": SMALL, "config": RECIPE}
+    before = torch.get_rng_state()
+    ghn_init.train(out=tmp_path / "run", **settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(TrainingError, match="clip"):
+        ghn_init.train(out=tmp_path / "run", **settings, clip=1.0)
+    assert torch.equal(torch.get_rng_state(), before)
+    own = Accelerator(cpu=True, gradient_accumulation_steps=3, mixed_precision="bf16")
+    ghn_init.train(out=tmp_path / "again", **settings, on_step=lambda progress: seen.append(progress.step))
+    assert seen == [1, 2, 3, 4]
+    assert (own.mixed_precision, own.gradient_accumulation_steps, own.device.type) == ("bf16", 3, "cpu")
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._shared_state.clear()
+
+
 def test_two_processes_give_the_update_of_one_with_the_doubled_meta_batch(tmp_path: Path) -> None:
     one = train(tmp_path / "one", meta_batch=4, steps=2)
     script = tmp_path / "worker.py"
@@ -457,6 +479,18 @@ def test_a_run_goes_on_from_a_given_hypernetwork_and_leaves_it_alone(tmp_path: P
         assert torch.equal(value, before[name])
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0)
     assert not given.training
+
+
+def test_the_hypernetwork_to_go_on_from_may_be_a_name(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 1, "meta_batch": 1, "pool": 1, "average": 0.0, "warmup": 0}
+    train(tmp_path / "a", **settings)
+    for run, ghn in (("b", tmp_path / "a"), ("c", ghn_init.load(tmp_path / "a"))):
+        train(tmp_path / run, ghn=ghn, **settings)
+    recipes = [json.loads((tmp_path / run / "recipe.json").read_text()) for run in "bc"]
+    assert recipes[0] == recipes[1]
+    assert recipes[0]["start"] == ghn_init.load(tmp_path / "a").fingerprint
+    with pytest.raises(TypeError, match="ghn is of type int; expected a hypernetwork, a checkpoint's name or its folder"):
+        train(tmp_path / "d", ghn=3)
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,9 @@ def initialize(
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: What one forward pass takes, see `trace`.
         head: The classification head. `auto` and False keep the model's own: as many classes are not the same classes. The
-            name of a task predicts that task's; True predicts it always, that of the only task with as many outputs, else
-            like other layers. A model whose `num_classes` is 0 has none.
+            name of a task predicts that task's, whose classes `ghn.config.classes` names in their order where they are known;
+            True predicts it always, that of the only task with as many outputs, else like other layers. A model whose
+            `num_classes` is 0 has none.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
         seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
             deterministic.

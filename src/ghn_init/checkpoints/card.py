@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+from ghn_init.checkpoints.folder import CONFIG
+from ghn_init.hypernetwork.config import GHNConfig
 
 CARD = "README.md"
 TEMPLATE = """---
@@ -28,6 +31,9 @@ ghn_init.initialize(model, "path/of/this/folder")  # or owner/repo, where it is 
 """
 """In Jinja, as huggingface_hub fills it."""
 
+SHOWN = 20
+"""Names of classes of each task."""
+
 _FACTS = {
     "fingerprint": r"(?m)^(- fingerprint: `)[0-9a-f]+(?=`)",
     "parameters": r"(?m)^(- parameters: )[\d,]+",
@@ -35,10 +41,17 @@ _FACTS = {
 }
 
 
-def facts(version: str, fingerprint: str, parameters: int, tasks: Mapping[str, int]) -> dict[str, str]:
+def facts(version: str, fingerprint: str, parameters: int, config: GHNConfig) -> dict[str, str]:
     """What the template asks for."""
-    told = ", ".join(f"{name} ({classes})" for name, classes in tasks.items()) or "none"
+    told = ", ".join(f"{name} ({outputs}{_named(config.classes.get(name, ()))})" for name, outputs in config.tasks.items())
     return {"version": version, "fingerprint": fingerprint, "parameters": f"{parameters:,}", "tasks": told}
+
+
+def _named(classes: Sequence[str]) -> str:
+    """`: cat, dog`; of many the first ones."""
+    shown = ", ".join(" ".join(name.split()) for name in classes[:SHOWN])
+    more = f", … in {CONFIG}" if len(classes) > SHOWN else ""
+    return f": {shown}{more}" if classes else ""
 
 
 def _with(value: str, found: re.Match[str]) -> str:

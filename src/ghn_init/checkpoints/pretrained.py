@@ -75,7 +75,7 @@ class GHN(
 
     def _facts(self) -> dict[str, str]:
         parameters = sum(tensor.numel() for tensor in self.state_dict().values())
-        return facts(__version__, self.fingerprint, parameters, self.config.tasks)
+        return facts(__version__, self.fingerprint, parameters, self.config)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> GHN:  # type: ignore[override]

@@ -49,6 +49,11 @@ def evaluate(
     check_picture(plot)
     if strange := sorted(set(split or ()) - set(NETWORKS.split(", "))):
         raise typer.BadParameter(f"there is no split {strange[0]!r}; there are {NETWORKS}", param_hint="--split")
+    if sgd_steps and not sgd:
+        raise typer.BadParameter(
+            "no network is trained for so many steps without --sgd; pass how many of them are, --sgd 10",
+            param_hint="--sgd-steps",
+        )
     with stoppable(in_file(output)), counting(None, "reading images") as tell:
 
         def show(row: Result | SGDResult, done: int, total: int) -> None:

@@ -51,7 +51,9 @@ def train(
         list[str] | None, typer.Option(help="NAME=NUMBER: a task's part of the networks; by default equal")
     ] = None,
     architectures: Annotated[Path | None, typer.Option(help="A file of ghn-init deepnets write; by default generated")] = None,
-    variant: Annotated[Literal["ghn-1", "ghn-2", "mlp"], typer.Option(help="The hypernetwork, untrained")] = "ghn-2",
+    variant: Annotated[
+        Literal["ghn-1", "ghn-2", "mlp"] | None, typer.Option(help="The hypernetwork, untrained; by default ghn-2")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--start", "--initial", help="Go on from this one: bundled name, folder, file or hub id")
     ] = None,
@@ -98,6 +100,10 @@ def train(
     check_folder(output)
     if lr <= 0:
         raise typer.BadParameter(f"{lr} is no learning rate; expected more than 0", param_hint="--lr")
+    if start is not None and variant is not None:
+        raise typer.BadParameter(
+            f"--start goes on from {start!r}, whose kind stays; leave one of the two out", param_hint="--variant"
+        )
     leads = os.environ.get("RANK", "0") == "0"
     shares = {name: _number(value) for name, value in _pairs(share or [], "--share").items()}
     named = _pairs(data, "DATA") if any("=" in one and not Path(one).exists() for one in data) else list(data)
@@ -109,7 +115,7 @@ def train(
     if leads and taken < steps:
         err.print(MEANING[objective])
     with stoppable(left, show=leads), counting(steps, "tracing the first networks", show=leads) as tell:
-        untrained = VARIANTS[variant]({task.name: task.outputs for task in tasks})
+        untrained = VARIANTS[variant or "ghn-2"]({task.name: task.outputs for task in tasks})
         judge: Objective = ghn_init.FineTune() if objective == "fine-tune" else ghn_init.ZeroShot()
 
         def show(progress: Progress) -> None:
@@ -160,8 +166,7 @@ def _budget(run: Path, bf16: bool, leads: bool) -> float | None:
         return begun["budget"]
     from ghn_init.training import pace, workers
 
-    with counting(None, "measuring this machine", show=leads):
-        all_processes = workers.Workers()
+    with counting(None, "measuring this machine", show=leads), workers.Workers() as all_processes:
         (total,) = all_processes.sum([], pace.pace(bf16))
     slowness = total / all_processes.size
     budget = max(float(f"{SECONDS / slowness:.2g}"), LEAST_BUDGET)

@@ -5,6 +5,7 @@ SQLite gives random access by index, safe appending (a row is there whole or not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from abc import abstractmethod
@@ -172,6 +173,13 @@ def is_stored(path: str | Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(16) == b"SQLite format 3\0"
+
+
+def told_apart(entries: Sequence[Entry]) -> str:
+    """`6 stored networks 1f0c…`: how many, and a digest of their places in splits and of their arguments."""
+    rows = [(entry.split, entry.index, entry.arguments.to_dict()) for entry in entries]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())
+    return f"{len(rows)} stored networks {digest.hexdigest()[:12]}"
 
 
 class Entries(Sequence[Entry]):

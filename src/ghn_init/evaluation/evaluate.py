@@ -19,13 +19,15 @@ from ghn_init.errors import EvaluationError
 from ghn_init.evaluation.accuracy import form_of, image_inputs, predicted_top1
 from ghn_init.evaluation.results import OWN, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
+from ghn_init.hypernetwork.config import unlike
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction import cost
 from ghn_init.prediction.functional import told_apart
 from ghn_init.processes import ended
 from ghn_init.progress import counting
 from ghn_init.tasks.image_data import Images, load_images
-from ghn_init.tasks.images import task_name
+from ghn_init.tasks.images import ImageTask, task_name
+from ghn_init.tasks.task import class_names
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import seed_torch
 
@@ -54,7 +56,7 @@ def evaluate(
 
     Args:
         data: A hub data set, or a folder with `train.parquet` and `test.parquet`, or with a folder per class in `train` and
-            `test`; or test images in memory.
+            `test`; or test images in memory. Classes are brought into the order of the head's where names are known of both.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         networks: Splits of DeepNets-1M (`ghn_init.deepnets.SPLITS`), or modules (B, 3, H, W) → (B, classes), whose parameters
             that can't be predicted keep their values.
@@ -75,8 +77,9 @@ def evaluate(
         All results; printed, it is a table.
 
     Raises:
-        EvaluationError: No task fits the data, a module has not an output for each class, the file is of another evaluation or
-            can't be written, SGD has no training images or no split, a number is too small, or a process ended.
+        EvaluationError: No task fits the data, the head is of other classes, a module has not an output for each class, the
+            file is of another evaluation or can't be written, SGD has no training images or no split, a number is too small,
+            or a process ended.
         TrainingError: The data can't be read.
         ArchitectureError: No such split or network.
         GHNInitError: As in `ghn_init.load` and `ghn_init.trace`.
@@ -102,6 +105,8 @@ def evaluate(
     if images is not None:
         test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
     head = _task(hypernetwork, test.num_classes, task, None if isinstance(data, Images) else task_name(data))
+    test = _numbered(test, hypernetwork, head)
+    train = None if train is None else _numbered(train, hypernetwork, head)
     if sgd and (train is None or modules):
         raise EvaluationError("SGD needs a data set with training images and a split of DeepNets-1M; leave sgd out.")
     found = Evaluation.resume(
@@ -168,6 +173,20 @@ def _task(ghn: GraphHyperNetwork, classes: int, name: str | None, data: str | No
         what = f"{' and '.join(fitting)} have as many: pass task=" if fitting else f"it knows {config.described_tasks}"
         raise EvaluationError(f"the data have {classes} classes, for which the hypernetwork has not one task; {what}.")
     return fitting[0]
+
+
+def _numbered(images: Images, ghn: GraphHyperNetwork, task: str) -> Images:
+    """The images with their classes numbered as the head's outputs are, where names are known of both."""
+    known, own = ghn.config.classes.get(task, ()), class_names(ImageTask(images))
+    difference = unlike(known, own)
+    if not difference:
+        return images
+    if sorted(own) != sorted(set(known)):
+        raise EvaluationError(
+            f"the head {task!r} is of other classes than the data have: {difference}. Where they are the same under other "
+            f"names, name them as config.classes of the hypernetwork does; else pass the task= that fits, or train one."
+        )
+    return images.numbered_as(known)
 
 
 def _check(split: str, seed: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from reprlib import repr as short  # values are a file's, of any length
 from typing import Any
@@ -35,6 +35,7 @@ class GHNConfig:
         heads: Attention heads (GHN-3).
         class_width: Channel count that the shape vocabulary has besides the fixed ones. Published hypernetworks have that of
             their data set's classes there; None, the fixed vocabulary alone, is right for all others.
+        classes: Task → names of its classes in the order of its outputs, where they are known.
     """
 
     tasks: Mapping[str, int] = field(hash=False)
@@ -47,6 +48,7 @@ class GHNConfig:
     layers: int = 0
     heads: int = 8
     class_width: int | None = None
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     @property
     def published(self) -> bool:
@@ -55,6 +57,7 @@ class GHNConfig:
 
     def __post_init__(self) -> None:
         self._check_tasks()
+        self._check_classes()
         sizes = self.max_shape
         if len(sizes) != 4 or min(sizes) < 1 or sizes[2] != sizes[3]:
             raise CheckpointError(f"max_shape is {short(sizes)}; expected four positive sizes (M0, M1, S, S).")
@@ -79,6 +82,19 @@ class GHNConfig:
             check_task_name(name)
             if type(outputs) is not int or outputs < 1:
                 raise CheckpointError(f"the task {name!r} has {short(outputs)} outputs; expected a number of at least 1.")
+
+    def _check_classes(self) -> None:
+        if not isinstance(self.classes, Mapping):
+            raise CheckpointError(f"classes is {short(self.classes)}; expected names of tasks with those of their classes.")
+        for task, names in self.classes.items():
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise CheckpointError(f"the classes of {short(task)} are {short(names)}; expected a list of names.")
+            if self.tasks.get(task) != len(names):
+                raise CheckpointError(
+                    f"there are {len(names)} names for classes of {short(task)}, and the tasks are {short(self.tasks)}; "
+                    f"expected one for each output of a task."
+                )
+        object.__setattr__(self, "classes", {task: tuple(names) for task, names in self.classes.items()})
 
     @classmethod
     def ghn1(cls, tasks: Mapping[str, int], **changes: Any) -> GHNConfig:
@@ -139,6 +155,9 @@ class GHNConfig:
             del values["layers"], values["heads"]
         if self.class_width is None:
             del values["class_width"]
+        values["classes"] = {task: list(names) for task, names in self.classes.items()}
+        if not self.classes:
+            del values["classes"]
         return values
 
     def with_tasks(self, tasks: Mapping[str, int]) -> GHNConfig:
@@ -155,6 +174,20 @@ class GHNConfig:
                 )
         return replace(self, tasks={**self.tasks, **tasks})
 
+    def with_classes(self, classes: Mapping[str, Sequence[str]]) -> GHNConfig:
+        """The same with the names of more tasks' classes.
+
+        Raises:
+            CheckpointError: A task's are known already, and are others or in another order.
+        """
+        for task, names in classes.items():
+            if difference := unlike(self.classes.get(task, names), names):
+                raise CheckpointError(
+                    f"the task {task!r} has other classes than the hypernetwork knows it with: {difference}; give it another "
+                    f"name, or its classes the names and the order that they have in the hypernetwork's config.classes."
+                )
+        return replace(self, classes={**self.classes, **classes})
+
     def tasks_with(self, outputs: int) -> list[str]:
         """Names of the tasks that have so many outputs."""
         return [name for name, own in self.tasks.items() if own == outputs]
@@ -163,6 +196,14 @@ class GHNConfig:
     def described_tasks(self) -> str:
         """`cifar10 (10), food (101)`: names and numbers of outputs, for errors."""
         return ", ".join(f"{name} ({outputs})" for name, outputs in self.tasks.items())
+
+
+def unlike(known: Sequence[str], given: Sequence[str]) -> str:
+    """`class 3 is 'ship', in the data 'truck'`: the first difference of as many names; empty where there is none."""
+    for number, (own, other) in enumerate(zip(known, given, strict=False)):
+        if own != other:
+            return f"class {number} is {own!r}, in the data {other!r}"
+    return ""
 
 
 def check_task_name(name: Any) -> None:

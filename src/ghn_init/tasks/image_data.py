@@ -78,6 +78,11 @@ class Images:
             return replace(like, pixels=pixels, labels=labels)
         return cls(pixels, labels, known, *_mean_and_deviation(pixels[:: _stride(len(pixels))]), classes)
 
+    def numbered_as(self, classes: Sequence[str]) -> Images:
+        """The same images, their classes in another order."""
+        numbers = torch.tensor([classes.index(name) for name in self.classes])
+        return replace(self, labels=numbers[self.labels], classes=tuple(classes))
+
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None
     ) -> tuple[Tensor, Tensor]:

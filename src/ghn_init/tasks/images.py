@@ -46,6 +46,11 @@ class ImageTask:
         return self.images.num_classes
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, where the images have them."""
+        return self.images.classes
+
+    @property
     def fingerprint(self) -> str:
         """Of the images, and of how they and their labels are changed."""
         changes = [] if self.transform is None else [described(self.transform)]

@@ -19,7 +19,8 @@ Batch = tuple[tuple[Tensor, ...], Tensor]
 class Task(Protocol):
     """Networks that take the same inputs and have outputs of the same kind, data for them, and a loss.
 
-    `ghn_init.tasks.ImageTask` is one; your own needs no base class. `docs/add_a_task.md` of the repository shows one.
+    `ghn_init.tasks.ImageTask` is one; your own needs no base class. `docs/add_a_task.md` of the repository shows one. The names
+    of its classes, in the order of the outputs, go into the hypernetwork's configuration where it has an attribute `classes`.
 
     Attributes:
         name: Under which a hypernetwork keeps the task's head: lower-case letters, digits, `-` and `_`.
@@ -50,6 +51,16 @@ class Task(Protocol):
 
     def accuracy(self, outputs: Tensor, targets: Tensor) -> float:
         """Share of right answers, from 0 to 1."""
+
+
+def class_names(task: Task) -> tuple[str, ...]:
+    """Names of a task's classes in the order of its outputs, where it has them in an attribute `classes`; else empty.
+
+    Numbers in order, which `datasets` puts where there are no names, are none.
+    """
+    names = getattr(task, "classes", ())
+    known = isinstance(names, list | tuple) and len(names) == task.outputs and all(isinstance(name, str) for name in names)
+    return tuple(names) if known and tuple(names) != tuple(map(str, range(len(names)))) else ()
 
 
 def described(value: Any) -> str:

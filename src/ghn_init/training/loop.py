@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ghn_init.checkpoints.pretrained import GHN
+from ghn_init.checkpoints.pretrained import GHN, given
 from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
@@ -25,14 +26,15 @@ from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
 from ghn_init.progress import counting
 from ghn_init.saving import save_json
 from ghn_init.tasks.images import Data, tasks_of
-from ghn_init.tasks.task import Batch, described
+from ghn_init.tasks.task import Batch, Task, class_names, described
+from ghn_init.tracing.untouched import seed_torch
 from ghn_init.training import process
 from ghn_init.training.curve import CurveLog, Progress
 from ghn_init.training.networks import Network
 from ghn_init.training.objectives import Objective, ZeroShot
 from ghn_init.training.optimizer import Optimizers, update
 from ghn_init.training.pool import Architectures, Pools
-from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, changed, check
+from ghn_init.training.recipe import FILE, TrainConfig, TrainOptions, as_begun, changed, check
 from ghn_init.training.schedule import warmup_cosine
 from ghn_init.training.state import load_state, save_state, steps_taken
 from ghn_init.training.workers import Workers
@@ -50,7 +52,7 @@ def train(
     *,
     shares: Mapping[str, float] | None = None,
     architectures: Architectures | Mapping[str, Architectures] = None,
-    ghn: GHNConfig | GraphHyperNetwork | None = None,
+    ghn: GHNConfig | GraphHyperNetwork | str | os.PathLike[str] | None = None,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
     image_size: int | None = None,
@@ -73,8 +75,9 @@ def train(
             the training split of DeepNets-1M. The first `pool` of them are taken; those of `ghn_init.families.networks` are
             built when they take part. Parameters that are not predicted hold the modules' own values. For several tasks one
             for all, or a mapping of names.
-        ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from; by default a GHN-2
-            of width 32. Tasks that it doesn't know yet get new heads; those that it knows already keep theirs.
+        ghn: The hypernetwork: a configuration (GHN-1, GHN-2, the MLP ablation, GHN-3), or one to go on from, also as `load`
+            takes it; by default a GHN-2 of width 32, untrained. Tasks that it doesn't know yet get new heads; those that it
+            knows already keep theirs.
         objective: What is minimised; by default `ZeroShot`, the loss of the predicted parameters.
         config: The recipe.
         image_size: Side in pixels to which images that are read here are resized and cropped; by default they have one size.
@@ -89,62 +92,81 @@ def train(
     Raises:
         TrainingError: The data can't be read, the recipe can't be followed, a network doesn't suit its task, or the folder
             holds another run.
-        TypeError: The recipe has no such field.
+        TypeError: The recipe has no such field, or `ghn` is none of these.
+        GHNInitError: As in `ghn_init.load`.
     """
     recipe = changed(config, changes)
+    if ghn is not None and not isinstance(ghn, GHNConfig):
+        ghn = given(ghn)
     process.tune()
-    workers = Workers(trackers, Path(out))
-    if recipe.meta_batch % workers.size:
-        raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    tasks = {task.name: task for task in tasks_of(data, image_size=image_size)}
-    torch.manual_seed(recipe.seed)
-    start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
-    model = _hypernetwork(ghn, {name: task.outputs for name, task in tasks.items()})
-    model.to(workers.device).train()
-    for name, head in model.heads.items():
-        head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
-    judge: Objective = ZeroShot() if objective is None else objective
-    state = folder / "state.safetensors"
-    resumes = state.exists()
-    contents = {
-        "ghn": model.config.to_dict(),
-        "start": start,
-        "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
-        "architectures": pools.described,
-        "objective": described(judge),
-    }
-    step = steps_taken(state) if resumes else 0
-    made_of = check(folder / FILE, contents, recipe, step, resumes)  # raises before anything is written
-    if resumes:
-        load_state(state, model, average, optimizers)
-        log.info("resuming %s at step %d", folder, step)
-    if workers.leads:
-        save_json(folder / FILE, made_of, 2)
-    if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
-        log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
-        recipe = replace(recipe, bf16=False)
-    _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
-    if workers.leads:
-        save_state(state, max(step, recipe.steps), model, average, optimizers)
-        average.save_pretrained(folder)
-        _draw(folder)
-    workers.wait()  # the files are there when train() returns, in every process
-    return average
+    with Workers(trackers, folder) as workers, torch.random.fork_rng(range(torch.cuda.device_count())):
+        if recipe.meta_batch % workers.size:
+            raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
+        _make(folder)
+        state = folder / "state.safetensors"
+        resumes = state.exists()
+        tasks: Mapping[str, Task] = {task.name: task for task in tasks_of(data, image_size=image_size)}
+        if resumes:
+            tasks = as_begun(tasks, folder / FILE, "tasks")
+        seed_torch(recipe.seed)
+        start = ghn.fingerprint if isinstance(ghn, GraphHyperNetwork) else None
+        model = _hypernetwork(ghn, tasks, folder / FILE if resumes else None)
+        model.to(workers.device).train()
+        for name, head in model.heads.items():
+            head.requires_grad_(name in tasks)  # else weight decay would shrink the heads of tasks that take no part
+        average = copy.deepcopy(model).requires_grad_(False).eval()
+        optimizers = Optimizers(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
+        pools = Pools(tasks, architectures, shares or {}, recipe.pool, workers.device)
+        judge: Objective = ZeroShot() if objective is None else objective
+        contents = {
+            "ghn": replace(model.config, classes={}).to_dict(),  # the data's fingerprints tell numbers of classes apart
+            "start": start,
+            "tasks": {name: {"data": task.fingerprint, "share": pools.shares[name]} for name, task in tasks.items()},
+            "architectures": pools.described,
+            "objective": described(judge),
+        }
+        formerly = {"architectures": pools.formerly}
+        step = steps_taken(state) if resumes else 0
+        made_of = check(folder / FILE, contents, recipe, step, resumes, formerly)  # raises before anything is written
+        if resumes:
+            load_state(state, model, average, optimizers)
+            log.info("resuming %s at step %d", folder, step)
+        if workers.leads:
+            save_json(folder / FILE, made_of, 2)
+        if recipe.bf16 and workers.device.type == "cpu" and not bfloat16_pays():
+            log.info("bfloat16 is slower than float32 on this processor: the networks run in float32")
+            recipe = replace(recipe, bf16=False)
+        _run(folder, step, model, average, optimizers, pools, judge, recipe, workers, on_step)
+        if workers.leads:
+            save_state(state, max(step, recipe.steps), model, average, optimizers)
+            average.save_pretrained(folder)
+            _draw(folder)
+        workers.wait()  # the files are there when train() returns, in every process
+        return average
 
 
-def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, int]) -> GHN:
-    """One that knows all tasks: untrained, or a copy of the one to go on from."""
+def _make(folder: Path) -> None:
+    """The run's folder, where it is not there yet."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"out is {str(folder)!r}, which can't be the run's folder ({error}); pass another one.") from error
+
+
+def _hypernetwork(ghn: GHNConfig | GraphHyperNetwork | None, tasks: Mapping[str, Task], begun: Path | None) -> GHN:
+    """One that knows all tasks, in the order of the recipe `begun`: untrained, or a copy of the one to go on from."""
+    try:
+        own = ghn.config if isinstance(ghn, GraphHyperNetwork) else ghn
+        outputs = {name: task.outputs for name, task in tasks.items()}
+        config = GHNConfig.ghn2(outputs) if own is None else own.with_tasks(outputs)
+        config = config.with_classes({name: names for name, task in tasks.items() if (names := class_names(task))})
+        if begun is not None:
+            config = replace(config, tasks=as_begun(config.tasks, begun, "ghn", "tasks"))
+        model = GHN(config)
         if isinstance(ghn, GraphHyperNetwork):
-            grown = GHN(ghn.config.with_tasks(tasks))
-            grown.load_state_dict({**grown.state_dict(), **ghn.state_dict()})
-            return grown
-        return GHN(GHNConfig.ghn2(tasks) if ghn is None else ghn.with_tasks(tasks))
+            model.load_state_dict({**model.state_dict(), **ghn.state_dict()})
+        return model
     except CheckpointError as error:
         raise TrainingError(f"the hypernetwork can't be trained on these tasks: {error}") from error
 

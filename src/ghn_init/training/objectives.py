@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ghn_init.errors import TrainingError
-from ghn_init.tasks.task import Batch
+from ghn_init.tasks.task import Batch, Task
 from ghn_init.training.networks import Network
+from ghn_init.training.numbers import real, whole
 
 Run = Callable[[Mapping[str, Tensor], tuple[Tensor, ...]], Tensor]
 """Parameters and a batch's inputs → outputs in float32."""
@@ -78,6 +80,24 @@ class FineTune:
     lr: float = 0.05
     classes: int = 3
 
+    def __post_init__(self) -> None:
+        """Refuses what says nothing of predictions.
+
+        Raises:
+            TrainingError: A value is no number, or out of its range.
+        """
+        steps, lr, classes = whole("steps", self.steps), real("lr", self.lr), whole("classes", self.classes)
+        if steps < 0:
+            raise TrainingError(f"steps is {steps}; FineTune expects 0 at least.")
+        if not 0 < lr < math.inf:
+            raise TrainingError(f"lr is {lr}; FineTune expects a finite number above 0.")
+        if classes < 2:
+            raise TrainingError(
+                f"classes is {classes}; FineTune expects 2 at least: of one class the loss is 0, whatever is predicted."
+            )
+        for name, value in {"steps": steps, "lr": lr, "classes": classes}.items():
+            object.__setattr__(self, name, value)
+
     @property
     def batches(self) -> int:
         """One for each step, and one to judge the outcome by."""
@@ -87,6 +107,8 @@ class FineTune:
         self, network: Network, run: Run, parameters: dict[str, Tensor], batches: list[Batch], seed: int
     ) -> tuple[Tensor, float]:
         """Loss, whose gradient is the one after fine-tuning, and the fine-tuned network's accuracy on the last batch."""
+        for _, labels in batches:
+            _check_classes(labels, network.task)
         generator = torch.Generator().manual_seed(seed)
         heads = [slot.name for slot in network.slots if slot.head]
         tuned = {name: p.detach().requires_grad_() for name, p in parameters.items() if p.is_floating_point()}
@@ -124,6 +146,14 @@ class FineTune:
             )
         surrogate = torch.stack(pulls).sum()
         return surrogate - surrogate.detach() + loss.detach(), network.task.accuracy(logits, query[1])
+
+
+def _check_classes(labels: Tensor, task: Task) -> None:
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise TrainingError(
+            f"the targets of the task {task.name!r} are {labels.dtype} of shape {tuple(labels.shape)}; FineTune takes one "
+            f"class number for each example, (B,): train with ZeroShot."
+        )
 
 
 def _of_classes(inputs: tuple[Tensor, ...], labels: Tensor, chosen: Tensor) -> Batch:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ghn_init import deepnets
+from ghn_init.deepnets import store
 from ghn_init.errors import TrainingError
 from ghn_init.prediction import cost
 from ghn_init.prediction.functional import told_apart
@@ -51,7 +52,7 @@ class Part:
 class Pool:
     """A fixed number of networks for one task, traced when they first take part, then kept.
 
-    `described` tells one pool from another in words.
+    `described` tells one pool from another in words; `formerly` are those that earlier versions had for it, None the same.
 
     Args:
         task: What they are trained on.
@@ -61,7 +62,7 @@ class Pool:
     """
 
     def __init__(self, task: Task, architectures: Architectures, size: int, device: torch.device) -> None:
-        self._build, self.size, self.described = _source(task, architectures, size)
+        self._build, self.size, self.described, self.formerly = _source(task, architectures, size)
         self._task, self._device = task, device
         self._networks: dict[int, Network] = {}
 
@@ -137,6 +138,11 @@ class Pools:
         """Where each task's networks come from."""
         return {name: pool.described for name, pool in self._pools.items()}
 
+    @property
+    def formerly(self) -> dict[str, str]:
+        """The same in words of earlier versions, of those that they told otherwise."""
+        return {name: pool.formerly for name, pool in self._pools.items() if pool.formerly is not None}
+
     def draw(
         self, seed: int, step: int, place: int, places: int, batch_size: int, least: int, budget: float | None
     ) -> tuple[str, Part]:
@@ -162,8 +168,8 @@ class Pools:
         return last
 
 
-def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callable[[int], nn.Module], int, str]:
-    """What builds a network by index, how many there are, and what tells them from others."""
+def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callable[[int], nn.Module], int, str, str | None]:
+    """What builds a network by index, how many there are, what tells them from others, and what did so in earlier versions."""
     if architectures is None or isinstance(architectures, str | Path):
         side = _image_side(task)
         entries = None if architectures is None else deepnets.read(architectures)
@@ -175,13 +181,30 @@ def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callab
                 return entries[index].module(task.outputs, side)
 
         if entries is None:
-            return build, size, "DeepNets-1M train"
-        return build, min(size, len(entries)), f"{len(entries)} of {Path(str(architectures)).name}"
-    modules = architectures if isinstance(architectures, Described) else list(islice(architectures, size))
+            return build, size, "DeepNets-1M train", None
+        taken = min(size, len(entries))
+        return build, taken, store.told_apart(entries[:taken]), f"{len(entries)} of {Path(str(architectures)).name}"
+    modules = architectures if isinstance(architectures, Described) else _listed(architectures, size)
     if not len(modules):
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
     described = modules.described if isinstance(modules, Described) else told_apart(modules)
-    return modules.__getitem__, min(size, len(modules)), described
+    return modules.__getitem__, min(size, len(modules)), described, None
+
+
+def _listed(architectures: Iterable[nn.Module], size: int) -> list[nn.Module]:
+    """The first so many modules; a container of layers is a network, not several."""
+    if isinstance(architectures, nn.Module) and not isinstance(architectures, nn.ModuleList):
+        raise TrainingError(f"architectures are one {type(architectures).__name__}; pass a list of modules.")
+    if not isinstance(architectures, Iterable):
+        raise TrainingError(f"architectures are {architectures!r:.60}; pass a list of modules, or a file's path.")
+    modules = list(islice(architectures, size))
+    for place, module in enumerate(modules):
+        if not isinstance(module, nn.Module):
+            raise TrainingError(
+                f"architectures have {module!r:.60} at place {place}; expected modules, or the path of a file that `ghn-init "
+                f"deepnets write` made."
+            )
+    return modules
 
 
 def _image_side(task: Task) -> int:

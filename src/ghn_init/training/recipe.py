@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
 from math import inf
+from operator import getitem
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from ghn_init.errors import TrainingError
+from ghn_init.training.numbers import real, switch, whole
 from ghn_init.version import __version__
+
+T = TypeVar("T")
 
 FILE = "recipe.json"
 
@@ -66,11 +71,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses what no run can follow.
+        """Takes numbers as Python's own; refuses what no run can follow.
 
         Raises:
-            TrainingError: A value is out of its range.
+            TrainingError: A value is of another kind, or out of its range.
         """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or "None" not in str(field.type):
+                object.__setattr__(self, field.name, KINDS[str(field.type)](field.name, value))
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -82,6 +91,13 @@ class TrainConfig:
                 raise TrainingError(f"{name} is {value!r}; expected a number above 0.")
 
 
+KINDS: dict[str, Callable[[str, Any], Any]] = {
+    "int": whole,
+    "float": real,
+    "float | None": real,
+    "bool": switch,
+    "str": lambda name, value: value,  # `Optimizers` knows which there are
+}
 RANGES = {
     "steps": (0, inf),
     "meta_batch": (1, inf),
@@ -144,7 +160,9 @@ def versions() -> dict[str, str]:
     return {"ghn_init": __version__, "torch": str(torch.__version__)}
 
 
-def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool) -> dict[str, Any]:
+def check(
+    path: Path, contents: Mapping[str, Any], config: TrainConfig, step: int, resumes: bool, formerly: Mapping[str, Any]
+) -> dict[str, Any]:
     """Compares what a run is asked for with what it was begun with.
 
     Args:
@@ -153,6 +171,7 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
         config: The recipe's fields.
         step: Steps that the run has taken.
         resumes: There is a state to go on from; else the run begins.
+        formerly: Those of `contents` for which earlier versions had other words, in these.
 
     Returns:
         What is to be written to `path`: versions are those of now, changes of fields that may change are noted by step.
@@ -166,6 +185,8 @@ def check(path: Path, contents: Mapping[str, Any], config: TrainConfig, step: in
     try:
         begun = json.loads(path.read_text())
         flat_begun, flat_wanted = flattened({name: begun[name] for name in wanted}), flattened(wanted)
+        alike = {name: flat_wanted[name] for name, words in flattened(formerly).items() if flat_begun.get(name) == words}
+        flat_begun |= alike
         notes: list[Any] = list(begun["changes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
@@ -196,6 +217,18 @@ def begun_with(path: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text())["recipe"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def as_begun(given: Mapping[str, T], path: Path, *place: str) -> dict[str, T]:
+    """What is given by name, in the order that a run's `recipe.json` has at a place in it; in its own where there is none.
+
+    The order decides whose turn it is, which column is whose, and in which order gradients are added up.
+    """
+    try:
+        names = reduce(getitem, place, json.loads(path.read_text()))
+        return {name: given[name] for name in [*names, *given] if name in given}
+    except (OSError, ValueError, KeyError, TypeError):  # `check` says why
+        return dict(given)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

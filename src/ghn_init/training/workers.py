@@ -26,6 +26,9 @@ T = TypeVar("T")
 class Workers:
     """This process's place among all.
 
+    As a context it leaves Accelerate's settings, which are those of a process, as it found them, so that the caller's own
+    `Accelerator` may have others afterwards; several processes keep their group.
+
     Args:
         trackers: Accelerate's names of those that are told what a step gave: `tensorboard`, `wandb`, `mlflow`, ….
         folder: Of the run; its name is the trackers' project.
@@ -42,6 +45,7 @@ class Workers:
     def __init__(self, trackers: Sequence[str] = (), folder: Path | None = None) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.state import AcceleratorState, GradientState, PartialState
             from accelerate.tracking import get_available_trackers
             from accelerate.utils import InitProcessGroupKwargs
         except ImportError as error:
@@ -50,6 +54,8 @@ class Workers:
         available = [str(kind) for kind in get_available_trackers()]
         if missing := [name for name in trackers if name not in available]:
             raise TrainingError(f"there is no tracker {missing[0]!r} here; installed are {', '.join(available) or 'none'}.")
+        states = [state._shared_state for state in (GradientState, AcceleratorState, PartialState)]
+        self._before = [(state, dict(state)) for state in states]
         gpus = torch.cuda.device_count()
         shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > gpus > 0  # NCCL refuses two processes on one GPU
         handlers = [InitProcessGroupKwargs(backend="gloo")] if shared else None
@@ -58,6 +64,15 @@ class Workers:
         self._folder = folder
         self.rank, self.size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.size == 1:
+            for state, before in self._before:
+                state.clear()
+                state.update(before)
 
     @property
     def leads(self) -> bool:
