@@ -25,6 +25,7 @@ from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches, traced_on
+from ghn_init.models.modes import check_modes
 from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
 from ghn_init.prediction.clues import clues, side
@@ -104,7 +105,7 @@ def initialize(
 
     Raises:
         UnsupportedModelError: Sharded, offloaded, quantised, lazy or no parameters, or complex ones that would be written; with
-            `data`, a model that is already distributed over several processes.
+            `data`, a model that is already distributed over several processes, or a program of `torch.export`.
         TraceError: The forward pass fails on the inputs.
         CheckpointError: The hypernetwork can't be read, or predicts values that are not finite.
         DeviceError: There is no such device.
@@ -134,6 +135,7 @@ def initialize(
     }
     if data is not None:
         check_one_process(model)
+        check_modes(model)
     if choose:
         report = _chosen(model, ghn, example_inputs, head, data, options)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))

@@ -17,6 +17,7 @@ from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
+from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
@@ -56,7 +57,8 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
             without images; features that are not finite; no head that was found, or one that can't be fitted. The model is then
             as before, bit for bit, as it is where the loader or the forward raises an error of its own.
         TraceError: The forward fails on the images.
-        UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device, or distributed over several processes.
+        UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device, a program of `torch.export`, or
+            distributed over several processes.
         ValueError: `max_images` is below 1.
 
     Example:
@@ -70,6 +72,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     check_one_process(model)
     inner, prefix = unwrap(model)
     check_values(inner)
+    check_modes(inner)
     try:
         with untouched(inner):
             norms = unfrozen_norms(inner) if recalibrate else []

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.errors import RecalibrationError
 from ghn_init.models.batches import forward, inputs_of
+from ghn_init.models.modes import check_norms, eval_
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
 from ghn_init.tracing.unwrap import check_one_process, check_values
@@ -43,8 +44,8 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         RecalibrationError: No batch, or one that the model can't be given, or what a norm sees is not finite. The statistics
             are then as before, also where loader or forward raise errors of their own.
         TraceError: The forward fails on images of another precision than the model's.
-        UnsupportedModelError: The model is on the meta device, or distributed over several processes where not all norms are
-            `SyncBatchNorm`.
+        UnsupportedModelError: The model is on the meta device, a decomposed program of `torch.export`, or distributed
+            over several processes where not all norms are `SyncBatchNorm`.
         ValueError: `max_batches` is below 1.
 
     Example:
@@ -59,6 +60,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
     norms = tracking_norms(model)
     if norms:
         check_values(model)
+        check_norms(model)
     if not all(isinstance(norm, nn.SyncBatchNorm) for norm in norms):  # whose statistics are of all processes' images
         check_one_process(model)
     recalibrate_(model, norms, watched(loader), max_batches)
@@ -130,7 +132,7 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
     statistics = [(norm, [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]) for norm in norms]
     done = False
     try:
-        model.eval()
+        eval_(model)
         for norm in momenta:
             norm.reset_running_stats()
             norm.training, norm.momentum = True, None  # the plain mean over batches

@@ -21,6 +21,8 @@ _ARGUMENTS: dict[Any, tuple[str, ...]] = {
     F.instance_norm: (*_OF_PYTHON, "use_input_stats", "momentum", "eps"),
     torch.batch_norm: (*_OF_ATEN, "training", "momentum", "eps", "cudnn_enabled"),
     torch.instance_norm: (*_OF_ATEN, "use_input_stats", "momentum", "eps", "cudnn_enabled"),
+    torch.ops.aten.batch_norm.default: (*_OF_ATEN, "training", "momentum", "eps", "cudnn_enabled"),
+    torch.ops.aten.instance_norm.default: (*_OF_ATEN, "use_input_stats", "momentum", "eps", "cudnn_enabled"),
 }
 """Function → its arguments in order."""
 _WHOSE = 5

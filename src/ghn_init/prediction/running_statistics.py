@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from ghn_init.models.modes import eval_
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.prediction.meaning import modules_of
 from ghn_init.prediction.precision import bfloat16_pays, mixed_precision
@@ -137,7 +138,7 @@ def _pass(model: nn.Module, norms: Sequence[nn.Module], inputs: Inputs, seed: in
         if fast:
             args = mapped(_channels_last, args)
         with eagerly(), untouched(model, inputs.args, inputs.kwargs), taken_back(model):
-            model.eval()
+            eval_(model)
             for norm in norms:
                 if isinstance(norm, _BatchNorm):
                     norm.training, norm.momentum = True, None  # the plain mean over batches, of which there is one

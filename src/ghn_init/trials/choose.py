@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ghn_init.errors import ComparisonError, HeadError, RecalibrationError
 from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.models.batches import Batches
+from ghn_init.models.modes import check_modes
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_values, unwrap
@@ -101,6 +102,7 @@ def choose_(
     settings.check()
     inner, _ = unwrap(model)
     check_values(inner)
+    check_modes(inner)
     with untouched(inner):
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
