@@ -70,6 +70,16 @@ def test_revisions_of_local_files_are_refused(folder: Path) -> None:
         ghn_init.load("someone/tiny@v1", revision="v2")
 
 
+def test_a_loaded_hypernetwork_does_not_change_with_its_file(ghn: GHN, tmp_path: Path) -> None:
+    ghn.save_pretrained(tmp_path)
+    loaded = ghn_init.load(tmp_path)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(-64, os.SEEK_END)
+        file.write(bytes(64))
+    assert loaded.fingerprint == ghn.fingerprint
+    assert ghn_init.load(tmp_path).fingerprint != ghn.fingerprint
+
+
 def test_half_precision_files_load_in_single(ghn: GHN, folder: Path) -> None:
     half = {name: tensor.half() for name, tensor in ghn.state_dict().items()}
     save_file(half, folder / "model.safetensors")

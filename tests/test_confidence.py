@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -251,6 +253,47 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"known": 3}')
     with pytest.raises(CheckpointError, match=r"confidence\.json is damaged"):
         ghn_init.load(tmp_path)
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "strings in the mean": lambda file: file["known"].update(mean=["a"] * len(file["known"]["mean"])),
+    "a shorter mean": lambda file: file["known"]["mean"].pop(),
+    "a shorter row": lambda file: file["known"]["whitening"][0].pop(),
+    "no mean": lambda file: file["known"].update(mean=[], whitening=[]),
+    "strings in a slope": lambda file: file["measures"]["gain"]["regression"].update(slope=["a"]),
+    "a shorter slope": lambda file: file["measures"]["gain"]["regression"]["slope"].pop(),
+    "no errors": lambda file: file["measures"]["gain"]["regression"].update(errors=[]),
+    "no offset": lambda file: file["measures"]["gain"]["regression"].update(offset=None),
+    "numbers for names": lambda file: file["measures"]["gain"]["regression"].update(names=[1]),
+    "words that are none": lambda file: file["measures"]["gain"].update(told=3),
+    "a task that is none": lambda file: file["measures"]["gain"].update(task=["cifar10"]),
+    "no regression": lambda file: file["measures"]["gain"].pop("regression"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_damaged_files_are_one_clear_error_when_they_are_loaded(tmp_path: Path, what: str) -> None:
+    with_confidence(knowing(6.4)).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / FILE).read_text())
+    DAMAGED[what](values)
+    (tmp_path / FILE).write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"confidence\.json is damaged .*; remove it, or fetch the checkpoint again"):
+        ghn_init.load(tmp_path)
+
+
+def test_a_file_of_brackets_is_one_clear_error(tmp_path: Path) -> None:
+    with_confidence(knowing(6.4)).save_pretrained(tmp_path)
+    (tmp_path / FILE).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"confidence\.json is damaged \(RecursionError"):
+        ghn_init.load(tmp_path)
+
+
+def test_embeddings_of_another_width_are_one_clear_error() -> None:
+    confidence = knowing(6.4)
+    width = len(confidence.known.mean)
+    known = Known((0.0,) * (width + 1), ((0.0,) * (width + 1),))
+    with pytest.raises(CheckpointError, match=f"asks for 'embedding {width}', which this version does not know"):
+        ghn_init.predict(classifier(10), with_confidence(replace(confidence, known=known)), images())
 
 
 def test_clues_of_another_version_are_one_clear_error() -> None:

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
+from ghn_init.cli.words import in_options
 from ghn_init.errors import HeadError, TraceError, UnsupportedModelError
 from ghn_init.heads.response import centred_logits
 from ghn_init.heads.ridge import fit_ridge
@@ -230,6 +231,20 @@ def test_the_number_of_images_is_bounded() -> None:
     ghn_init.fit_head_(few, [(images[:20], labels[:20])], recalibrate=False)
     assert ghn_init.fit_head_(model, loader(), max_images=20).images == 20  # the batch that reaches it is seen by the norms
     torch.testing.assert_close(model.fc.weight, few.fc.weight)
+
+
+def test_where_more_images_may_be_had_it_is_said_how() -> None:
+    ordered = [(images, torch.arange(16) % (2 + k)) for k, (images, _) in enumerate(loader())]
+    model = HEADS["linear"].model()
+    way = (
+        r"make the model with an output for each class of the data, shuffle them, or let more .*fit_head_\(.*max_images=…\)\.$"
+    )
+    with pytest.raises(HeadError, match=f"none of 16 images is of class .*; {way}"):
+        ghn_init.fit_head_(model, ordered, max_images=16)
+    with pytest.raises(HeadError, match="; make the model with an output for each class of the data\\.$"):
+        ghn_init.fit_head_(model, ordered[:1])
+    told = "let more than the first of them count: in Python ghn_init.fit_head_(model, loader, max_images=…)"
+    assert told in in_options(told.replace("in Python ", ""))
 
 
 def test_statistics_may_stay() -> None:

@@ -306,6 +306,15 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch below 2.9")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="mapped files are listed by Linux")
+def test_a_resumed_run_holds_no_view_of_its_state(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    seen: list[str] = []
+    train(tmp_path, steps=3, on_step=lambda progress: seen.append(Path("/proc/self/maps").read_text()))
+    assert len(seen) == 1
+    assert str(tmp_path) not in seen[0]
+
+
 def test_muon_updates_matrices_and_resumes(tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.step == 3:

@@ -154,7 +154,8 @@ def fitted(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: 
         elif not torch.isfinite(tensor).all():
             problems.append(f"'{name}' has values that are not finite")
         else:
-            result[name] = tensor.float().contiguous()
+            # A copy: the file's tensor is a view of the file, whose next change would be one of the model.
+            result[name] = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise CheckpointError(f"{path} does not hold the hypernetwork of its configuration: {'; '.join(problems[:5])}{more}.")

@@ -52,8 +52,8 @@ class GHN(
 ):
     """A graph hypernetwork that can be saved, loaded and shared.
 
-    `GHN(GHNConfig.ghn2({"cifar10": 10}))` is an untrained one; `save_pretrained`, `from_pretrained` and `push_to_hub` are
-    the hub mixin's.
+    `GHN(GHNConfig.ghn2({"cifar10": 10}))` is an untrained one; `save_pretrained` and `push_to_hub` are the hub mixin's;
+    `from_pretrained` is `ghn_init.load`, with its arguments alone.
 
     Example:
         >>> import ghn_init

@@ -33,6 +33,7 @@ _WORDS = {
     r"\bfrom example_inputs\b": "from --input",
     r"ghn=ghn_init\.load\(.*\), on the command line --start,": "--start",
     r"ghn_init\.recalibrate_batchnorm\b": "ghn_init.recalibrate_batchnorm in Python",
+    r"\bghn_init\.fit_head_\(": "in Python ghn_init.fit_head_(",
     r"each with a name of its own: pass a mapping\b": "each with a name of its own: pass NAME=DATA",
     r"pass a mapping of names to candidates": "name each model once",
     r"'([^':]*?)(\w+)\.py:(\w[\w.]*)' can't be imported \(.*\); expected .*": r"'\1\2.py:\3' can't be imported; a module is "

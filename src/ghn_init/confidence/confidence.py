@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import log, sqrt
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ghn_init.confidence.regression import BLOCK, Expectation, Regression
+from ghn_init.confidence.regression import BLOCK, Expectation, Regression, numbers
 from ghn_init.errors import CheckpointError
 
 FILE = "confidence.json"
@@ -36,6 +36,19 @@ class Known:
         values, vectors = torch.linalg.eigh(torch.cov(embeddings.T))
         whitening = vectors / (values + 0.01 * values.mean()).sqrt()
         return cls(tuple(mean.tolist()), tuple(map(tuple, whitening.T.tolist())))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Known:
+        """What `dataclasses.asdict` gave, also by way of JSON.
+
+        Raises:
+            ValueError: Sizes differ.
+            TypeError: Values are no numbers.
+        """
+        mean, whitening = numbers(values["mean"]), tuple(map(numbers, values["whitening"]))
+        if not mean or {len(row) for row in whitening} != {len(mean)}:
+            raise ValueError(f"known has a mean of {len(mean)} and rows of {sorted({len(row) for row in whitening})}")
+        return cls(mean, whitening)
 
     def distance(self, clues: Mapping[str, float]) -> float:
         """How far a graph lies from their mean, in their deviations: about 1 for one of them."""
@@ -85,6 +98,7 @@ class Confidence:
         Raises:
             CheckpointError: It was made with other clues.
         """
+        _check_known({f"{BLOCK}{k}" for k in range(len(self.known.mean))}, clues)
         told = {**clues, "distance": self.known.distance(clues)}
         found = {}
         for name, measure in self.measures.items():
@@ -93,12 +107,7 @@ class Confidence:
             regression, seen = measure.regression, measure.seen
             if seen is not None and set(seen.names) <= told.keys():
                 regression = seen
-            unknown = set(regression.names) - told.keys()
-            if unknown:
-                raise CheckpointError(
-                    f"the checkpoint's {FILE} asks for {min(unknown)!r}, which this version does not know; update ghn_init, or "
-                    f"remove the file."
-                )
+            _check_known(regression.names, told)
             found[name] = regression.expect(told, measure.told, level)
         return found
 
@@ -116,10 +125,10 @@ class Confidence:
         """
         try:
             values = json.loads(path.read_text())
-            known = Known(tuple(values["known"]["mean"]), tuple(map(tuple, values["known"]["whitening"])))
+            known = Known.from_dict(values["known"])
             return cls(known, {name: _measure(one) for name, one in values["measures"].items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}); remove it, or fetch the checkpoint again.") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{path} is damaged ({error!r:.200}); remove it, or fetch the checkpoint again.") from error
 
 
 @dataclass(frozen=True)
@@ -149,9 +158,19 @@ def seen_clues(own: float, predicted: float) -> dict[str, float]:
     return {"spread": log(predicted + FAINT), "spread against its own": log((predicted + FAINT) / (own + FAINT))}
 
 
+def _check_known(names: Iterable[str], clues: Mapping[str, float]) -> None:
+    if unknown := set(names) - clues.keys():
+        raise CheckpointError(
+            f"the checkpoint's {FILE} asks for {min(unknown)!r}, which this version does not know; update ghn_init, or remove "
+            f"the file."
+        )
+
+
 def _measure(values: dict[str, Any]) -> Measure:
-    regressions = {key: value and Regression.from_dict(value) for key, value in values.items() if key in ("regression", "seen")}
-    return Measure(values["told"], values["task"], **regressions)
+    told, task, seen = values["told"], values["task"], values.get("seen")
+    if not isinstance(told, str) or not isinstance(task, str | None):
+        raise TypeError(f"told is {told!r} and task {task!r}")
+    return Measure(told, task, Regression.from_dict(values["regression"]), seen and Regression.from_dict(seen))
 
 
 def _rounded(values: Any) -> Any:

@@ -91,9 +91,32 @@ class Regression:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Regression:
-        """What `dataclasses.asdict` gave, also by way of JSON."""
-        lists = {name: tuple(value) for name, value in values.items() if name != "offset"}
-        return cls(**lists, offset=values["offset"])
+        """What `dataclasses.asdict` gave, also by way of JSON.
+
+        Raises:
+            KeyError: A value is missing.
+            ValueError: Sizes differ, or there are no errors.
+            TypeError: Values are no numbers, or names no texts.
+        """
+        names = tuple(values["names"])
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"names are {names!r}")
+        lists = {name: numbers(values[name]) for name in ("mean", "lowest", "highest", "slope", "errors")}
+        if any(len(value) != len(names) for name, value in lists.items() if name != "errors") or not lists["errors"]:
+            raise ValueError(f"{len(names)} names go with { ({name: len(value) for name, value in lists.items()}) }")
+        (offset,) = numbers([values["offset"]])
+        return cls(names, **lists, offset=offset)
+
+
+def numbers(values: Any) -> tuple[float, ...]:
+    """A file's list of numbers.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+        raise TypeError(f"{values!r:.60} are no numbers")
+    return tuple(values)
 
 
 def fit(clues: Sequence[Mapping[str, float]], measured: Sequence[float], groups: Sequence[str]) -> Regression:

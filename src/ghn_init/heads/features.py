@@ -64,7 +64,7 @@ def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Fe
     count = batches.max_images
     of = {name: torch.cat(seen)[:count] for name, seen in parts.items()}
     found = Features(of, watch.flipped, torch.cat(labels)[:count])
-    _check_classes(found.labels, place)
+    _check_classes(found.labels, place, full=len(found.labels) == count)
     for name, features in found.of.items():
         broken = int((~features.isfinite()).any(1).sum())
         if broken:
@@ -108,8 +108,8 @@ def _checked(watch: Watch, name: str, count: int) -> Tensor:
     return features
 
 
-def _check_classes(labels: Tensor, place: Place) -> None:
-    """Every output has its images."""
+def _check_classes(labels: Tensor, place: Place, full: bool) -> None:
+    """Every output has its images; `full`: the loader may have more of them than counted."""
     (head, *_), K = place.heads, place.classes
     seen = labels.unique().tolist()
     if K < 2:
@@ -120,9 +120,11 @@ def _check_classes(labels: Tensor, place: Place) -> None:
         raise HeadError(f"all {len(labels)} images are of class {seen[0]}; a classifier needs images of two classes at least.")
     missing = sorted(set(range(K)) - set(seen))
     if missing:
+        others = ""
+        if full:
+            others = ", shuffle them, or let more than the first of them count: ghn_init.fit_head_(model, loader, max_images=…)"
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise HeadError(
             f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class "
-            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data, or "
-            f"shuffle them: the first {len(labels)} count."
+            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data{others}."
         )

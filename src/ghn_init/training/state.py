@@ -52,7 +52,8 @@ def load_state(path: Path, model: nn.Module, average: nn.Module, optimizers: Opt
     """
     try:
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Cloned: the optimiser keeps these tensors, which are views of the file, and the file is replaced while it runs.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         model.load_state_dict(_below(tensors, "model."))
         average.load_state_dict(_below(tensors, "average."))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
