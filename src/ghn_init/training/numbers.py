@@ -6,8 +6,6 @@ import operator
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from ghn_init.errors import TrainingError
 
 
@@ -40,6 +38,10 @@ def switch(name: str, value: Any) -> bool:
     Raises:
         TrainingError: It is something else.
     """
-    if not isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
+        return value
+    import numpy as np  # here, since `ghn-init train --help` comes by this file
+
+    if not isinstance(value, np.bool_):
         raise TrainingError(f"{name} is {value!r}; expected True or False.")
     return bool(value)
