@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ghn_init.graph import Graph, Node
+from ghn_init.graph import Graph
 from ghn_init.prediction.biases import biases
 from ghn_init.prediction.starts import starts
 from ghn_init.tracing.rules.reasons import INVERTED
@@ -57,13 +57,8 @@ def equalised(graph: Graph, parameters: Mapping[str, Tensor]) -> dict[str, str]:
             found[node.weight] = LATE
         if node.wave and node.weight in found:
             waves.add(index)
-    ends = {end for start, end in graph.edges if start in waves} if waves else set()
-    return found | {name: PHASE for node in (graph.nodes[end] for end in ends) if (name := bias_of(node)) is not None}
-
-
-def bias_of(node: Node) -> str | None:
-    """The parameter of a bias's node."""
-    return node.weight if node.primitive == "bias" else None
+    ends = [graph.nodes[end] for start, end in graph.edges if start in waves]
+    return found | {node.weight: PHASE for node in ends if node.primitive == "bias" and node.weight is not None}
 
 
 def frozen(parameters: Mapping[str, Tensor]) -> set[str]:
