@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.prediction.balance import ADDS_UP, FEATURES, LOGITS
+from ghn_init.prediction.balance import ADDS_UP, FEATURES, LOGITS, NO_SCALE
 from zoo import Fn, conv, images
 
 
@@ -114,23 +116,24 @@ class Standardised(nn.Conv2d):
 
 
 def kept(model: nn.Module, ghn: GHN | None, **options: Any) -> set[str]:
-    """What is kept because its copies would add up."""
-    return {name for name, reason in ghn_init.predict(model, ghn, images(), **options).kept.items() if reason == ADDS_UP}
+    """What is kept because its copies would add up, or because its weight has another scale."""
+    return {name for name, why in ghn_init.predict(model, ghn, images(), **options).kept.items() if why in (ADDS_UP, NO_SCALE)}
 
 
-def test_copies_in_standardised_weights_are_kept_where_no_norm_follows(ghn: GHN) -> None:
+def test_copies_in_standardised_weights_and_their_biases_are_kept_where_no_norm_follows(ghn: GHN) -> None:
     model = ending(Standardised(40, 12), nn.ReLU(), Standardised(12, 40))  # the second reads no copies
-    assert kept(model, ghn) == {"1.weight", "1.bias"}
-    assert kept(nn.DataParallel(model), ghn) == {"module.1.weight", "module.1.bias"}
+    assert kept(model, ghn) == {"1.weight", "1.bias", "3.bias"}
+    assert kept(nn.DataParallel(model), ghn) == {"module.1.weight", "module.1.bias", "module.3.bias"}
     assert kept(ending(Standardised(40, 40), nn.BatchNorm2d(40)), ghn) == set()
     assert kept(ending(nn.Conv2d(40, 40, 3)), ghn) == set()
     assert kept(model, ghn, condition="none") == kept(model, ghn, head=True) == set()
     report = ghn_init.predict(model, ghn, images()).report
-    assert [row.note for row in report.kept if row.name == "1.weight"] == [ADDS_UP]
+    notes = {row.name: row.note for row in report.kept}
+    assert (notes["1.weight"], notes["1.bias"], notes["3.bias"]) == (ADDS_UP, NO_SCALE, NO_SCALE)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ghn_init.initialize(model, ghn, images())
     same = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
-    assert same == {"1.weight", "1.bias", "1.gain", "3.gain", "6.weight", "6.bias"}
+    assert same == {"1.weight", "1.bias", "1.gain", "3.bias", "3.gain", "6.weight", "6.bias"}
 
 
 def test_wide_standardised_layers_do_not_explode() -> None:
@@ -146,6 +149,21 @@ def test_wide_standardised_layers_do_not_explode() -> None:
 
     assert features("none") > 100 * features("auto")
     assert features("auto") < 5
+
+
+def test_biases_of_a_standardised_stem_do_not_make_all_images_alike() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 32, 32)
+    widths = (3, 16, 32, 64, 128)
+    layers = [layer for a, b in pairwise(widths) for layer in (Standardised(a, b), nn.GELU())]  # nothing tiled but the last
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+
+    def shared(condition: Any) -> float:
+        with torch.no_grad():
+            features = ghn_init.initialize(copy.deepcopy(model), example_inputs=x, condition=condition, head=False)[:-1](x)
+        return float(features.mean(0).square().mean())
+
+    assert shared("none") > 5 * shared("auto")
 
 
 def test_small_features_and_models_without_a_head_stay(ghn: GHN) -> None:

@@ -31,13 +31,15 @@ SMALLEST = 1e-4
 """Second moment that features keep whatever the head's weights are: trained ones, say."""
 
 ADDS_UP = "tiled copies would add up, no norm follows, and the model rescales the weight (weight standardisation)"
+NO_SCALE = "no norm follows, and the model rescales the weight that its size was predicted for (weight standardisation)"
 
 
 def adding_up(graph: Graph, slots: Mapping[str, Slot], ghn: GraphHyperNetwork) -> dict[str, str]:
-    """Weights that are better kept, and their biases, by dotted name → why.
+    """Weights and biases that are better kept, by dotted name → why.
 
-    Those of `balanced` that would be divided by √k, but whose scale the model sets itself: in an NFNet features would grow by
-    √k with each layer, 1,000 times in all.
+    Weights of `balanced` that would be divided by √k, but whose scale the model sets itself: in an NFNet features would grow by
+    √k with each layer, 1,000 times in all. And the biases of such weights, tiled or not: they were predicted for weights of
+    another scale, and in an NFNet those of the stem, which nothing takes out again, make all images alike.
 
     Args:
         graph: The model's.
@@ -50,10 +52,11 @@ def adding_up(graph: Graph, slots: Mapping[str, Slot], ghn: GraphHyperNetwork) -
         slot = slots.get(graph.nodes[index].weight or "")
         if slot is None or slot.kind != "weight" or REPARAMETRISES.format(slot.name) not in reasons:
             continue
+        following = (graph.nodes[end] for start, end in graph.edges if start == index)
+        reasons_of = {node.weight: NO_SCALE for node in following if node.primitive == "bias"}
         if slot.sizes[1] > ghn.core_shape(slot, None)[1]:
-            biases = (graph.nodes[end] for start, end in graph.edges if start == index)
-            names = [slot.name, *(node.weight for node in biases if node.primitive == "bias")]
-            found |= {name: ADDS_UP for name, own in slots.items() if own.name in names}
+            reasons_of[slot.name] = ADDS_UP
+        found |= {name: reasons_of[own.name] for name, own in slots.items() if own.name in reasons_of}
     return found
 
 
