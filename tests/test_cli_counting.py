@@ -18,7 +18,7 @@ from ghn_init import cli, comparison
 from ghn_init.cli import console
 from ghn_init.errors import EvaluationError
 from ghn_init.evaluation import norms, results
-from ghn_init.tasks import image_data, images
+from ghn_init.tasks import image_reading, images
 from ghn_init.tasks.image_data import Images
 from ghn_init.training.curve import Progress
 
@@ -104,7 +104,7 @@ def test_what_is_stopped_says_what_is_left(
     command: list[str], verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = Images.from_tensors(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
-    monkeypatch.setattr(image_data, "load_images", lambda *_, **__: pictures)
+    monkeypatch.setattr(image_reading, "load_images", lambda *_, **__: pictures)
     monkeypatch.setattr(comparison if verb == "compare" else ghn_init, verb, stopped)
     assert call(*command).stderr.splitlines()[-1:] == ["stopped; nothing is saved"]
     if verb == "compare":

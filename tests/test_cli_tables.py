@@ -18,7 +18,7 @@ from ghn_init.cli import console
 from ghn_init.cli.narrow import fitting, short
 from ghn_init.evaluation import results
 from ghn_init.ranking.result import HEADER, Ranked, Ranking
-from ghn_init.tasks import image_data
+from ghn_init.tasks import image_reading
 from ghn_init.tasks.image_data import Images
 from ghn_init.viz import text_table
 from ghn_init.viz.text_table import aligned
@@ -77,7 +77,7 @@ def test_rank_shows_short_figures_and_what_matters_most(terminal: io.StringIO, m
         for k, name in enumerate(names, 1)
     ]
     pictures = Images.from_tensors(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
-    monkeypatch.setattr(image_data, "load_images", lambda *_, **__: pictures)
+    monkeypatch.setattr(image_reading, "load_images", lambda *_, **__: pictures)
     monkeypatch.setattr(ghn_init, "rank", lambda *_, **__: Ranking(tuple(rows), 200, 6400, 1000, 3.0))
     CliRunner().invoke(cli.app, ["rank", *names, "data", "--val-images", "2"])
     text = shown(terminal).replace("\u00a0", " ")

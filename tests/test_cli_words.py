@@ -18,7 +18,7 @@ from ghn_init.cli.user_data import numbered
 from ghn_init.cli.words import in_options
 from ghn_init.errors import HeadError, ModelSpecError, TraceError, TrainingError
 from ghn_init.models import spec
-from ghn_init.tasks import image_data, images
+from ghn_init.tasks import image_data, image_reading, images
 
 
 class Two(nn.Module):
@@ -97,11 +97,11 @@ def test_folders_that_are_laid_out_otherwise_are_told(tmp_path: Path) -> None:
         (tmp_path / "flat" / name).mkdir(parents=True)
     (tmp_path / "train.parquet").touch()
     with pytest.raises(TrainingError, match=r"if these are classes, put their folders into .*flat.train\.$"):
-        image_data.load_images(tmp_path / "flat", "train")
+        image_reading.load_images(tmp_path / "flat", "train")
     with pytest.raises(
         TrainingError, match=r"parquet is a file; pass its folder, with train\.parquet or with train/CLASS/…\.$"
     ):
-        image_data.load_images(tmp_path / "train.parquet", "train")
+        image_reading.load_images(tmp_path / "train.parquet", "train")
 
 
 @pytest.mark.parametrize("last", ["own:Net", "timm:resnet18", "resnet18"])

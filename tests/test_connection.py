@@ -10,7 +10,7 @@ import pytest
 
 from ghn_init.errors import ModelSpecError, TrainingError
 from ghn_init.models import spec
-from ghn_init.tasks.image_data import load_images
+from ghn_init.tasks.image_reading import load_images
 
 
 @pytest.fixture

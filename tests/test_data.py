@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ghn_init.errors import TrainingError
 from ghn_init.tasks import image_data
-from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.tasks.image_data import Images
+from ghn_init.tasks.image_reading import load_images
 from helpers import colours
 
 

@@ -22,7 +22,7 @@ from ghn_init.evaluation.accuracy import accuracy, top1
 from ghn_init.evaluation.results import Accuracies, Evaluation, Result, SGDResult
 from ghn_init.evaluation.sgd import sgd_accuracy
 from ghn_init.prediction.precision import mixed_precision
-from ghn_init.tasks import image_data
+from ghn_init.tasks import image_data, image_reading
 from ghn_init.training.networks import Network
 from ghn_init.viz.results import draw
 from helpers import SMALL, Tiny, colours
@@ -83,12 +83,12 @@ def test_images_that_are_not_needed_are_not_decoded(small: GHN, tmp_path: Path, 
     for split in ("train", "test"):
         datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{split}.parquet")
     read: list[object] = []
-    pixels = image_data._pixels
-    monkeypatch.setattr(image_data, "_pixels", lambda image, side: read.append(image) or pixels(image, side))
+    pixels = image_reading._pixels
+    monkeypatch.setattr(image_reading, "_pixels", lambda image, side: read.append(image) or pixels(image, side))
     monkeypatch.setattr(image_data, "NORMALISED_BY", 4)
     found = ghn_init.evaluate(tmp_path, small, count=1, images=5, task="images")
     assert len(read) == 4 + 5
-    whole = image_data.load_images(tmp_path, "test", image_data.load_images(tmp_path, "train"))
+    whole = image_reading.load_images(tmp_path, "test", image_reading.load_images(tmp_path, "train"))
     some = replace(whole, pixels=whole.pixels[:5], labels=whole.labels[:5])
     assert found.results == ghn_init.evaluate(some, small, count=1, task="images").results
 

@@ -55,7 +55,7 @@ def compare(
     from ghn_init import comparison
     from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
     from ghn_init.models import spec as model_spec
-    from ghn_init.tasks.image_data import load_images
+    from ghn_init.tasks.image_reading import load_images
     from ghn_init.viz import race
 
     check_picture(plot)

@@ -61,7 +61,7 @@ def rank(
     """Ranks models by how well they learn your data in few steps from predicted weights."""
     import torch
 
-    from ghn_init.tasks.image_data import load_images
+    from ghn_init.tasks.image_reading import load_images
     from ghn_init.trials.halving import judgements
     from ghn_init.viz import ranking as picture
 

@@ -25,7 +25,8 @@ from ghn_init.prediction import cost
 from ghn_init.prediction.functional import told_apart
 from ghn_init.processes import ended
 from ghn_init.progress import counting
-from ghn_init.tasks.image_data import Images, load_images
+from ghn_init.tasks.image_data import Images
+from ghn_init.tasks.image_reading import load_images
 from ghn_init.tasks.images import ImageTask, task_name
 from ghn_init.tasks.task import class_names
 from ghn_init.tracing.trace import read

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ghn_init.errors import TrainingError
-from ghn_init.tasks.image_data import Images, Transform, load_images
+from ghn_init.tasks.image_data import Images, Transform
+from ghn_init.tasks.image_reading import load_images
 from ghn_init.tasks.task import Batch, Task, described
 
 Data = str | Path | Images | Task
