@@ -22,7 +22,7 @@ from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
 from ghn_init.trials.pool import Pool
 from ghn_init.trials.starts import Start
 from helpers import Tiny
-from test_heads import changed, labelled, loader, state
+from test_heads import changed, copied, labelled, loader, state
 from test_start import same_state, tiny
 
 QUICK: dict[str, Any] = {"steps": 2, "rungs": 2, "batch_size": 16}
@@ -261,7 +261,7 @@ def test_a_function_makes_the_model(ghn: GHN) -> None:
     assert figures(choice) == figures(ghn_init.choose(own, images(), ghn, **QUICK))
     assert same_state(choice.model, own)
     same = tiny()
-    with pytest.raises(ComparisonError, match="every start gets the same Tiny; make a new model each time"):
+    with pytest.raises(ComparisonError, match="a Tiny whose parameter 'body.0.weight' is also .* of the one that it made"):
         ghn_init.choose(lambda: same, images(), ghn, **QUICK)
     with pytest.raises(ComparisonError, match="what makes the model gives a int; expected a torch.nn.Module"):
         ghn_init.choose(lambda: 3, images(), ghn, **QUICK)  # type: ignore[arg-type, return-value]
@@ -496,8 +496,16 @@ def test_a_choice_without_gradients_around_it(ghn: GHN) -> None:
 
 def test_a_function_that_wraps_the_same_model_each_time_is_refused(ghn: GHN) -> None:
     one = tiny()
-    with pytest.raises(ComparisonError, match="every start gets the same"):
+    with pytest.raises(ComparisonError, match="whose parameter 'module.body.0.weight' is also"):
         ghn_init.choose(lambda: nn.DataParallel(one), images(), ghn, **QUICK)
+
+
+def test_a_function_that_builds_around_one_backbone_is_refused_before_it_is_trained(ghn: GHN) -> None:
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    before = copied(state(body))
+    with pytest.raises(ComparisonError, match="parameter '0.0.weight' is also '0.0.weight' of the one that it made before"):
+        ghn_init.choose(lambda: nn.Sequential(body, nn.Linear(8, 3)), images(), ghn, **QUICK)
+    assert not changed(state(body), before)
 
 
 def test_no_images_at_most_is_an_error_for_iterators_too(ghn: GHN) -> None:

@@ -22,6 +22,7 @@ from ghn_init.errors import ComparisonError, DeviceError
 from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
+from test_heads import changed, copied, state
 from zoo import Fn
 
 
@@ -392,8 +393,14 @@ def test_models_that_cannot_race() -> None:
         ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"], steps=1, seeds=1, rates=(0.1,))
 
     same = tiny()
-    with pytest.raises(ComparisonError, match="every run gets the same Tiny, trained by the run before; make a new model"):
+    before = copied(state(same))
+    with pytest.raises(ComparisonError, match="a Tiny whose parameter 'body.0.weight' is also .* of the one that it made"):
         race(lambda: same)
+    assert not changed(state(same), before)
+    assert same.training
+    with pytest.raises(ComparisonError, match="parameter '0.body.0.weight' is also"):
+        race(lambda: nn.Sequential(same, nn.Linear(3, 3)))
+    assert not changed(state(same), before)
     with pytest.raises(ComparisonError, match=r"Conv2d fails on images of shape \(16, 3, 16, 16\) \(RuntimeError: .*channels"):
         race(lambda: nn.Conv2d(5, 3, 3))
     with pytest.raises(ComparisonError, match=r"Images gives a tensor of shape \(16, 3, 16, 16\) for 16 images"):
@@ -451,6 +458,51 @@ def test_the_winner_by_hand() -> None:
     assert Comparison((*runs("a", 80), *runs("b", 10)), ()).winner is None  # one seed says nothing
     few = Comparison((*runs("a", 80, 82, 83), *runs("b", 78, 79, 78)), ())
     assert few.winner is None  # gaps of 2, 3 and 5: 3.3, standard error 0.9, of which three seeds take 4.3
+
+
+def test_seeds_that_change_nothing_tell_nothing_of_chance() -> None:
+    batches = list(loader(False))
+
+    def flat() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
+
+    def smaller(model: nn.Module, seed: int) -> None:
+        with torch.no_grad():
+            model[2].weight.mul_(0.1)  # type: ignore[index, operator, union-attr]
+
+    def race(make: Any, train: Any) -> Comparison:
+        inits: dict[str, Any] = {"own": lambda model, seed: None, "smaller": smaller}
+        return ghn_init.compare(make, train, batches, inits, steps=4, rates=(0.05,))
+
+    same = race(flat(), batches)
+    assert same.alike == same.inits
+    assert same.behind(same.inits[1])[1] == math.inf
+    assert same.winner is None
+    assert (
+        " and ".join(same.inits) + ": the same run with each seed, whose chance is in no interval; pass a function"
+        in same.verdict
+    )
+    for other in (race(flat, batches), race(flat(), loader(True))):
+        assert other.alike == []
+        assert other.behind(other.inits[1])[1] < math.inf
+        assert "the same run" not in other.verdict
+
+
+def test_a_last_batch_of_one_image_is_left_out() -> None:
+    pairs = [(torch.randn(n, 3, 4, 4), torch.arange(n) % 3) for n in (8, 1)]
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 4), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 3))
+
+    setting: dict[str, Any] = {"inits": ["default", "orthogonal"], "steps": 3, "seeds": 1, "rates": (0.1,)}
+    assert ghn_init.compare(make, pairs, pairs, **setting).runs == ghn_init.compare(make, pairs[:1], pairs, **setting).runs
+    with pytest.raises(ComparisonError, match="norms need two images: pass larger batches, or drop_last=True"):
+        ghn_init.compare(make, pairs[1:], pairs, **setting)
+
+
+def test_one_init_in_the_place_of_several_is_refused() -> None:
+    with pytest.raises(ComparisonError, match=r"inits is 'default'; expected several to compare: pass \['default', …\]"):
+        ghn_init.compare(tiny, loader(True), loader(False), "default")
 
 
 def test_the_table_says_what_may_be_chance() -> None:

@@ -50,6 +50,29 @@ def test_accuracy_counts_right_answers_batch_by_batch(small: GHN) -> None:
     assert accuracy(small, module, images, "images", batch_size=16) == pytest.approx(100 * right / 60)
 
 
+def test_images_in_the_order_of_their_classes_are_shuffled(small: GHN) -> None:
+    images = colours(60)
+    order = images.labels.argsort(stable=True)
+    runs = replace(images, pixels=images.pixels[order], labels=images.labels[order])
+    judged: list[torch.Tensor] = []
+
+    class Judged(Tiny):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            judged.append(x)
+            return super().forward(x)
+
+    for measure in (
+        lambda: accuracy(small, Judged(2, 8), runs, "images", 16),
+        lambda: ghn_init.evaluate(runs, small, networks=[Judged(2, 8)]),
+    ):
+        judged.clear()
+        measure()
+        first = next(x for x in judged if not x.is_meta)[:16]
+        own = [(images.normalise(images.pixels) == one).all((1, 2, 3)).nonzero()[0, 0] for one in first]
+        assert len(images.labels[torch.stack(own)].unique()) == 3
+    assert images.mixed() is images
+
+
 def test_evaluation_is_the_same_in_several_processes(small: GHN) -> None:
     images = colours(20)
     alone = ghn_init.evaluate(images, small, networks="test", count=3).results
@@ -220,7 +243,8 @@ def test_a_hypernetwork_is_told_by_its_weights_however_its_folder_is_spelled(sma
     [
         ({"count": 0}, "count is 0; expected 1 at least"),
         ({"count": -1}, "count is -1; expected 1 at least"),
-        ({"images": 0}, "images is 0; expected 1 at least"),
+        ({"images": 1}, "images is 1; expected 2 at least"),
+        ({"sgd_steps": [0]}, "sgd_steps is 0; expected 1 at least"),
         ({"workers": 0}, "workers is 0; expected 1 at least"),
         ({"sgd": -1}, "sgd is -1; expected 0 at least"),
         ({"networks": []}, "networks is empty; pass splits or modules"),

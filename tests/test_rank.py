@@ -28,7 +28,7 @@ from ghn_init.ranking.result import Ranked
 from ghn_init.trials.pool import Pool
 from ghn_init.viz.ranking import draw, front
 from helpers import Tiny, colours
-from test_heads import changed, state
+from test_heads import changed, copied, state
 
 IMAGES = colours(96)
 TRAIN = [(IMAGES.normalise(IMAGES.pixels[:64]), IMAGES.labels[:64])]
@@ -396,3 +396,34 @@ def test_images_that_judge_are_of_the_size_of_those_to_train_on(ghn: GHN, size: 
 def test_one_candidate_is_no_list(ghn: GHN, one: Any) -> None:
     with pytest.raises(ComparisonError, match="candidates is one alone, .*; pass a list of two at least"):
         ghn_init.rank(one, TRAIN, VAL, ghn, **QUICK)
+
+
+def sorted_by_class(data: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    ((x, y),) = data
+    order = y.argsort(stable=True)
+    return [(x[order], y[order])]
+
+
+def test_the_order_of_images_that_judge_counts_for_nothing(ghn: GHN) -> None:
+    options: dict[str, Any] = {"steps": 12, "batch_size": 16, "start": "default"}
+    images = colours(400)
+    val = [(images.normalise(images.pixels), images.labels)]
+    mixed, ordered = (ghn_init.score(Tiny(2, 8), TRAIN, one, ghn, **options).accuracy for one in (val, sorted_by_class(val)))
+    assert mixed > 60  # chance is 33 %
+    assert ordered == pytest.approx(mixed, abs=5)  # batches have other images
+
+
+def test_images_that_come_class_by_class_and_lack_some_are_refused(ghn: GHN) -> None:
+    with pytest.raises(ComparisonError, match=r"first 20 images to judge by .* none is of class 2; shuffle .* \(val_images\)"):
+        ghn_init.rank(nets(), TRAIN, sorted_by_class(VAL), ghn, val_images=20, **QUICK)
+    with pytest.raises(ComparisonError, match=r"first 32 images to train on .* none is of class 2; shuffle .* \(steps\)"):
+        ghn_init.rank(nets(), sorted_by_class(TRAIN), VAL, ghn, **QUICK)
+
+
+def test_candidates_that_share_a_part_are_refused_before_it_is_trained(ghn: GHN) -> None:
+    body = Tiny(2, 8)
+    before = copied(state(body))
+    heads = {name: lambda: nn.Sequential(body, nn.Linear(3, 3)) for name in ("one", "other")}
+    with pytest.raises(ComparisonError, match="'other' makes a .* '0.body.0.weight' .* of one that the candidate 'one' made"):
+        ghn_init.rank(heads, TRAIN, VAL, ghn, start="default", **QUICK)
+    assert not changed(state(body), before)

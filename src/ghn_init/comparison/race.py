@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,9 +25,10 @@ from ghn_init.comparison.interval import half_width
 from ghn_init.devices import found as device_found
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
-from ghn_init.models.batches import inputs_of, labels_of
+from ghn_init.models.batches import Inputs, inputs_of, labels_of
 from ghn_init.progress import counting
 from ghn_init.tracing.untouched import seed_torch
+from ghn_init.trials.anew import Made
 from ghn_init.trials.contestant import MakeOptimizer, check_labels, check_rates, descend_, logits_of, one_cycle, sgd
 from ghn_init.trials.predicting import copied
 
@@ -45,7 +45,17 @@ LOOKED_AT = 512
 
 @dataclass(frozen=True)
 class Run:
-    """One training: accuracies on the validation data, in percent, after the steps at which they were measured."""
+    """One training.
+
+    Attributes:
+        init: It began with.
+        lr: Peak learning rate.
+        weight_decay: Of the optimiser.
+        seed: Of model, images and init.
+        steps: After which it was measured,
+        accuracies: in percent of the validation data, and
+        losses: mean of the training batches since the last measurement.
+    """
 
     init: str
     lr: float
@@ -53,6 +63,7 @@ class Run:
     seed: int
     steps: tuple[int, ...]
     accuracies: tuple[float, ...]
+    losses: tuple[float, ...] = ()
 
     @property
     def final(self) -> float:
@@ -96,10 +107,18 @@ class Comparison:
     def behind(self, init: str) -> tuple[float, float]:
         """Points by which an init is behind the first, and half the 95 % interval of these paired differences.
 
-        The half is infinite for one seed, which tells nothing of chance.
+        The half is infinite for one seed, which tells nothing of chance, and so do seeds that change nothing in both runs.
         """
-        gaps = [a.final - b.final for a, b in zip(self.of(self.inits[0]), self.of(init), strict=True)]
-        return statistics.fmean(gaps), half_width(gaps)
+        pairs = list(zip(self.of(self.inits[0]), self.of(init), strict=True))
+        gaps = [a.final - b.final for a, b in pairs]
+        apart = {(a.losses, b.losses) if a.losses else a.seed: gap for (a, b), gap in zip(pairs, gaps, strict=True)}
+        return statistics.fmean(gaps), half_width(list(apart.values()))
+
+    @property
+    def alike(self) -> list[str]:
+        """Inits of which several seeds gave one and the same run: of one model, on batches in one order."""
+        different = {name: {run.losses or run.seed for run in self.of(name)} for name in self.inits}
+        return [name for name, runs in different.items() if len(runs) == 1 < len(self.of(name))]
 
     @property
     def winner(self) -> str | None:
@@ -114,6 +133,11 @@ class Comparison:
         winner, seeds = self.winner, len(self.of(self.inits[0]))
         told = f"winner: {winner}" if winner else "no winner: the first is not surely ahead of all others (95 %)"
         told = f"{told}; {seeds} seed{'s' if seeds > 1 else ', which tells nothing of chance'}"
+        if self.alike:
+            told += (
+                f"; {' and '.join(self.alike)}: the same run with each seed, whose chance is in no interval; pass a function "
+                f"that makes the model, and a loader that shuffles"
+            )
         return "; ".join([told, *(f"{name}: {why}" for name, why in self.left_out.items())])
 
     def table(self) -> list[tuple[str, ...]]:
@@ -195,13 +219,19 @@ def compare(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
                 f"images; pass a list of its batches, or a DataLoader."
             )
+    if isinstance(inits, str):
+        raise ComparisonError(f"inits is {inits!r}; expected several to compare: pass [{inits!r}, …].")
     device_found(device, computes=True)
     check_rates("rates", rates)
     check_rates("weight_decays", weight_decays)
     if isinstance(make_model, nn.Module):
         make_model = partial(copied, make_model, way="each run needs a model of its own; pass a function that makes it")
+    made = Made()
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        looked_at = make_model()
+    made.check("the function", looked_at)  # the same one again is then an error, before it is trained
     left_out: dict[str, str] = {}
-    chosen = dict(inits) if isinstance(inits, Mapping) else _named(make_model, inits, train_loader, left_out)
+    chosen = dict(inits) if isinstance(inits, Mapping) else _named(looked_at, inits, train_loader, left_out)
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(
@@ -215,24 +245,19 @@ def compare(
             f"decays of at least 0."
         )
     make_optimizer = optimizer or sgd
-    former: weakref.ref[nn.Module] | None = None
 
     def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
-        nonlocal former
         seed_torch(seed)
         model = make_model()
-        if former is not None and former() is model:
-            raise ComparisonError(
-                f"every run gets the same {type(model).__name__}, trained by the run before; make a new model each time."
-            )
-        former = weakref.ref(model)
+        made.check("the function", model)
         chosen[name](model, seed)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
         model = model.to(device)
         seed_torch(seed)  # the same batches, whatever the init drew
         own = make_optimizer(model.parameters(), *setting)
-        found = Run(name, *setting, seed, *_train(model, *loaders, own, steps, checks))
+        marks, accuracies, losses = _train(model, *loaders, own, steps, checks)
+        found = Run(name, *setting, seed, marks, accuracies, losses)
         tell(f"{name}: {found.final:.1f} %")
         if on_run is not None:
             on_run(found)
@@ -253,13 +278,10 @@ def compare(
     return Comparison(tuple(counted), tuple(tried), left_out)
 
 
-def _named(
-    make_model: Callable[[], nn.Module], names: Sequence[str] | None, loader: Loader, left_out: dict[str, str]
-) -> dict[str, Init]:
+def _named(model: nn.Module, names: Sequence[str] | None, loader: Loader, left_out: dict[str, str]) -> dict[str, Init]:
     """Inits by name, or all that suit, which see the model's graph on images as it will be trained on; who was left out."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
         contents = list(islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1))
-        model = make_model()
     batches = [inputs_of(model, content, torch.device("cpu")) for content in contents]
     few = batches[0].few() if batches else None
     single = [value for batch in batches for value in (*batch.args, *batch.kwargs.values()) if isinstance(value, Tensor)]
@@ -278,38 +300,45 @@ def _train(
     optimizer: torch.optim.Optimizer,
     steps: int,
     checks: int,
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Steps and accuracies of one run; a run that diverges stays at what it was then worth."""
+) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+    """Steps, accuracies and losses of one run; a run that diverges stays at what it was then worth."""
     schedule = one_cycle(optimizer, steps)
     device = next(model.parameters()).device
     marks = sorted({max(round(steps * (k + 1) / checks), 1) for k in range(checks)})
-    accuracies = []
-    batches = _endless(train_loader)
+    accuracies, losses, since = [], [], []
+    batches = _endless(train_loader, model, device)
     for step in range(1, steps + 1):
         model.train()
-        logits, labels = _told(model, next(batches), device)
+        inputs, labels = next(batches)
+        logits = logits_of(model, inputs)
         check_labels(model, logits, labels)
-        if descend_(optimizer, F.cross_entropy(logits, labels)):
+        loss = F.cross_entropy(logits, labels)
+        if descend_(optimizer, loss):
             schedule.step()
+        since.append(loss.item())
         if step in marks:
             accuracies.append(_accuracy(model, val_loader, device))
-    return tuple(marks), tuple(accuracies)
+            losses.append(statistics.fmean(since))
+            since = []
+    return tuple(marks), tuple(accuracies), tuple(losses)
 
 
-def _told(model: nn.Module, content: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(B, K) logits for a batch and its (B,) labels."""
+def _taken(model: nn.Module, content: Any, device: torch.device) -> tuple[Inputs, Tensor]:
+    """What the forward takes of a batch, and its (B,) labels."""
     inputs = inputs_of(model, content, device)
-    labels = class_numbers(labels_of(content), len(inputs))
-    return logits_of(model, inputs), labels.to(device)
+    return inputs, class_numbers(labels_of(content), len(inputs)).to(device)
 
 
-def _endless(loader: Loader) -> Iterator[Any]:
+def _endless(loader: Loader, model: nn.Module, device: torch.device) -> Iterator[tuple[Inputs, Tensor]]:
+    """Batches, again and again, but for a last one of a single image, of which norms have no variance."""
     while True:
-        count = 0
+        most = 0
         for content in loader:
-            count += 1
-            yield content
-        if not count:
+            inputs, labels = _taken(model, content, device)
+            most = max(most, len(inputs))
+            if len(inputs) > 1 or most < 2:
+                yield inputs, labels
+        if not most:
             raise ComparisonError("the training loader has no batches; pass one that can be iterated again and again.")
 
 
@@ -318,7 +347,8 @@ def _accuracy(model: nn.Module, loader: Loader, device: torch.device) -> float:
     model.eval()
     right = total = 0
     for content in loader:
-        logits, labels = _told(model, content, device)
+        inputs, labels = _taken(model, content, device)
+        logits = logits_of(model, inputs)
         check_labels(model, logits, labels)
         known = ~logits.isnan().any(1)  # argmax would take NaN for the first class
         right += int((known & (logits.argmax(1) == labels)).sum())

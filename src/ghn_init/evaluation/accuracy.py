@@ -35,7 +35,7 @@ def accuracy(
     Args:
         ghn: The hypernetwork.
         module: (B, 3, H, W) → (B, classes); it is left as it is. It may be on the meta device where all of it is predicted.
-        images: What it is tested on.
+        images: What it is tested on; shuffled where their classes come in runs.
         task: Whose head is predicted; None: the module's head is decoded like other layers.
         batch_size: Images whose statistics a batch norm uses.
         bf16: Run the network in bfloat16 where it is faster.
@@ -45,7 +45,7 @@ def accuracy(
         UnsupportedModelError: As `ghn_init.trace`, or it has parts that keep values which it has not.
         TraceError: As `ghn_init.trace`.
     """
-    return predicted_top1(ghn, form_of(module, images), images, task, batch_size, bf16)
+    return predicted_top1(ghn, form_of(module, images), images.mixed(), task, batch_size, bf16)
 
 
 def form_of(module: nn.Module, images: Images) -> Functional:

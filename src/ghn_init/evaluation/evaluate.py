@@ -57,7 +57,8 @@ def evaluate(
 
     Args:
         data: A hub data set, or a folder with `train.parquet` and `test.parquet`, or with a folder per class in `train` and
-            `test`; or test images in memory. Classes are brought into the order of the head's where names are known of both.
+            `test`; or test images in memory, shuffled where classes come in runs, since norms use the statistics of batches.
+            Classes are brought into the order of the head's where names are known of both.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         networks: Splits of DeepNets-1M (`ghn_init.deepnets.SPLITS`), or modules (B, 3, H, W) → (B, classes), whose parameters
             that can't be predicted keep their values.
@@ -93,7 +94,8 @@ def evaluate(
         >>> [(row.split, row.index, row.nodes) for row in found.results]
         [('test', 0, 114)]
     """
-    for what, number, least in (("count", count, 1), ("images", images, 1), ("workers", workers, 1), ("sgd", sgd, 0)):
+    wanted = (("count", count, 1), ("images", images, 2), ("workers", workers, 1), ("sgd", sgd, 0))
+    for what, number, least in (*wanted, *(("sgd_steps", number, 1) for number in sgd_steps)):
         if number is not None and number < least:
             raise EvaluationError(f"{what} is {number}; expected {least} at least.")
     splits, modules = _sorted_out(networks)
@@ -102,7 +104,7 @@ def evaluate(
     name = ghn if isinstance(ghn, str | os.PathLike) else DEFAULT if ghn is None else "own"
     hypernetwork = given(ghn)
     train = None if isinstance(data, Images) else load_images(data, "train", thin=not sgd, image_size=image_size)
-    test = data if isinstance(data, Images) else load_images(data, "test", train, first=images)
+    test = data.mixed() if isinstance(data, Images) else load_images(data, "test", train, first=images)
     if images is not None:
         test = replace(test, pixels=test.pixels[:images], labels=test.labels[:images])
     head = _task(hypernetwork, test.num_classes, task, None if isinstance(data, Images) else task_name(data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class Bench:
             ComparisonError: No images, of several sizes, of one class, or one that judges.
             HeadError: No labels, or labels that are no class numbers.
         """
+        if val_images < 1 or steps < 1:
+            raise ComparisonError(f"steps is {steps}, val_images {val_images}; expected 1 at least.")
         seeded(settings.seed)
         found = cls(_pool(train, steps * settings.batch_size), _pool(val, val_images), settings)
         sizes = [pool.image_sizes() for pool in (found.train, found.val)]
@@ -47,7 +49,25 @@ class Bench:
                 "val, or a larger val_images."
             )
         check_classes(found.val, "to judge by")
-        return found
+        found.check_cut()
+        return replace(found, val=found.val.mixed(settings.seed))
+
+    def check_cut(self) -> None:
+        """Refuses images that were taken from the beginning of a loader in the classes' order, and so lack some of them.
+
+        Raises:
+            ComparisonError: They were.
+        """
+        for pool, other, what, way in (
+            (self.train, self.val, "to train on", "steps"),
+            (self.val, self.train, "to judge by", "val_images"),
+        ):
+            missing = sorted(set(other.labels.tolist()) - set(pool.labels.tolist()))
+            if missing and pool.in_runs:
+                raise ComparisonError(
+                    f"the first {len(pool)} images {what} come class by class, and none is of class {missing[0]}; shuffle "
+                    f"them, or take more of them ({way})."
+                )
 
     @property
     def classes(self) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from weakref import WeakSet
 
 from torch import nn
 
 from ghn_init.errors import ComparisonError
 from ghn_init.models import spec as model_spec
-from ghn_init.tracing.unwrap import taken_off
+from ghn_init.trials.anew import Made
 from ghn_init.trials.predicting import copied
 
 Make = Callable[[], nn.Module]
@@ -83,15 +82,9 @@ def _built(name: str, spec: str, classes: int) -> nn.Module:
 
 
 def _anew(name: str, model: nn.Module) -> nn.Module:
-    """What was made, unless it was made before and is still there: it would be trained on and on."""
-    inner, _ = taken_off(model)
-    if inner in _MADE:
-        raise ComparisonError(
-            f"the candidate {name!r} is the same {type(inner).__name__} each time that it is made; make it anew, or pass it "
-            f"itself, of which copies are trained."
-        )
-    _MADE.add(inner)
+    """What was made, unless a part of it was made before and is still there: it would be trained on and on."""
+    _MADE.check(f"the candidate {name!r}", model)
     return model
 
 
-_MADE: WeakSet[nn.Module] = WeakSet()
+_MADE = Made()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghn_init.errors import TrainingError
+from ghn_init.models.order import in_runs, shuffled
 
 Transform = Callable[[Tensor], Tensor]
 """Augments (B, 3, H, W) uint8 pixels."""
@@ -77,6 +78,13 @@ class Images:
         """The same images, their classes in another order."""
         numbers = torch.tensor([classes.index(name) for name in self.classes])
         return replace(self, labels=numbers[self.labels], classes=tuple(classes))
+
+    def mixed(self) -> Images:
+        """The same images, shuffled where classes come in runs; always in the same order."""
+        if not in_runs(self.labels):
+            return self
+        order = shuffled(len(self.labels)).to(self.pixels.device)
+        return replace(self, pixels=self.pixels[order], labels=self.labels[order])
 
     def batch(
         self, number: int, size: int, seed: int, transform: Transform | None = None, shift: int | None = None

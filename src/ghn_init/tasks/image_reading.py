@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import TrainingError
+from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tasks.image_data import Images, stride
 
 
@@ -112,13 +113,9 @@ def _numbered(labels: Sequence[int], names: tuple[str, ...], classes: tuple[str,
 
 def _mixed(labels: Tensor, limit: int | None) -> Tensor:
     """The order as it is; a random one where some are chosen or classes come in runs: batches would be of few classes."""
-    changes = int(labels.diff().count_nonzero())
-    shares = labels.bincount() / len(labels)
-    by_chance = len(labels) * (1 - float(shares.square().sum()))
-    in_runs = changes + 1 == len(labels.unique()) or changes < by_chance / 2
-    if not in_runs and (limit is None or limit >= len(labels)):
+    if not in_runs(labels) and (limit is None or limit >= len(labels)):
         return torch.arange(len(labels), device="cpu")
-    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")[:limit]
+    return shuffled(len(labels))[:limit]
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:

@@ -56,9 +56,11 @@ def outputs_of(model: nn.Module, inputs: Inputs) -> object:
         return model(*inputs.args, **inputs.kwargs)
     except Exception as error:  # whatever the model's forward raises
         first = next((v for v in (*inputs.args, *inputs.kwargs.values()) if isinstance(v, Tensor)), torch.empty(0))
+        way = "make it for their size, or resize them"
+        if len(inputs) == 1:
+            way = f"norms need two images: pass larger batches, or drop_last=True; if that isn't it, {way}"
         raise ComparisonError(
-            f"{type(model).__name__} fails on images of shape {tuple(first.shape)} ({type(error).__name__}: {error}); make it "
-            f"for their size, or resize them."
+            f"{type(model).__name__} fails on images of shape {tuple(first.shape)} ({type(error).__name__}: {error}); {way}."
         ) from error
 
 

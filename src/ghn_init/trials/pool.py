@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
+from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tracing.untouched import seed_torch
 
 JUDGED_AT_ONCE = 64
@@ -93,9 +94,18 @@ class Pool:
         """So many of the images at most."""
         return self if len(self) <= count else self.rows(torch.arange(count, device="cpu"))
 
+    @property
+    def in_runs(self) -> bool:
+        """Whether they come in the order of the classes."""
+        return in_runs(self.labels)
+
+    def mixed(self, seed: int) -> Pool:
+        """The same in an order that the seed alone tells: batches that judge have all classes, which norms need."""
+        return self.rows(shuffled(len(self), seed))
+
     def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
         """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed), device="cpu")
+        order = shuffled(len(self), seed)
         held_out = torch.zeros(len(self), dtype=torch.bool, device="cpu")
         for number in self.labels.unique():
             own = order[self.labels[order] == number]
