@@ -190,7 +190,11 @@ def test_arguments_reach_the_models_constructor(tmp_path: Path) -> None:
             name: file.get_slice(name).get_shape()
             for name in file.keys()  # noqa: SIM118
         }
-        assert json.loads(file.metadata()["model_args"]) == {"in_chans": 1, "stem_type": "deep"}
+        assert json.loads(file.metadata()["model_args"]) == {
+            "in_chans": 1,
+            "stem_type": "deep",
+            "num_classes": 3,
+        }
     assert "pos_enc" in run("inspect", "timm:vit_tiny_patch16_224", "--model-arg", "img_size=64")
 
 
@@ -553,6 +557,8 @@ def test_init_fits_to_data(data: Path) -> None:
     assert "no head fitted: --head yes asks for" in run(
         "init", "own_models:small", str(data), "-o", "y.safetensors", "--head", "yes"
     )
+    with safe_open("y.safetensors", "pt") as file:
+        assert file.metadata()["head"] == "yes"
     assert f"leave-one-out accuracy {reports[0].fit.accuracy:.1f} ± " in text
     assert "2 of 4 parameters predicted" in text
     with safe_open("x.safetensors", "pt") as file:
@@ -676,6 +682,8 @@ def test_init_chooses_a_start(data: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ghn_init, "initialize", noted)
     assert "chosen in " in run("init", "own_models:small", str(data), "-o", "x.safetensors", "--choose")
     assert seen == [{"choose": True}]
+    with safe_open("x.safetensors", "pt") as file:
+        assert file.metadata()["choice"].startswith("chosen: ")
 
 
 def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 from torch import nn
 from typer.testing import CliRunner
 
 import ghn_init
 from ghn_init import cli
-from ghn_init.cli import words
+from ghn_init.cli import predicting, words
 from ghn_init.cli.user_data import numbered
 from ghn_init.cli.words import in_options
 from ghn_init.errors import HeadError, ModelSpecError, TraceError, TrainingError
@@ -117,3 +119,17 @@ def test_an_unknown_split_is_told_all_that_there_are() -> None:
     assert "there is no split 'tset'; there are train, val" in " ".join(result.output.replace("│", "").split())
     assert "search, predefined" in " ".join(result.output.replace("│", "").split())
     assert "train/CLASS/… and test/CLASS/…" in " ".join(CliRunner().invoke(cli.app, ["evaluate", "--help"]).output.split())
+
+
+def test_an_error_of_the_model_is_no_options_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ValueError(text)
+
+    monkeypatch.setattr(ghn_init, "initialize", fails)
+    text = "headless images"
+    with pytest.raises(ValueError, match="^headless images$"):
+        predicting.started(nn.Linear(1, 1), ghn_init.load(), [], head="auto")
+    text = "head=True is ambiguous: a and b have 10 outputs; pass head='a'."
+    with pytest.raises(typer.BadParameter, match=r"^--head yes is ambiguous: .* pass --head a\.$") as caught:
+        predicting.started(nn.Linear(1, 1), ghn_init.load(), [], head="auto")
+    assert caught.value.param_hint == "--head"

@@ -175,6 +175,18 @@ def test_evaluation_leaves_the_module_alone(small: GHN) -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
+def test_of_several_outputs_the_first_is_judged(small: GHN) -> None:
+    class Several(Tiny):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            return {"logits": super().forward(x), "images": x}
+
+    torch.manual_seed(0)
+    several = Several(2, 8)
+    plain = Tiny(2, 8)
+    plain.load_state_dict(several.state_dict())
+    assert accuracy(small, several, colours(), "images") == accuracy(small, plain, colours(), "images")
+
+
 class Seen:
     """Takes the place of `on_result`: split, index, how many are done, of how many; it may interrupt."""
 

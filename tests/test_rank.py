@@ -193,10 +193,11 @@ def looks(count: int) -> dict[str, Look]:
     return {f"n{k}": Look(1000 * (k + 1), 10**6 + 37 * k * k, torch.randn(5, generator=rng), "") for k in range(count)}
 
 
-def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force() -> None:
+@pytest.mark.parametrize("slope", [0.5, 0.0])
+def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force(slope: float) -> None:
     seen = looks(12)
     scores = {name: 40 + 3.0 * k + (k * 7 % 5) for k, name in enumerate(seen)}
-    known = {name: 80 + 0.5 * scores[name] + (k % 3) for k, name in enumerate(list(seen)[::2])}
+    known = {name: 80 + slope * scores[name] + (k * 5 % 7) for k, name in enumerate(list(seen)[::2])}
     found = calibrate(scores, seen, known)
     X, names = _features(scores, seen).numpy(), list(seen)
     rows, y = [names.index(name) for name in known], np.array(list(known.values()))
@@ -208,7 +209,9 @@ def test_a_calibration_is_scikit_learns_ridge_and_its_error_brute_force() -> Non
     left_out, guesses = [], []
     for k in range(len(y)):
         others = [j for j in range(len(y)) if j != k]
-        model = Ridge(alpha=strength).fit(X[rows][others], y[others])
+        rest = torch.tensor(X[rows][others] - X[rows][others].mean(0))
+        _, own, _ = regress(rest, torch.tensor(y[others] - y[others].mean())[:, None], 1 / len(others))  # seen by no other
+        model = Ridge(alpha=own).fit(X[rows][others], y[others])
         left_out.append(y[k] - model.predict(X[rows][[k]])[0])
         guesses.append(y[k] - y[others].mean())
     assert found.error == pytest.approx(np.sqrt(np.mean(np.square(left_out))), rel=1e-5)

@@ -64,6 +64,14 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance() -> None:
     assert torch.equal(lengths.argsort(), torch.arange(12))  # the first ones are of the largest variance
 
 
+def test_patches_of_one_image_at_a_time_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    unfold = F.unfold
+    monkeypatch.setattr(F, "unfold", lambda image, kernel: taken.append(len(image)) or unfold(image, kernel))  # type: ignore[func-returns-value]
+    whitening(images(), (3, 3))
+    assert taken == [1] * len(images())
+
+
 def test_a_whitened_stem_has_each_filter_and_its_negative() -> None:
     model = network()
     kept = model[0].weight.clone()
@@ -95,6 +103,17 @@ def test_layers_have_unit_variance() -> None:
     weight = model[5].weight.flatten(1)
     gram = weight.T @ weight
     torch.testing.assert_close(gram, torch.eye(16) * gram[0, 0], atol=1e-4, rtol=1e-3)  # still orthogonal
+
+
+def test_modes_of_parts_stay_also_where_the_forward_fails() -> None:
+    model = network()
+    model[1].eval()
+    comparison.lsuv(model, 0, images())
+    assert [model.training, model[0].training, model[1].training] == [True, True, False]
+    model.eval()
+    with pytest.raises(RuntimeError):
+        comparison.lsuv(model, 0, torch.zeros(2, 5, 8, 8))
+    assert not any(module.training for module in model.modules())
 
 
 def test_images_go_where_the_model_is() -> None:

@@ -90,8 +90,9 @@ def init(
         "condition": condition,
         "ghn_init": ghn_init.__version__,
     }
-    if arguments:
-        metadata["model_args"] = json.dumps(arguments)
+    made = arguments if num_classes is None else {**arguments, "num_classes": num_classes}
+    wishes_told = {"model_args": made, "overwrite": overwrite, "head": head if head != "auto" else None}
+    metadata |= {name: wish if isinstance(wish, str) else json.dumps(wish) for name, wish in wishes_told.items() if wish}
     wishes = wished(head, overwrite, seed, strict, condition)
     if data is None:
         torch.manual_seed(seed)
@@ -101,7 +102,8 @@ def init(
     else:
         images = read(data, image_size or img_size)
         built, report, seconds = _start(model, ghn, images, num_classes, arguments, {**wishes, "choose": choose})
-        _write(built, output, {**metadata, "data": data, **_of(images)})
+        chosen = {"choice": report.choice} if choose else {}
+        _write(built, output, {**metadata, "data": data, **chosen, **_of(images)})
     for line in report.lines:
         say(in_options(line))
     out.print(f"{'chosen' if choose else 'predicted'} in {seconds:.2f} s, written to {escape(str(output))}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -149,7 +150,7 @@ def predicted(model: nn.Module, ghn: GHN, inputs: Any = None, *, head: str, **op
     try:
         return ghn_init.predict(model, ghn, inputs, head=which(head), **options)
     except ValueError as error:
-        raise _misfit(error) from error
+        raise _misfit(error) from error.__cause__
 
 
 def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **options: Any) -> tuple[Report, float]:
@@ -161,13 +162,14 @@ def started(model: nn.Module, ghn: GHN, data: Iterable[Any], *, head: str, **opt
         try:
             ghn_init.initialize(model, ghn, head=which(head), data=data, on_report=reports.append, **options)
         except ValueError as error:
-            raise _misfit(error) from error
+            raise _misfit(error) from error.__cause__
     return reports[0], time.perf_counter() - begun
 
 
-def _misfit(error: ValueError) -> typer.BadParameter:
-    option = "--overwrite" if str(error).startswith("overwrite=") else "--head"
-    return typer.BadParameter(in_options(str(error)), param_hint=option)
+def _misfit(error: ValueError) -> Exception:
+    """What an option is to blame for in its words; any other error, which the model itself raised, as it is."""
+    option = re.match("(overwrite|head)(=| is )", str(error))
+    return typer.BadParameter(in_options(str(error)), param_hint=f"--{option[1]}") if option else error
 
 
 def _sizes(text: str) -> list[int]:

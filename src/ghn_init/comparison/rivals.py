@@ -54,10 +54,21 @@ def whitening(images: Tensor, kernel: tuple[int, int], floor: float = 5e-4) -> T
 
     `floor` is added to the variances, which are those of normalised images.
     """
-    patches = F.unfold(images.double(), kernel).transpose(1, 2).flatten(0, 1)
-    variances, directions = torch.linalg.eigh(torch.cov(patches.T))
+    variances, directions = torch.linalg.eigh(_covariance(images, kernel))
     filters = (directions / (variances.clamp_min(0) + floor).sqrt()).T.flip(0)
     return filters.view(-1, images.shape[1], *kernel).to(images.dtype)
+
+
+def _covariance(images: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """(P, P) of the patches of (B, C, H, W) images, in float64. Image by image: all patches at once take gigabytes."""
+    P = images.shape[1] * kernel[0] * kernel[1]
+    count, total, products = 0, torch.zeros(P).double(), torch.zeros(P, P).double()
+    for image in images.cpu().double():
+        (patches,) = F.unfold(image[None], kernel)
+        count += patches.shape[1]
+        total += patches.sum(1)
+        products += patches @ patches.T
+    return (products - total[:, None] * total / count) / (count - 1)
 
 
 def lsuv(model: nn.Module, seed: int, images: Tensor, tolerance: float = 0.1, tries: int = 10) -> None:
@@ -66,7 +77,7 @@ def lsuv(model: nn.Module, seed: int, images: Tensor, tolerance: float = 0.1, tr
     Source: LSUV (Mishkin and Matas, ICLR 2016, arXiv 1511.06422, algorithm 1).
 
     Args:
-        model: Which is written to; its running statistics stay.
+        model: Which is written to; its running statistics and modes stay.
         seed: Not used.
         images: (B, C, H, W), one batch.
         tolerance: Of the variance.
@@ -75,18 +86,22 @@ def lsuv(model: nn.Module, seed: int, images: Tensor, tolerance: float = 0.1, tr
     orthogonal(model, seed)
     images = images.to(next(model.parameters()).device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.train()
-    with torch.no_grad():
-        for layer in _in_order(model, images):
-            for _ in range(tries):
-                variance = _variance(model, layer, images)
-                if abs(variance - 1) < tolerance or not 0 < variance < float("inf"):
-                    break
-                write_(layer, layer.weight / variance**0.5)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-    model.train(training)
+    try:
+        with torch.no_grad():
+            for layer in _in_order(model, images):
+                for _ in range(tries):
+                    variance = _variance(model, layer, images)
+                    if abs(variance - 1) < tolerance or not 0 < variance < float("inf"):
+                        break
+                    write_(layer, layer.weight / variance**0.5)
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _in_order(model: nn.Module, images: Tensor) -> list[nn.Conv2d | nn.Linear]:

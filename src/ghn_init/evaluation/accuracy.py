@@ -16,6 +16,7 @@ from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.prediction.functional import Functional, functional
 from ghn_init.prediction.precision import mixed_precision
 from ghn_init.tasks.image_data import Images
+from ghn_init.tracing.record import output_tensors
 
 BATCH = 64
 """Images whose statistics a batch norm uses."""
@@ -88,7 +89,7 @@ def top1(
     sizes = _batches(len(images.labels), batch_size)
     for pixels, labels in zip(images.pixels.split(sizes), images.labels.split(sizes), strict=True):
         with mixed_precision(pixels.device, bf16):
-            logits = form(parameters, images.normalise(pixels))
+            logits = next(output_tensors(form(parameters, images.normalise(pixels))))
         correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
     return 100 * correct / len(images.labels)
 

@@ -68,7 +68,7 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
 def calibrate(scores: Mapping[str, float], looks: Mapping[str, Look], known: Mapping[str, float]) -> Calibration:
     """Expected accuracies of all candidates, by ridge regression on score, log parameters, log cost and the graph's embedding.
 
-    Its strength is that of least leave-one-out error.
+    Its strength is that of least leave-one-out error, for each that is left out of the error anew: it would look too good.
 
     Args:
         scores: Name → score after as many steps for all, in percent.
@@ -77,16 +77,21 @@ def calibrate(scores: Mapping[str, float], looks: Mapping[str, Look], known: Map
     """
     names = list(scores)
     features = _features(scores, looks)
-    rows = torch.tensor([names.index(name) for name in known], device="cpu")
+    own = features[torch.tensor([names.index(name) for name in known], device="cpu")]
     targets = torch.tensor(list(known.values()), dtype=torch.float64, device="cpu")[:, None]
-    mean, level = features[rows].mean(0), targets.mean()
     M = len(known)
-    coefficients, _, left_out = regress(features[rows] - mean, targets - level, 1 / M)
-    expected = ((features - mean) @ coefficients + level).flatten().tolist()
-    errors = targets - level - left_out
-    spread = (targets - level) * M / (M - 1)  # the mean of the others is the guess
-    accuracies = dict(zip(names, expected, strict=True))
-    return Calibration(accuracies, _root_mean_square(errors), _root_mean_square(spread), M)
+    others = [torch.arange(M, device="cpu") != k for k in range(M)]
+    left_out = torch.cat([_expected(own[rest], targets[rest], own[~rest]) for rest in others])
+    guessed = torch.stack([targets[rest].mean(0) for rest in others])
+    accuracies = dict(zip(names, _expected(own, targets, features).flatten().tolist(), strict=True))
+    return Calibration(accuracies, _root_mean_square(targets - left_out), _root_mean_square(targets - guessed), M)
+
+
+def _expected(known: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+    """(N, 1) accuracies for (N, F) features, by (M, F) known ones with (M, 1) accuracies."""
+    mean, level = known.mean(0), targets.mean()
+    coefficients, _, _ = regress(known - mean, targets - level, 1 / len(known))
+    return (features - mean) @ coefficients + level
 
 
 def _root_mean_square(errors: Tensor) -> float:
