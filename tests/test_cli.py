@@ -677,13 +677,14 @@ def test_init_chooses_a_start(data: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     def noted(*args: object, choose: bool, **kwargs: object) -> object:
         seen.append({"choose": choose})
-        return initialize(*args, **kwargs)
+        told = kwargs.pop("on_report")
+        return initialize(*args, **kwargs, on_report=lambda report: told(report.with_choice("chosen: default")))
 
     monkeypatch.setattr(ghn_init, "initialize", noted)
     assert "chosen in " in run("init", "own_models:small", str(data), "-o", "x.safetensors", "--choose")
     assert seen == [{"choose": True}]
     with safe_open("x.safetensors", "pt") as file:
-        assert file.metadata()["choice"].startswith("chosen: ")
+        assert file.metadata()["choice"] == "chosen: default"
 
 
 def test_deepnets_statistics_stand_beside_the_published_ones(own: Path) -> None:
