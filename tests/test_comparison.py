@@ -500,6 +500,14 @@ def test_a_last_batch_of_one_image_is_left_out() -> None:
         ghn_init.compare(make, pairs[1:], pairs, **setting)
 
 
+def test_nothing_is_raced_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = tiny()
+    for make in (model, lambda: Tiny(2, 8).to("meta")):
+        with pytest.raises(ComparisonError, match="Tiny is on the meta device, where it has no values to train; make it on"):
+            ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"])
+
+
 def test_one_init_in_the_place_of_several_is_refused() -> None:
     with pytest.raises(ComparisonError, match=r"inits is 'default'; expected several to compare: pass \['default', …\]"):
         ghn_init.compare(tiny, loader(True), loader(False), "default")

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def classifier(classes: int) -> nn.Module:
 
 def knowing(gain: float, accuracy: float = 50.0) -> Confidence:
     """Expects the same of every network."""
-    same = Regression(("nodes",), (0.0,), (0.0,), (9.0,), (0.0,), gain, (1.0, 2.0, 4.0))
+    same = Regression(("nodes",), (0.0,), (0.0,), (9.0,), (0.0,), gain, (1.0,) * 7 + (2.0, 4.0))
     known = Known((0.0,) * SMALL.hid, tuple(tuple(map(float, row)) for row in torch.eye(SMALL.hid).tolist()))
     seen = replace(same, names=(*seen_clues(1, 1),), mean=(0.0,) * 2, lowest=(-9.0,) * 2, highest=(9.0,) * 2, slope=(0.0, 1.0))
     return Confidence(
@@ -85,6 +85,16 @@ def test_the_interval_holds_for_families_that_were_left_out() -> None:
         held = [one.low <= 3 + 5 * row["a"] + e <= one.high for one, row, e in zip(expected, fresh, others, strict=True)]
         assert level - 0.15 < sum(held) / 48 < level + 0.15
     assert found.errors == tuple(sorted(found.errors))
+
+
+def test_too_few_errors_give_no_interval() -> None:
+    known = Regression(("x",), (0.0,), (0.0,), (1.0,), (1.0,), 5.0, tuple(map(float, range(9))))
+    assert known.expect({"x": 0.5}, "", 0.9).high == 5.5 + 8  # the largest of nine
+    few = replace(known, errors=known.errors[:8])
+    assert few.expect({"x": 0.5}, "", 0.9).high == math.inf
+    assert "-inf to inf" in str(few.expect({"x": 0.5}, "", 0.9))
+    unsorted = Regression.from_dict({**asdict(known), "errors": list(reversed(known.errors))})
+    assert unsorted == known
 
 
 def test_errors_are_those_of_a_fit_without_the_family() -> None:
@@ -263,6 +273,7 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "strings in a slope": lambda file: file["measures"]["gain"]["regression"].update(slope=["a"]),
     "a shorter slope": lambda file: file["measures"]["gain"]["regression"]["slope"].pop(),
     "no errors": lambda file: file["measures"]["gain"]["regression"].update(errors=[]),
+    "an error that is no number": lambda file: file["measures"]["gain"]["regression"].update(errors=[1.0, math.nan]),
     "no offset": lambda file: file["measures"]["gain"]["regression"].update(offset=None),
     "numbers for names": lambda file: file["measures"]["gain"]["regression"].update(names=[1]),
     "words that are none": lambda file: file["measures"]["gain"].update(told=3),

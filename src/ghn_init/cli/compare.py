@@ -66,7 +66,8 @@ def compare(
         whole = load_images(data, "train", image_size=image_size, limit=images + val_images, on_image=count)
     if len(whole.labels) < images + val_images:
         raise typer.BadParameter(
-            f"there are {len(whole.labels)} images, fewer than {images} + {val_images}", param_hint="--images"
+            f"there are {len(whole.labels)} images, fewer than {images} + {val_images}; pass smaller --images and --val-images",
+            param_hint="--images",
         )
     order = torch.randperm(len(whole.labels), generator=torch.Generator().manual_seed(0))
     train, val = order[:images], order[images : images + val_images]

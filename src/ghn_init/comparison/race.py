@@ -229,6 +229,10 @@ def compare(
     made = Made()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         looked_at = make_model()
+    if any(value.is_meta for value in (*looked_at.parameters(), *looked_at.buffers())):
+        raise ComparisonError(
+            f"{type(looked_at).__name__} is on the meta device, where it has no values to train; make it on another."
+        )
     made.check("the function", looked_at)  # the same one again is then an error, before it is trained
     left_out: dict[str, str] = {}
     chosen = dict(inits) if isinstance(inits, Mapping) else _named(looked_at, inits, train_loader, left_out)

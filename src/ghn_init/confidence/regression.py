@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, inf, isfinite, sqrt
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Regression:
         highest: Seen by the fit.
         slope: Of each, per unit.
         offset: Where every clue is at its mean.
-        errors: Sizes of the errors on left-out networks, ascending.
+        errors: Sizes of the errors on left-out networks, ascending; nine at least for an interval of 90 %.
     """
 
     names: tuple[str, ...]
@@ -86,7 +86,8 @@ class Regression:
             value += slope * (within - mean)
             if abs(within - clues[name]) > ROUNDING * (high - low) and not name.startswith(BLOCK):
                 beyond.append(name)
-        half = self.errors[min(ceil(level * (len(self.errors) + 1)), len(self.errors)) - 1]
+        rank = ceil(level * (len(self.errors) + 1))
+        half = self.errors[rank - 1] if rank <= len(self.errors) else inf  # too few errors to say
         return Expectation(value, value - half, value + half, level, told, tuple(beyond))
 
     @classmethod
@@ -105,16 +106,16 @@ class Regression:
         if any(len(value) != len(names) for name, value in lists.items() if name != "errors") or not lists["errors"]:
             raise ValueError(f"{len(names)} names go with { ({name: len(value) for name, value in lists.items()}) }")
         (offset,) = numbers([values["offset"]])
-        return cls(names, **lists, offset=offset)
+        return cls(names, **{**lists, "errors": tuple(sorted(lists["errors"]))}, offset=offset)
 
 
 def numbers(values: Any) -> tuple[float, ...]:
     """A file's list of numbers.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: It is something else, or they are not finite.
     """
-    if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+    if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) and isfinite(value) for value in values):
         raise TypeError(f"{values!r:.60} are no numbers")
     return tuple(values)
 
