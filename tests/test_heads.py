@@ -207,6 +207,29 @@ def test_the_report_in_words() -> None:
     assert replace(fit, accuracy=0.0).error == pytest.approx(100 * (2 / 52 * 50 / 52 / 52) ** 0.5)
 
 
+class Distilled(nn.Module):
+    """A student beside its frozen teacher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.student = Fn(HEADS["linear"].forward, body=body(), **linear())
+        self.teacher = Fn(HEADS["linear"].forward, body=body(), **linear()).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.student(x), self.teacher(x)
+
+
+def test_a_frozen_teacher_is_left_alone() -> None:
+    model = Distilled()
+    before = copied(state(model))
+    fit = ghn_init.fit_head_(model, loader())
+    assert changed(before, state(model)) == {f"student.{name}" for name in (*FC, *STATISTICS)}
+    assert (fit.heads, fit.frozen) == (("student.fc.weight", "student.fc.bias"), ("teacher.fc.weight", "teacher.fc.bias"))
+    assert str(fit).endswith("student.fc.bias; frozen, and left alone: teacher.fc.weight, teacher.fc.bias")
+    assert len(ghn_init.fit_head_(model.requires_grad_(False), loader()).heads) == 4  # nothing is singled out
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "an iterator": lambda: iter(loader()),
     "lists": lambda: DataLoader(TensorDataset(*labelled()), batch_size=16),

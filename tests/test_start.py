@@ -17,7 +17,7 @@ from ghn_init.errors import HeadError, RecalibrationError, ShapeMismatchError, S
 from ghn_init.models.batches import Batches
 from ghn_init.trials.starts import Start
 from helpers import Tiny
-from test_heads import changed, copied, loader, state
+from test_heads import Distilled, changed, copied, loader, state
 from zoo import Fn, conv
 
 
@@ -141,6 +141,19 @@ def test_the_report_of_what_was_fitted_is_data_and_names_what_there_is(ghn: GHN)
     assert found["choice"] == ""
     without = Fn(lambda m, x: m.head(m.conv(x).mean((2, 3))), conv=conv(3, 4), head=nn.Linear(4, 3))
     assert started(without, ghn, loader()).data == "head fitted"
+
+
+def test_a_frozen_teachers_head_stays_unless_it_is_to_be_overwritten(ghn: GHN) -> None:
+    model, own = Distilled(), Distilled()
+    report = started(model, ghn, loader())
+    assert {name for name in changed(state(own), state(model)) if name.startswith("teacher")} == set()
+    assert {row.note for row in report.rows if row.name.startswith("teacher.fc")} == {
+        "classification head, frozen beside trainable parameters"
+    }
+    assert "frozen, and left alone: teacher.fc.weight, teacher.fc.bias" in str(report)
+    report = started(Distilled(), ghn, loader(), overwrite="teacher.fc.*")
+    assert report.fit is not None
+    assert {name for name in report.fit.heads if name.startswith("teacher")} == {"teacher.fc.weight", "teacher.fc.bias"}
 
 
 def test_a_frozen_head_is_fitted(ghn: GHN) -> None:

@@ -262,8 +262,9 @@ def prediction_for(
         report = report.with_conditioning(alike, NOTE)
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
+    names = called, selection.overwritten
     prediction = Prediction(
-        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting, called
+        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting, *names
     ).reached()
     if strict:
         prediction.report.refuse(selection.chosen)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.features import class_numbers, collect
-from ghn_init.heads.places import find_heads
+from ghn_init.heads.places import find_heads, frozen_beside
 from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
@@ -31,13 +31,14 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
 
     The head is found by its place in the model's graph: the linear layer, 1×1 convolution, or layers whose results add up, that
     makes the first output; a ReLU, means over positions, a softmax may follow. Outputs of the same width are fitted too; other
-    outputs keep their heads. The regression's targets are ±1, its intercept is free, features are standardised (which the
-    written weights make up for); its strength is that of least leave-one-out error, its scores are divided by the temperature
-    of least leave-one-out cross-entropy. Computed in float64 on the CPU: N images and D features take the eigenvalues of a
-    matrix of the smaller number, a second for a thousand, and about 30 · N · D bytes.
+    outputs keep their heads, as do those whose heads are frozen beside trainable parameters: a teacher's. The regression's
+    targets are ±1, its intercept is free, features are standardised (which the written weights make up for); its strength is
+    that of least leave-one-out error, its scores are divided by the temperature of least leave-one-out cross-entropy. Computed
+    in float64 on the CPU: N images and D features take the eigenvalues of a matrix of the smaller number, a second for a
+    thousand, and about 30 · N · D bytes.
 
-    Everything else stays: modes, gradients, random states, `requires_grad` (a frozen head is written as any other: what is
-    frozen is left out of training, and this is none).
+    Everything else stays: modes, gradients, random states, `requires_grad` (the first output's head is written though it is
+    frozen: what is frozen is left out of training, and this is none).
 
     Args:
         model: Any module that gives (images, classes). Wrappers are looked into. Its state is the one that it will be
@@ -81,7 +82,9 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         raise HeadError(str(error)) from error
 
 
-def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Collection[str] = ()) -> HeadFit:
+def fit_on(
+    batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Collection[str] = (), overwrite: Collection[str] = ()
+) -> HeadFit:
     """As `fit_head_`, on batches of a model without wrappers; heads of which a parameter is in `keep` are left out.
 
     Args:
@@ -89,16 +92,19 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Coll
         prefix: That wrappers put before its parameters' names.
         norms: Whose statistics are to be recomputed first.
         keep: Dotted names, with the prefix.
+        overwrite: Likewise, of what is written though it is frozen.
     """
     started = time.perf_counter()
     model = batches.model
     class_numbers(labels_of(batches.first), len(batches.first_inputs))
     found = find_heads(model, batches.first_inputs.few())
-    places = [p for p in found if not any(prefix + name in keep for head in p.heads for name in head.parameters)]
+    parameters = dict(model.named_parameters())
+    places = [place for place in found if not any(prefix + name in keep for name in place.parameters)]
+    frozen = [p for p in frozen_beside(places, parameters) if not any(prefix + name in overwrite for name in p.parameters)]
+    places = [place for place in places if place not in frozen]
     if not places:
         raise HeadError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
-    parameters = dict(model.named_parameters())
-    names = [name for place in places for head in place.heads for name in head.parameters]
+    names = [name for place in places for name in place.parameters]
     with restored_on_failure([*model.buffers(), *(parameters[name] for name in names)]):
         recalibrate_(model, norms, batches.contents)
         model.eval()
@@ -118,4 +124,5 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Coll
         classes=places[0].classes,
         features=first.features,
         seconds=time.perf_counter() - started,
+        frozen=tuple(prefix + name for place in frozen for name in place.parameters if name not in names),
     )
