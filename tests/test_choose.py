@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import ghn_init
 from ghn_init import GHN, Choice, Report
 from ghn_init.errors import ComparisonError, HeadError, TraceError, UnsupportedModelError
-from ghn_init.models.batches import Batches
+from ghn_init.models.batches import Batches, Inputs
 from ghn_init.trials import choose as race
 from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
 from ghn_init.trials.pool import Pool
@@ -541,3 +541,20 @@ def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:
     data[0][0][0] = float("nan")
     with pytest.raises(ComparisonError, match="1 hold values that are not finite"):
         ghn_init.choose(tiny(), data, ghn, **QUICK)
+
+
+def test_copies_of_images_are_on_one_side(ghn: GHN) -> None:
+    data = [*images(), *images()[::2]]
+    choice, expected = ghn_init.choose(tiny(), data, ghn, **QUICK), ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert (choice.train_images + choice.held_out, choice.copies, expected.copies) == (96, 48, 0)
+    assert choice.verdict.endswith(" s; copies of images that were left out: 48")
+    assert figures(choice) == {**figures(expected), "copies": 48}
+    assert "copies" not in expected.verdict
+
+
+def test_inputs_of_any_kind_may_come_again() -> None:
+    x = torch.arange(12.0).view(4, 3)[[0, 1, 0, 2]]
+    for one in (x.bfloat16(), x > 1, x.to(torch.complex64), x[:, 0], x[:, :0].long()):
+        pool = Pool(Inputs((), {"x": one, "scale": torch.tensor(2.0), "name": "a"}), torch.tensor([0, 1, 0, 1]))
+        assert pool.unique().labels.tolist() in ([0, 1, 1], [0, 1])
+    assert pool.labels.tolist() == [0, 1, 0, 1]

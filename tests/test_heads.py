@@ -525,3 +525,28 @@ def test_failures_that_have_nothing_to_do_with_precision_keep_their_words() -> N
     model = Fn(forward, conv=nn.Conv2d(3, 5, 3), head=nn.Linear(5, 3))
     with pytest.raises(RuntimeError, match="^out of something$"):
         ghn_init.fit_head_(model, [(x.double(), labels) for x, labels in loader()])
+
+
+def twice() -> list[tuple[Tensor, Tensor]]:
+    """Batches that differ in size, of images some of which come again."""
+    images, labels = labelled()
+    rows = torch.cat([torch.arange(48), torch.arange(0, 48, 3)])
+    return list(zip(images[rows].split(20), labels[rows].split(20), strict=True))
+
+
+def test_an_image_that_comes_again_counts_once() -> None:
+    expected, model = HEADS["linear"].model(), HEADS["linear"].model()
+    fit = ghn_init.fit_head_(expected, loader(), recalibrate=False)
+    found = ghn_init.fit_head_(model, twice(), recalibrate=False)
+    assert (fit.images, fit.copies, found.images, found.copies) == (48, 0, 48, 16)
+    assert "on 48 images, without 16 copies of them (the most" in str(found)
+    assert found.accuracy == fit.accuracy
+    torch.testing.assert_close(model.fc.weight, expected.fc.weight)
+    few = ghn_init.fit_head_(model, twice(), max_images=50)
+    assert (few.images, few.copies) == (48, 2)
+
+
+def test_an_image_with_two_labels_is_no_copy() -> None:
+    (images, labels), *_ = loader()
+    fit = ghn_init.fit_head_(HEADS["linear"].model(), [(images, labels), (images, (labels + 1) % 3)])
+    assert (fit.images, fit.copies) == (32, 0)

@@ -15,23 +15,26 @@ from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
 from ghn_init.heads.watch import Watch
 from ghn_init.models.batches import Batches, Inputs, forward, labels_of
+from ghn_init.models.copies import Seen
 from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.record import output_tensors
 
 
 @dataclass(frozen=True)
 class Features:
-    """All images as the heads see them, in the order of the loader.
+    """All images as the heads see them, in the order of the loader, each once.
 
     Attributes:
         of: Dotted name of a head's weight → (N, D), in the model's own precision, on the CPU.
         flipped: Dotted name → whether the weight is stored (in, out).
         labels: (N,) int64.
+        copies: How many were left out, since the same image with the same label had come before.
     """
 
     of: Mapping[str, Tensor]
     flipped: Mapping[str, bool]
     labels: Tensor
+    copies: int
 
 
 def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
@@ -55,16 +58,21 @@ def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Fe
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in weights}
     labels: list[Tensor] = []
+    seen, read = Seen(), 0
     for content, inputs in batches:
-        labels.append(class_numbers(labels_of(content), len(inputs)))
+        numbers = class_numbers(labels_of(content), len(inputs))
+        counted = seen.new(inputs, numbers)
+        counted[batches.max_images - read :] = False
+        labels.append(numbers[counted])
+        read = min(read + len(inputs), batches.max_images)
         watch = Watch(weights)
         run(batches.model, inputs, watch)
-        for name, seen in parts.items():
-            seen.append(_checked(watch, name, len(inputs)).cpu())
-    count = batches.max_images
-    of = {name: torch.cat(seen)[:count] for name, seen in parts.items()}
-    found = Features(of, watch.flipped, torch.cat(labels)[:count])
-    _check_classes(found.labels, place, full=len(found.labels) == count)
+        for name, part in parts.items():
+            part.append(_checked(watch, name, len(inputs)).cpu()[counted])
+    of = {name: torch.cat(part) for name, part in parts.items()}
+    numbers = torch.cat(labels)
+    found = Features(of, watch.flipped, numbers, read - len(numbers))
+    _check_classes(found.labels, place, full=read == batches.max_images)
     for name, features in found.of.items():
         broken = int((~features.isfinite()).any(1).sum())
         if broken:

@@ -46,7 +46,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         loader: Yields (images, labels), or mappings with `label` or `labels` beside the forward's arguments. Images as the
             model will be trained on them; labels are whole numbers from 0 to K − 1, each of which occurs. Read twice, once
             more for each further output, or held in memory where it is an iterator.
-        max_images: The first so many are used.
+        max_images: The first so many are used. One that comes again with the same label is left out.
         recalibrate: First recompute the running statistics of batch norms on these images, as `recalibrate_batchnorm` does, but
             for those that are frozen beside trainable parameters. False keeps those that the model was trained with.
 
@@ -112,8 +112,9 @@ def fit_on(
         fits = {}
         for place in sorted(places, key=lambda place: (place.last, -place.output)):  # a head may see what one before it gives
             features = collect(batches, weights, places[0])
-            fits[place.output] = Regression(batches, place, features, weights).write_(parameters), features.labels
-    first, labels = fits[places[0].output]
+            fits[place.output] = Regression(batches, place, features, weights).write_(parameters), features
+    first, features = fits[places[0].output]
+    labels = features.labels
     return HeadFit(
         heads=tuple(prefix + name for name in names),
         accuracy=100 * float((first.left_out.argmax(1) == labels).double().mean()),
@@ -124,5 +125,6 @@ def fit_on(
         classes=places[0].classes,
         features=first.features,
         seconds=time.perf_counter() - started,
+        copies=features.copies,
         frozen=tuple(prefix + name for place in frozen for name in place.parameters if name not in names),
     )

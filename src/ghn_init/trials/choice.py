@@ -50,6 +50,7 @@ class Choice:
         seconds: What all of it took.
         model: The model, which begins as chosen; nothing is trained.
         written: What of it was predicted, and what the data did.
+        copies: Of images, that were left out of the race: they would be on both sides.
     """
 
     chosen: str
@@ -63,6 +64,7 @@ class Choice:
     seconds: float
     model: nn.Module = field(repr=False)
     written: Report = field(repr=False)
+    copies: int = 0
 
     @property
     def report(self) -> Report:
@@ -93,14 +95,16 @@ class Choice:
     def verdict(self) -> str:
         """One line: what was chosen, why, and what it cost."""
         won = self.winner
+        copies = f"; copies of images that were left out: {self.copies:,}" if self.copies else ""
         return (
             f"chosen: {self.chosen}, {won.accuracy:.1f} ± {won.error:.1f} % on {self.held_out:,} held-out images after "
             f"{won.steps} steps at {won.rate:g}: {self.why}; {self.steps} steps on {self.images:,} images, {self.seconds:.1f} s"
+            f"{copies}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, as `json` takes them."""
-        plain = ("chosen", "why", "train_images", "held_out", "classes", "steps", "images", "seconds")
+        plain = ("chosen", "why", "train_images", "held_out", "classes", "copies", "steps", "images", "seconds")
         rungs = [[vars(judged) for judged in rung] for rung in self.rungs]
         return {**{name: getattr(self, name) for name in plain}, "rungs": rungs, "unsuited": dict(self.unsuited)}
 

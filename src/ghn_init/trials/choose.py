@@ -106,6 +106,9 @@ def choose_(
     with untouched(inner):
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
+        read = len(pool)
+        pool = pool.unique()
+        copies = read - len(pool)
         classes = len(pool.labels.unique())
         few = pool.rows(torch.arange(min(2, len(pool)), device="cpu"))  # a copy; a view would hold all
         predicting = partial(predict, few.inputs.few())
@@ -129,6 +132,7 @@ def choose_(
         seconds=time.perf_counter() - begun,
         model=model,
         written=written,
+        copies=copies,
     )
 
 

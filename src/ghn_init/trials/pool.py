@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
+from ghn_init.models.copies import Seen
 from ghn_init.tracing.untouched import seed_torch
 
 JUDGED_AT_ONCE = 64
@@ -92,6 +93,11 @@ class Pool:
     def first(self, count: int) -> Pool:
         """So many of the images at most."""
         return self if len(self) <= count else self.rows(torch.arange(count, device="cpu"))
+
+    def unique(self) -> Pool:
+        """Each image once: copies on both sides of a split would tell what they know of each other."""
+        new = Seen().new(self.inputs, self.labels)
+        return self if new.all() else self.rows(new.nonzero().flatten())
 
     def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
         """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
