@@ -558,3 +558,42 @@ def test_inputs_of_any_kind_may_come_again() -> None:
         pool = Pool(Inputs((), {"x": one, "scale": torch.tensor(2.0), "name": "a"}), torch.tensor([0, 1, 0, 1]))
         assert pool.unique().labels.tolist() in ([0, 1, 1], [0, 1])
     assert pool.labels.tolist() == [0, 1, 0, 1]
+
+
+def by_class(count: int = 96) -> list[tuple[Tensor, Tensor]]:
+    x, y = labelled(count)
+    order = y.argsort(stable=True)
+    return list(zip(x[order].split(16), y[order].split(16), strict=True))
+
+
+def test_a_race_on_some_of_the_classes_is_refused(ghn: GHN) -> None:
+    model = tiny()
+    missing = "the model has 3 outputs, but none of 48 images to choose on is of class 2; make the model with an output for"
+    way = r"each class of the data, shuffle them, or let more than the first of them count: pass max_images=…\.$"
+    with pytest.raises(ComparisonError, match=f"{missing} {way}"):
+        ghn_init.choose(model, by_class(), ghn, max_images=48, **QUICK)
+    with pytest.raises(ComparisonError, match=missing):
+        ghn_init.initialize(model, ghn, data=iter(by_class()), max_images=48, choose=True)
+    assert same_state(model, tiny())
+    two = [(x, y % 2) for x, y in images()]
+    with pytest.raises(ComparisonError, match=r"none of 96 .* of class 2; .* an output for each class of the data\.$"):
+        ghn_init.choose(model, two, ghn, **QUICK)
+    assert ghn_init.choose(model, by_class(), ghn, max_images=96, **QUICK).classes == 3
+
+
+def test_a_head_that_stays_may_have_more_classes_which_is_said(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {})
+    choice = ghn_init.choose(tiny(), by_class(), ghn, max_images=48, exclude="head.*", **QUICK)
+    assert (choice.classes, choice.seen, choice.to_dict()["seen"]) == (2, (0, 1), (0, 1))
+    assert choice.verdict.endswith("; classes of these images: 0, 1")
+    assert ghn_init.choose(tiny(), images(), ghn, **QUICK).seen == ()
+    wrapped = nn.DataParallel(tiny())
+    assert ghn_init.choose(wrapped, by_class(), ghn, max_images=48, exclude="module.head.*", **QUICK).seen == (0, 1)
+
+
+def test_more_images_race_and_are_fitted_to_where_it_takes_more(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "MAX_IMAGES", 64)
+    monkeypatch.setattr(race._Race, "chosen", lambda *_: Start("predicted", True))
+    fit = ghn_init.choose(tiny(), by_class(), ghn, max_images=96, **QUICK).written.fit
+    assert fit is not None
+    assert fit.images == 96

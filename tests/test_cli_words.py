@@ -16,7 +16,7 @@ from ghn_init import cli
 from ghn_init.cli import words
 from ghn_init.cli.user_data import numbered
 from ghn_init.cli.words import in_options
-from ghn_init.errors import HeadError, ModelSpecError, TraceError, TrainingError
+from ghn_init.errors import ComparisonError, HeadError, ModelSpecError, TraceError, TrainingError
 from ghn_init.models import spec
 from ghn_init.tasks import image_data, image_reading, images
 
@@ -58,6 +58,10 @@ def test_a_head_of_other_classes_than_the_data() -> None:
     advice = "DATA has 3 classes: pass --num-classes 3, or leave it out."
     with pytest.raises(HeadError, match=rf"is of class 3, 4\. {advice}$"), words.on_data(advice):
         raise HeadError("the head 'fc' has 5 outputs, but none is of class 3, 4; make the model with an output for each class.")
+    with pytest.raises(ComparisonError, match=rf"is of class 3\. {advice}$"), words.on_data(advice):
+        raise ComparisonError("the model has 4 outputs, but none is of class 3; make the model with an output for each class.")
+    with pytest.raises(ComparisonError, match="^there are 12 images$"), words.on_data(advice):
+        raise ComparisonError("there are 12 images")
     assert in_user_data(5) == advice
     assert in_user_data(3) == in_user_data(None) == ""
 

@@ -18,6 +18,7 @@ _OF_DATA = {
     _TAKES: "The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them",
     r"\bfrom example_inputs\b": "from DATA",
 }
+_OTHER_CLASSES = re.compile("; make the model with .*")
 _WORDS = {
     **_SEVERAL,
     r"Pass strict=False to accept; predict\(model\)\.report shows all": "Leave out --strict to accept; inspect shows all",
@@ -33,7 +34,7 @@ _WORDS = {
     r"\bfrom example_inputs\b": "from --input",
     r"ghn=ghn_init\.load\(.*\), on the command line --start,": "--start",
     r"ghn_init\.recalibrate_batchnorm\b": "ghn_init.recalibrate_batchnorm in Python",
-    r"\bghn_init\.fit_head_\(": "in Python ghn_init.fit_head_(",
+    r"\bpass max_images=": "in Python pass max_images=",
     r"each with a name of its own: pass a mapping\b": "each with a name of its own: pass NAME=DATA",
     r"pass a mapping of names to candidates": "name each model once",
     r"'([^':]*?)(\w+)\.py:(\w[\w.]*)' can't be imported \(.*\); expected .*": r"'\1\2.py:\3' can't be imported; a module is "
@@ -57,8 +58,8 @@ def on_data(classes: str = "") -> Iterator[None]:
         yield
     except GHNInitError as error:
         text = _replaced(str(error), _OF_DATA)
-        if classes and isinstance(error, HeadError):
-            text = f"{re.sub(r'; make the model with .*', '.', text)} {classes}"
+        if classes and (isinstance(error, HeadError) or _OTHER_CLASSES.search(text)):
+            text = f"{_OTHER_CLASSES.sub('.', text)} {classes}"
         raise type(error)(text) from error
 
 

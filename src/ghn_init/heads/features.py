@@ -126,13 +126,18 @@ def _check_classes(labels: Tensor, place: Place, full: bool) -> None:
         raise HeadError(f"the labels go from {seen[0]} to {seen[-1]}; the head '{head.weight}' has classes 0 to {K - 1}.")
     if len(seen) == 1:
         raise HeadError(f"all {len(labels)} images are of class {seen[0]}; a classifier needs images of two classes at least.")
-    missing = sorted(set(range(K)) - set(seen))
-    if missing:
+    if missing := without_images(labels, K):
         others = ""
         if full:
-            others = ", shuffle them, or let more than the first of them count: ghn_init.fit_head_(model, loader, max_images=…)"
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            others = ", shuffle them, or let more than the first of them count: pass max_images=…"
         raise HeadError(
-            f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class "
-            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data{others}."
+            f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class {missing}; make the model "
+            f"with an output for each class of the data{others}."
         )
+
+
+def without_images(labels: Tensor, classes: int) -> str:
+    """Classes that have none of the labels: `3, 4, 5 and 2 more`; empty where each has one."""
+    missing = sorted(set(range(classes)) - set(labels.unique().tolist()))
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return ", ".join(map(str, missing[:3])) + more

@@ -16,6 +16,9 @@ from ghn_init.connection import cached_if_cut_off
 from ghn_init.errors import TrainingError
 from ghn_init.tasks.image_data import Images, stride
 
+FEW = 20
+"""Images of a class on average below which chance alone might leave a class out."""
+
 
 def load_images(
     source: str | Path,
@@ -35,7 +38,8 @@ def load_images(
         split: `train` or `test`.
         like: Takes classes (by their names), normalisation and size from this data set.
         image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
-        limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded.
+        limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded. One of each class
+            is among the first where there are few of each.
         first: Reads so many of the first images alone.
         thin: Reads those images alone that normalisation is computed of: of large data sets some 10,000.
         on_image: Called for each image with how many have been read, and of how many.
@@ -118,7 +122,19 @@ def _mixed(labels: Tensor, limit: int | None) -> Tensor:
     in_runs = changes + 1 == len(labels.unique()) or changes < by_chance / 2
     if not in_runs and (limit is None or limit >= len(labels)):
         return torch.arange(len(labels), device="cpu")
-    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")[:limit]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
+    if limit is not None and limit < FEW * len(labels.unique()):  # then chance leaves some classes out
+        order = _one_of_each_first(labels, order)
+    return order[:limit]
+
+
+def _one_of_each_first(labels: Tensor, order: Tensor) -> Tensor:
+    """The same order, but for one image of each class, which come before all others."""
+    by_class = labels[order].argsort(stable=True)
+    changes = labels[order][by_class].diff() != 0
+    first = torch.zeros(len(order), dtype=torch.bool, device="cpu")
+    first[by_class[torch.cat([torch.tensor([True], device="cpu"), changes])]] = True
+    return torch.cat([order[first], order[~first]])
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:
