@@ -353,6 +353,7 @@ class Features(Tiny):
         ({"loader": []}, ComparisonError, "the loader has no batches"),
         ({"loader": 3}, ComparisonError, "the data are a int"),
         ({"loader": [(x.byte(), y) for x, y in images()]}, TraceError, r"of torch.uint8: .* yield images.float\(\) / 255"),
+        ({"loader": [(x[:, :1], y) for x, y in images()]}, TraceError, r"\[2, 1, 6, 6\]\) from the loader: .* Let the loader"),
         ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
         ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),

@@ -396,3 +396,13 @@ def test_images_that_judge_are_of_the_size_of_those_to_train_on(ghn: GHN, size: 
 def test_one_candidate_is_no_list(ghn: GHN, one: Any) -> None:
     with pytest.raises(ComparisonError, match="candidates is one alone, .*; pass a list of two at least"):
         ghn_init.rank(one, TRAIN, VAL, ghn, **QUICK)
+
+
+@pytest.mark.parametrize("start", ["default", "predicted"])
+def test_images_that_a_network_cant_take_are_the_loaders(ghn: GHN, start: Any) -> None:
+    def one_channel() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    words = r"candidate 'one_channel': .* from the loader: .*Let the loader yield what the forward takes: images of its"
+    with pytest.raises(ComparisonError, match=words):
+        ghn_init.rank([one_channel, *nets(1).values()], TRAIN, VAL, ghn, start=start, **QUICK)

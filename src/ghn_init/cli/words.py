@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from ghn_init.errors import GHNInitError, HeadError
 
 _TAKES = r"Pass what it takes: example_inputs=tensor, a tuple of positional or a dict of keyword arguments"
+_YIELDS = r"Let the loader yield what the forward takes: images of its channels and size, or mappings of its keyword arguments"
 _SEVERAL = {
-    rf"(missing \d+ required \S+ arguments?: .*) {_TAKES}": r"\1 A forward of several inputs is for Python: "
+    rf"(missing \d+ required \S+ arguments?: .*) ({_TAKES}|{_YIELDS})": r"\1 A forward of several inputs is for Python: "
     "ghn_init.initialize(model, example_inputs=…)",
 }
 _OF_DATA = {
     **_SEVERAL,
-    _TAKES: "The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them",
-    r"\bfrom example_inputs\b": "from DATA",
+    f"{_TAKES}|{_YIELDS}": "The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them",
+    r"\bfrom (example_inputs|the loader)\b": "from DATA",
 }
 _OTHER_CLASSES = re.compile("; make the model with .*")
 _WORDS = {

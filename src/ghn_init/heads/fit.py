@@ -16,7 +16,7 @@ from ghn_init.heads.places import find_heads, frozen_beside
 from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
-from ghn_init.models.batches import Batches, labels_of
+from ghn_init.models.batches import Batches, labels_of, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
@@ -97,7 +97,9 @@ def fit_on(
     started = time.perf_counter()
     model = batches.model
     class_numbers(labels_of(batches.first), len(batches.first_inputs))
-    found = find_heads(model, batches.first_inputs.few())
+    few = batches.first_inputs.few()
+    with traced_on(model, few):
+        found = find_heads(model, few)
     parameters = dict(model.named_parameters())
     places = [place for place in found if not any(prefix + name in keep for name in place.parameters)]
     frozen = [p for p in frozen_beside(places, parameters) if not any(prefix + name in overwrite for name in p.parameters)]

@@ -16,7 +16,7 @@ from ghn_init.errors import ComparisonError, HeadError, RecalibrationError
 from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.start import left_out
-from ghn_init.models.batches import Batches
+from ghn_init.models.batches import Batches, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
@@ -159,7 +159,8 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
 def _outputs(model: nn.Module, inputs: Any, plain: Prediction) -> int | None:
     """How many classes the model's head has; None where it isn't found, or is left out, since its classes may be others'."""
     try:
-        head, *_ = find_heads(model, inputs)
+        with traced_on(model, inputs):
+            head, *_ = find_heads(model, inputs)
     except HeadError:
         return None
     _, prefix = unwrap(plain.model)
