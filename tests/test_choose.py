@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import ghn_init
 from ghn_init import GHN, Choice, Report
 from ghn_init.errors import ComparisonError, HeadError, TraceError, UnsupportedModelError
-from ghn_init.models.batches import Batches
+from ghn_init.models.batches import Batches, Inputs
 from ghn_init.trials import choose as race
 from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
 from ghn_init.trials.pool import Pool
@@ -353,6 +353,7 @@ class Features(Tiny):
         ({"loader": []}, ComparisonError, "the loader has no batches"),
         ({"loader": 3}, ComparisonError, "the data are a int"),
         ({"loader": [(x.byte(), y) for x, y in images()]}, TraceError, r"of torch.uint8: .* yield images.float\(\) / 255"),
+        ({"loader": [(x[:, :1], y) for x, y in images()]}, TraceError, r"\[2, 1, 6, 6\]\) from the loader: .* Let the loader"),
         ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
         ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),
@@ -549,3 +550,59 @@ def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:
     data[0][0][0] = float("nan")
     with pytest.raises(ComparisonError, match="1 hold values that are not finite"):
         ghn_init.choose(tiny(), data, ghn, **QUICK)
+
+
+def test_copies_of_images_are_on_one_side(ghn: GHN) -> None:
+    data = [*images(), *images()[::2]]
+    choice, expected = ghn_init.choose(tiny(), data, ghn, **QUICK), ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert (choice.train_images + choice.held_out, choice.copies, expected.copies) == (96, 48, 0)
+    assert choice.verdict.endswith(" s; copies of images that were left out: 48")
+    assert figures(choice) == {**figures(expected), "copies": 48}
+    assert "copies" not in expected.verdict
+
+
+def test_inputs_of_any_kind_may_come_again() -> None:
+    x = torch.arange(12.0).view(4, 3)[[0, 1, 0, 2]]
+    for one in (x.bfloat16(), x > 1, x.to(torch.complex64), x[:, 0], x[:, :0].long()):
+        pool = Pool(Inputs((), {"x": one, "scale": torch.tensor(2.0), "name": "a"}), torch.tensor([0, 1, 0, 1]))
+        assert pool.unique().labels.tolist() in ([0, 1, 1], [0, 1])
+    assert pool.labels.tolist() == [0, 1, 0, 1]
+
+
+def by_class(count: int = 96) -> list[tuple[Tensor, Tensor]]:
+    x, y = labelled(count)
+    order = y.argsort(stable=True)
+    return list(zip(x[order].split(16), y[order].split(16), strict=True))
+
+
+def test_a_race_on_some_of_the_classes_is_refused(ghn: GHN) -> None:
+    model = tiny()
+    missing = "the model has 3 outputs, but none of 48 images to choose on is of class 2; make the model with an output for"
+    way = r"each class of the data, shuffle them, or let more than the first of them count: pass max_images=…\.$"
+    with pytest.raises(ComparisonError, match=f"{missing} {way}"):
+        ghn_init.choose(model, by_class(), ghn, max_images=48, **QUICK)
+    with pytest.raises(ComparisonError, match=missing):
+        ghn_init.initialize(model, ghn, data=iter(by_class()), max_images=48, choose=True)
+    assert same_state(model, tiny())
+    two = [(x, y % 2) for x, y in images()]
+    with pytest.raises(ComparisonError, match=r"none of 96 .* of class 2; .* an output for each class of the data\.$"):
+        ghn_init.choose(model, two, ghn, **QUICK)
+    assert ghn_init.choose(model, by_class(), ghn, max_images=96, **QUICK).classes == 3
+
+
+def test_a_head_that_stays_may_have_more_classes_which_is_said(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged(monkeypatch, {})
+    choice = ghn_init.choose(tiny(), by_class(), ghn, max_images=48, exclude="head.*", **QUICK)
+    assert (choice.classes, choice.seen, choice.to_dict()["seen"]) == (2, (0, 1), (0, 1))
+    assert choice.verdict.endswith("; classes of these images: 0, 1")
+    assert ghn_init.choose(tiny(), images(), ghn, **QUICK).seen == ()
+    wrapped = nn.DataParallel(tiny())
+    assert ghn_init.choose(wrapped, by_class(), ghn, max_images=48, exclude="module.head.*", **QUICK).seen == (0, 1)
+
+
+def test_more_images_race_and_are_fitted_to_where_it_takes_more(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "MAX_IMAGES", 64)
+    monkeypatch.setattr(race._Race, "chosen", lambda *_: Start("predicted", True))
+    fit = ghn_init.choose(tiny(), by_class(), ghn, max_images=96, **QUICK).written.fit
+    assert fit is not None
+    assert fit.images == 96

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ghn_init import cli
 from ghn_init.cli import predicting, words
 from ghn_init.cli.user_data import numbered
 from ghn_init.cli.words import in_options
-from ghn_init.errors import HeadError, ModelSpecError, TraceError, TrainingError
+from ghn_init.errors import ComparisonError, HeadError, ModelSpecError, TraceError, TrainingError
 from ghn_init.models import spec
 from ghn_init.tasks import image_data, image_reading, images
 
@@ -38,19 +39,24 @@ def traced(model: nn.Module, *size: int) -> None:
     ghn_init.trace(model, torch.empty(2, *size, device="meta"))
 
 
-def test_a_forward_that_fails_on_data_is_not_helped_by_an_input() -> None:
+def started(model: nn.Module, *size: int) -> None:
+    ghn_init.initialize(model, data=[(torch.empty(2, *size), torch.arange(2))])
+
+
+@pytest.mark.parametrize("verb", [traced, started])
+def test_a_forward_that_fails_on_data_is_not_helped_by_an_input(verb: Callable[..., None]) -> None:
     with pytest.raises(TraceError) as caught, words.on_data():
-        traced(nn.Sequential(nn.Conv2d(1, 8, 3)), 3, 32, 32)
+        verb(nn.Sequential(nn.Conv2d(1, 8, 3)), 3, 32, 32)
     message = in_options(str(caught.value))
     assert "(float32[2, 3, 32, 32]) from DATA: " in message
     assert message.endswith("The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them.")
     assert "--input" not in message
 
 
-@pytest.mark.parametrize("data", [True, False])
-def test_several_inputs_are_for_python(data: bool) -> None:
+@pytest.mark.parametrize(("verb", "data"), [(traced, True), (started, True), (traced, False)])
+def test_several_inputs_are_for_python(verb: Callable[..., None], data: bool) -> None:
     with pytest.raises(TraceError) as caught, words.on_data() if data else nullcontext():
-        traced(Two(), 8)
+        verb(Two(), 8)
     message = in_options(str(caught.value))
     assert message.endswith("A forward of several inputs is for Python: ghn_init.initialize(model, example_inputs=…).")
     assert f"from {'DATA' if data else '--input'}: " in message
@@ -60,6 +66,10 @@ def test_a_head_of_other_classes_than_the_data() -> None:
     advice = "DATA has 3 classes: pass --num-classes 3, or leave it out."
     with pytest.raises(HeadError, match=rf"is of class 3, 4\. {advice}$"), words.on_data(advice):
         raise HeadError("the head 'fc' has 5 outputs, but none is of class 3, 4; make the model with an output for each class.")
+    with pytest.raises(ComparisonError, match=rf"is of class 3\. {advice}$"), words.on_data(advice):
+        raise ComparisonError("the model has 4 outputs, but none is of class 3; make the model with an output for each class.")
+    with pytest.raises(ComparisonError, match="^there are 12 images$"), words.on_data(advice):
+        raise ComparisonError("there are 12 images")
     assert in_user_data(5) == advice
     assert in_user_data(3) == in_user_data(None) == ""
 

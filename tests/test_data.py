@@ -413,3 +413,12 @@ def test_grey_images_of_16_bits_keep_their_greys(tmp_path: Path) -> None:
     image_module.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "a" / "2.tiff")
     with pytest.raises(TrainingError, match=r"a/2.tiff is an image of floats, of which .*convert it"):
         load_images(tmp_path, "train")
+
+
+def test_each_class_is_among_the_first_of_few_images(tmp_path: Path) -> None:
+    labels = [k % 50 for k in range(2000)]
+    parquet(tmp_path / "train.parquet", labels, [f"class{k}" for k in range(50)])
+    some = load_images(tmp_path, "train", limit=100)
+    assert (len(some.labels), sorted(some.labels[:50].tolist())) == (100, list(range(50)))
+    assert some.labels[:50].tolist() != sorted(some.labels[:50].tolist())
+    assert some.labels[50:].bincount(minlength=50).max() > 2  # the others are drawn by chance

@@ -207,6 +207,29 @@ def test_the_report_in_words() -> None:
     assert replace(fit, accuracy=0.0).error == pytest.approx(100 * (2 / 52 * 50 / 52 / 52) ** 0.5)
 
 
+class Distilled(nn.Module):
+    """A student beside its frozen teacher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.student = Fn(HEADS["linear"].forward, body=body(), **linear())
+        self.teacher = Fn(HEADS["linear"].forward, body=body(), **linear()).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.student(x), self.teacher(x)
+
+
+def test_a_frozen_teacher_is_left_alone() -> None:
+    model = Distilled()
+    before = copied(state(model))
+    fit = ghn_init.fit_head_(model, loader())
+    assert changed(before, state(model)) == {f"student.{name}" for name in (*FC, *STATISTICS)}
+    assert (fit.heads, fit.frozen) == (("student.fc.weight", "student.fc.bias"), ("teacher.fc.weight", "teacher.fc.bias"))
+    assert str(fit).endswith("student.fc.bias; frozen, and left alone: teacher.fc.weight, teacher.fc.bias")
+    assert len(ghn_init.fit_head_(model.requires_grad_(False), loader()).heads) == 4  # nothing is singled out
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "an iterator": lambda: iter(loader()),
     "lists": lambda: DataLoader(TensorDataset(*labelled()), batch_size=16),
@@ -236,15 +259,13 @@ def test_the_number_of_images_is_bounded() -> None:
 def test_where_more_images_may_be_had_it_is_said_how() -> None:
     ordered = [(images, torch.arange(16) % (2 + k)) for k, (images, _) in enumerate(loader())]
     model = HEADS["linear"].model()
-    way = (
-        r"make the model with an output for each class of the data, shuffle them, or let more .*fit_head_\(.*max_images=…\)\.$"
-    )
+    way = r"make the model with an output for each class of the data, shuffle them, or let more .*: pass max_images=…\.$"
     with pytest.raises(HeadError, match=f"none of 16 images is of class .*; {way}"):
         ghn_init.fit_head_(model, ordered, max_images=16)
     with pytest.raises(HeadError, match="; make the model with an output for each class of the data\\.$"):
         ghn_init.fit_head_(model, ordered[:1])
-    told = "let more than the first of them count: in Python ghn_init.fit_head_(model, loader, max_images=…)"
-    assert told in in_options(told.replace("in Python ", ""))
+    told = "let more than the first of them count: in Python pass max_images=…"
+    assert in_options(told.replace("in Python ", "")) == told
 
 
 def test_statistics_may_stay() -> None:
@@ -347,7 +368,8 @@ def test_unfit_data_change_nothing(kind: str) -> None:
 
 
 def test_images_that_the_model_cant_take_change_nothing() -> None:
-    fails(HEADS["linear"].model(), [(torch.zeros(4, 13), torch.arange(4) % 3)], TraceError, r"failed on \(float32\[2, 13\]\)")
+    words = r"failed on \(float32\[2, 13\]\) from the loader: .*\. Let the loader yield what the forward takes: .*s\.$"
+    fails(HEADS["linear"].model(), [(torch.zeros(4, 13), torch.arange(4) % 3)], TraceError, words)
     fails(HEADS["linear"].model(), interrupted(), OSError, "the disk is gone")
     late = [*loader(), (torch.zeros(4, 2, 6, 6), torch.arange(4) % 3)]
     fails(HEADS["linear"].model(), late, RuntimeError, "2 channels")
@@ -502,3 +524,28 @@ def test_failures_that_have_nothing_to_do_with_precision_keep_their_words() -> N
     model = Fn(forward, conv=nn.Conv2d(3, 5, 3), head=nn.Linear(5, 3))
     with pytest.raises(RuntimeError, match="^out of something$"):
         ghn_init.fit_head_(model, [(x.double(), labels) for x, labels in loader()])
+
+
+def twice() -> list[tuple[Tensor, Tensor]]:
+    """Batches that differ in size, of images some of which come again."""
+    images, labels = labelled()
+    rows = torch.cat([torch.arange(48), torch.arange(0, 48, 3)])
+    return list(zip(images[rows].split(20), labels[rows].split(20), strict=True))
+
+
+def test_an_image_that_comes_again_counts_once() -> None:
+    expected, model = HEADS["linear"].model(), HEADS["linear"].model()
+    fit = ghn_init.fit_head_(expected, loader(), recalibrate=False)
+    found = ghn_init.fit_head_(model, twice(), recalibrate=False)
+    assert (fit.images, fit.copies, found.images, found.copies) == (48, 0, 48, 16)
+    assert "on 48 images, without 16 copies of them (the most" in str(found)
+    assert found.accuracy == fit.accuracy
+    torch.testing.assert_close(model.fc.weight, expected.fc.weight)
+    few = ghn_init.fit_head_(model, twice(), max_images=50)
+    assert (few.images, few.copies) == (48, 2)
+
+
+def test_an_image_with_two_labels_is_no_copy() -> None:
+    (images, labels), *_ = loader()
+    fit = ghn_init.fit_head_(HEADS["linear"].model(), [(images, labels), (images, (labels + 1) % 3)])
+    assert (fit.images, fit.copies) == (32, 0)

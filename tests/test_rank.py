@@ -430,3 +430,13 @@ def test_candidates_that_share_a_part_are_refused_before_it_is_trained(ghn: GHN)
     with pytest.raises(ComparisonError, match="'other' makes a .* '0.body.0.weight' .* of one that the candidate 'one' made"):
         ghn_init.rank(heads, TRAIN, VAL, ghn, start="default", **QUICK)
     assert not changed(state(body), before)
+
+
+@pytest.mark.parametrize("start", ["default", "predicted"])
+def test_images_that_a_network_cant_take_are_the_loaders(ghn: GHN, start: Any) -> None:
+    def one_channel() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    words = r"candidate 'one_channel': .* from the loader: .*Let the loader yield what the forward takes: images of its"
+    with pytest.raises(ComparisonError, match=words):
+        ghn_init.rank([one_channel, *nets(1).values()], TRAIN, VAL, ghn, start=start, **QUICK)

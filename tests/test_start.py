@@ -17,7 +17,7 @@ from ghn_init.errors import HeadError, RecalibrationError, ShapeMismatchError, S
 from ghn_init.models.batches import Batches
 from ghn_init.trials.starts import Start
 from helpers import Tiny
-from test_heads import changed, copied, loader, state
+from test_heads import Distilled, changed, copied, labelled, loader, state
 from zoo import Fn, conv
 
 
@@ -61,6 +61,25 @@ def test_it_is_predicting_recalibrating_and_fitting(ghn: GHN) -> None:
     assert [group.state for group in report.groups if "head" in group.module] == ["fitted"]
     images, labels = (torch.cat(parts) for parts in zip(*loader(), strict=True))
     assert (model(images).argmax(1) == labels).double().mean() > report.fit.majority / 100
+
+
+def test_as_many_images_are_used_as_it_takes_to_see_each_class(ghn: GHN) -> None:
+    images, labels = labelled(96, 24)
+    order = labels.argsort()
+    data = [(images[order], labels[order])] * 2
+    model, expected = tiny(24), tiny(24)
+    with pytest.raises(HeadError, match=r"none of 60 images is of class .* let more .* count: pass max_images=…\.$"):
+        ghn_init.initialize(model, ghn, data=data, max_images=60)
+    assert same_state(model, expected)
+    report = started(model, ghn, data, max_images=96)
+    assert report.fit is not None
+    assert (report.fit.images, report.fit.classes) == (96, 24)
+    ghn_init.initialize(expected, ghn, data=data[:1])
+    assert same_state(model, expected)
+    with pytest.raises(ValueError, match="max_images=9 is of data, which isn't given"):
+        ghn_init.initialize(model, ghn, max_images=9)
+    with pytest.raises(ValueError, match="max_images is 0"):
+        ghn_init.initialize(model, ghn, data=data, max_images=0)
 
 
 def test_without_data_the_report_says_nothing_of_them(ghn: GHN) -> None:
@@ -141,6 +160,19 @@ def test_the_report_of_what_was_fitted_is_data_and_names_what_there_is(ghn: GHN)
     assert found["choice"] == ""
     without = Fn(lambda m, x: m.head(m.conv(x).mean((2, 3))), conv=conv(3, 4), head=nn.Linear(4, 3))
     assert started(without, ghn, loader()).data == "head fitted"
+
+
+def test_a_frozen_teachers_head_stays_unless_it_is_to_be_overwritten(ghn: GHN) -> None:
+    model, own = Distilled(), Distilled()
+    report = started(model, ghn, loader())
+    assert {name for name in changed(state(own), state(model)) if name.startswith("teacher")} == set()
+    assert {row.note for row in report.rows if row.name.startswith("teacher.fc")} == {
+        "classification head, frozen beside trainable parameters"
+    }
+    assert "frozen, and left alone: teacher.fc.weight, teacher.fc.bias" in str(report)
+    report = started(Distilled(), ghn, loader(), overwrite="teacher.fc.*")
+    assert report.fit is not None
+    assert {name for name in report.fit.heads if name.startswith("teacher")} == {"teacher.fc.weight", "teacher.fc.bias"}
 
 
 def test_a_frozen_head_is_fitted(ghn: GHN) -> None:

@@ -63,6 +63,7 @@ def initialize(
     overwrite: Patterns = (),
     condition: Condition | Conditioning = "auto",
     data: Iterable[Any] | None = None,
+    max_images: int | None = None,
     choose: bool = False,
     on_report: Callable[[Report], None] | None = None,
 ) -> Model:
@@ -92,10 +93,12 @@ def initialize(
             random head starts calmly: `prediction/balance.py`; noise where parallel layers are alike: `prediction/twins.py`),
             `none`, `orthogonal` (which erases most of the predicted features), `noise`, `orthogonal+noise`, or a `Conditioning`
             with settings. `auto` is `balanced` where the head is not predicted, and `none` where it is.
-        data: A loader of the images that the model will be trained on, of which the first 4,000 are used: as for
-            `recalibrate_batchnorm`, where labels go with them as for `fit_head_`. `example_inputs` come from it. The head is
-            fitted unless there are no labels, the model has none, `only` or `exclude` leave it out, or `head` asks for the
-            predicted one (True or a task's name). All parameters are copied, so that a failure leaves everything as it was.
+        data: A loader of the images that the model will be trained on: as for `recalibrate_batchnorm`, where labels go with
+            them as for `fit_head_`. `example_inputs` come from it. The head is fitted unless there are no labels, the model
+            has none, `only` or `exclude` leave it out, or `head` asks for the predicted one (True or a task's name). All
+            parameters are copied, so that a failure leaves everything as it was.
+        max_images: The first so many of `data` are used: by default 4,000, of which 2,000 race where there is a choice. A head
+            that is fitted needs an image of each class: for 1,000 classes pass 10,000 or more.
         choose: Race starts against the model's own init on `data` first, and write the one that is surely ahead, or nothing:
             see `ghn_init.choose`, which has settings. The report says what was chosen, why, and at what cost.
         on_report: Called with the report, `print` for example, when all is written.
@@ -115,7 +118,8 @@ def initialize(
         RecalibrationError: No batch in `data`, or one that the model can't be given, or what a norm sees is not finite.
         ComparisonError: With `choose`, as `ghn_init.choose`.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
-            model, a pattern matches no parameter, or `choose` goes without `data` or with a predicted head.
+            model, a pattern matches no parameter, `choose` or `max_images` goes without `data`, or `choose` with a predicted
+            head.
         TypeError: `ghn` is something else.
 
     Example:
@@ -133,11 +137,13 @@ def initialize(
         "overwrite": overwrite,
         "condition": condition,
     }
+    if data is None and max_images is not None:
+        raise ValueError(f"max_images={max_images} is of data, which isn't given; pass data=, a loader of (images, labels).")
     if data is not None:
         check_one_process(model)
         check_modes(model)
     if choose:
-        report = _chosen(model, ghn, example_inputs, head, data, options)
+        report = _chosen(model, ghn, example_inputs, head, data, max_images, options)
         log.info("%s: %s", type(model).__name__, "; ".join(report.data_lines))
     elif data is None:
         prediction = predict(model, ghn, example_inputs, head=head, **options)
@@ -148,7 +154,7 @@ def initialize(
     else:
         inner, _ = unwrap(model)
         with untouched(inner):  # loaders draw random numbers
-            batches = Batches(watched(data), inner, MAX_IMAGES)
+            batches = Batches(watched(data), inner, MAX_IMAGES if max_images is None else max_images)
             why_not = why_not_fitted(batches, head)
             fits = not why_not
             few = batches.first_inputs.few()
@@ -262,8 +268,9 @@ def prediction_for(
         report = report.with_conditioning(alike, NOTE)
     meaning = padding_rows(slots, parameters), inverses
     wish = seed, selection.task, conditioning, conditioned
+    names = called, selection.overwritten
     prediction = Prediction(
-        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting, called
+        model, hypernetwork, graph, kept, report, slots, cores, found.inputs, *wish, *meaning, expecting, *names
     ).reached()
     if strict:
         prediction.report.refuse(selection.chosen)
@@ -272,16 +279,25 @@ def prediction_for(
 
 
 def _chosen(
-    model: nn.Module, ghn: Hypernetwork, inputs: Any, head: Head, data: Iterable[Any] | None, options: dict[str, Any]
+    model: nn.Module,
+    ghn: Hypernetwork,
+    inputs: Any,
+    head: Head,
+    data: Iterable[Any] | None,
+    max_images: int | None,
+    options: dict[str, Any],
 ) -> Report:
     """Writes the start that is best on the data; its report."""
     if data is None:
         raise ValueError("choose=True needs images to choose on; pass data=, a loader of (images, labels).")
     if head not in ("auto", False):
         raise ValueError(f"head={head!r} asks for a predicted head, and choose=True compares random and fitted ones; pass one.")
+    settings = Settings(seed=options["seed"])
+    if max_images is not None:
+        settings = replace(settings, max_images=max_images)
     with torch.inference_mode(False):  # contestants learn
         starting = predicting(prediction_for, model, ghn, inputs, options)
-        return choose_(model, data, starting, partial(copied, model), Settings(seed=options["seed"])).report
+        return choose_(model, data, starting, partial(copied, model), settings).report
 
 
 def _inverses(model: nn.Module, slots: Container[str]) -> tuple[dict[str, ParametrizationList], list[str]]:

@@ -27,8 +27,6 @@ Data = Annotated[
 ]
 ImageSize = Annotated[int | None, typer.Option(min=8, help="Side that images of DATA are resized to, in pixels")]
 BATCH = 64
-LIMIT = 5000
-"""Images at most; more move a head that is fitted to them little, and take their time."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,10 @@ class Loader:
 
 def read(data: str, image_size: int | None) -> Images:
     """Images of the training split, as many as a head is fitted to."""
+    from ghn_init.heads.fit import MAX_IMAGES
+
     with reading() as count:
-        return ghn_init.tasks.load_images(data, "train", image_size=image_size, limit=LIMIT, on_image=count)
+        return ghn_init.tasks.load_images(data, "train", image_size=image_size, limit=MAX_IMAGES, on_image=count)
 
 
 def numbered(num_classes: int | None, images: Images) -> str:

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from ghn_init.errors import GHNInitError, HeadError
 
 _TAKES = r"Pass what it takes: example_inputs=tensor, a tuple of positional or a dict of keyword arguments"
+_YIELDS = r"Let the loader yield what the forward takes: images of its channels and size, or mappings of its keyword arguments"
 _SEVERAL = {
-    rf"(missing \d+ required \S+ arguments?: .*) {_TAKES}": r"\1 A forward of several inputs is for Python: "
+    rf"(missing \d+ required \S+ arguments?: .*) ({_TAKES}|{_YIELDS})": r"\1 A forward of several inputs is for Python: "
     "ghn_init.initialize(model, example_inputs=…)",
 }
 _OF_DATA = {
     **_SEVERAL,
-    _TAKES: "The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them",
-    r"\bfrom example_inputs\b": "from DATA",
+    f"{_TAKES}|{_YIELDS}": "The images of DATA have 3 channels, and their size is --image-size; pass a model that takes them",
+    r"\bfrom (example_inputs|the loader)\b": "from DATA",
 }
+_OTHER_CLASSES = re.compile("; make the model with .*")
 _WORDS = {
     **_SEVERAL,
     r"Pass strict=False to accept; predict\(model\)\.report shows all": "Leave out --strict to accept; inspect shows all",
@@ -33,7 +35,7 @@ _WORDS = {
     r"\bfrom example_inputs\b": "from --input",
     r"ghn=ghn_init\.load\(.*\), on the command line --start,": "--start",
     r"ghn_init\.recalibrate_batchnorm\b": "ghn_init.recalibrate_batchnorm in Python",
-    r"\bghn_init\.fit_head_\(": "in Python ghn_init.fit_head_(",
+    r"\bpass max_images=": "in Python pass max_images=",
     r"each with a name of its own: pass a mapping\b": "each with a name of its own: pass NAME=DATA",
     r"pass a mapping of names to candidates": "name each model once",
     r"'([^':]*?)(\w+)\.py:(\w[\w.]*)' can't be imported \(.*\); expected .*": r"'\1\2.py:\3' can't be imported; a module is "
@@ -57,8 +59,8 @@ def on_data(classes: str = "") -> Iterator[None]:
         yield
     except GHNInitError as error:
         text = _replaced(str(error), _OF_DATA)
-        if classes and isinstance(error, HeadError):
-            text = f"{re.sub(r'; make the model with .*', '.', text)} {classes}"
+        if classes and (isinstance(error, HeadError) or _OTHER_CLASSES.search(text)):
+            text = f"{_OTHER_CLASSES.sub('.', text)} {classes}"
         raise type(error)(text) from error
 
 

@@ -72,9 +72,9 @@ def choose(
         What was chosen, why, at what cost; `choice.model` is the model.
 
     Raises:
-        ComparisonError: One class, too few images, images of several sizes, labels beyond the model's classes, settings that
-            no race can have, a model that can't be copied, has no classes, is frozen, or whose forward fails. The model is then
-            as before, as it is where the loader raises an error of its own.
+        ComparisonError: One class, none of some of the model's, too few images, images of several sizes, labels beyond the
+            model's classes, settings that no race can have, a model that can't be copied, has no classes, is frozen, or whose
+            forward fails. The model is then as before, as it is where the loader raises an error of its own.
         HeadError: No labels, or labels that are no class numbers.
         GHNInitError: As `predict`.
         TypeError: Another keyword, such as `head`: the model's own is raced, and one that is fitted.

@@ -15,23 +15,26 @@ from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
 from ghn_init.heads.watch import Watch
 from ghn_init.models.batches import Batches, Inputs, forward, labels_of
+from ghn_init.models.copies import Seen
 from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.record import output_tensors
 
 
 @dataclass(frozen=True)
 class Features:
-    """All images as the heads see them, in the order of the loader.
+    """All images as the heads see them, in the order of the loader, each once.
 
     Attributes:
         of: Dotted name of a head's weight → (N, D), in the model's own precision, on the CPU.
         flipped: Dotted name → whether the weight is stored (in, out).
         labels: (N,) int64.
+        copies: How many were left out, since the same image with the same label had come before.
     """
 
     of: Mapping[str, Tensor]
     flipped: Mapping[str, bool]
     labels: Tensor
+    copies: int
 
 
 def run(model: nn.Module, inputs: Inputs, watch: Watch) -> list[Tensor]:
@@ -55,16 +58,21 @@ def collect(batches: Batches, weights: Mapping[str, Tensor], place: Place) -> Fe
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in weights}
     labels: list[Tensor] = []
+    seen, read = Seen(), 0
     for content, inputs in batches:
-        labels.append(class_numbers(labels_of(content), len(inputs)))
+        numbers = class_numbers(labels_of(content), len(inputs))
+        counted = seen.new(inputs, numbers)
+        counted[batches.max_images - read :] = False
+        labels.append(numbers[counted])
+        read = min(read + len(inputs), batches.max_images)
         watch = Watch(weights)
         run(batches.model, inputs, watch)
-        for name, seen in parts.items():
-            seen.append(_checked(watch, name, len(inputs)).cpu())
-    count = batches.max_images
-    of = {name: torch.cat(seen)[:count] for name, seen in parts.items()}
-    found = Features(of, watch.flipped, torch.cat(labels)[:count])
-    _check_classes(found.labels, place, full=len(found.labels) == count)
+        for name, part in parts.items():
+            part.append(_checked(watch, name, len(inputs)).cpu()[counted])
+    of = {name: torch.cat(part) for name, part in parts.items()}
+    numbers = torch.cat(labels)
+    found = Features(of, watch.flipped, numbers, read - len(numbers))
+    _check_classes(found.labels, place, full=read == batches.max_images)
     for name, features in found.of.items():
         broken = int((~features.isfinite()).any(1).sum())
         if broken:
@@ -118,13 +126,18 @@ def _check_classes(labels: Tensor, place: Place, full: bool) -> None:
         raise HeadError(f"the labels go from {seen[0]} to {seen[-1]}; the head '{head.weight}' has classes 0 to {K - 1}.")
     if len(seen) == 1:
         raise HeadError(f"all {len(labels)} images are of class {seen[0]}; a classifier needs images of two classes at least.")
-    missing = sorted(set(range(K)) - set(seen))
-    if missing:
+    if missing := without_images(labels, K):
         others = ""
         if full:
-            others = ", shuffle them, or let more than the first of them count: ghn_init.fit_head_(model, loader, max_images=…)"
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            others = ", shuffle them, or let more than the first of them count: pass max_images=…"
         raise HeadError(
-            f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class "
-            f"{', '.join(map(str, missing[:3]))}{more}; make the model with an output for each class of the data{others}."
+            f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class {missing}; make the model "
+            f"with an output for each class of the data{others}."
         )
+
+
+def without_images(labels: Tensor, classes: int) -> str:
+    """Classes that have none of the labels: `3, 4, 5 and 2 more`; empty where each has one."""
+    missing = sorted(set(range(classes)) - set(labels.unique().tolist()))
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return ", ".join(map(str, missing[:3])) + more

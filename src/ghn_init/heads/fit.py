@@ -12,11 +12,11 @@ from torch import nn
 
 from ghn_init.errors import HeadError, RecalibrationError
 from ghn_init.heads.features import class_numbers, collect
-from ghn_init.heads.places import find_heads
+from ghn_init.heads.places import find_heads, frozen_beside
 from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
-from ghn_init.models.batches import Batches, labels_of
+from ghn_init.models.batches import Batches, labels_of, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
@@ -31,13 +31,14 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
 
     The head is found by its place in the model's graph: the linear layer, 1×1 convolution, or layers whose results add up, that
     makes the first output; a ReLU, means over positions, a softmax may follow. Outputs of the same width are fitted too; other
-    outputs keep their heads. The regression's targets are ±1, its intercept is free, features are standardised (which the
-    written weights make up for); its strength is that of least leave-one-out error, its scores are divided by the temperature
-    of least leave-one-out cross-entropy. Computed in float64 on the CPU: N images and D features take the eigenvalues of a
-    matrix of the smaller number, a second for a thousand, and about 30 · N · D bytes.
+    outputs keep their heads, as do those whose heads are frozen beside trainable parameters: a teacher's. The regression's
+    targets are ±1, its intercept is free, features are standardised (which the written weights make up for); its strength is
+    that of least leave-one-out error, its scores are divided by the temperature of least leave-one-out cross-entropy. Computed
+    in float64 on the CPU: N images and D features take the eigenvalues of a matrix of the smaller number, a second for a
+    thousand, and about 30 · N · D bytes.
 
-    Everything else stays: modes, gradients, random states, `requires_grad` (a frozen head is written as any other: what is
-    frozen is left out of training, and this is none).
+    Everything else stays: modes, gradients, random states, `requires_grad` (the first output's head is written though it is
+    frozen: what is frozen is left out of training, and this is none).
 
     Args:
         model: Any module that gives (images, classes). Wrappers are looked into. Its state is the one that it will be
@@ -45,7 +46,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         loader: Yields (images, labels), or mappings with `label` or `labels` beside the forward's arguments. Images as the
             model will be trained on them; labels are whole numbers from 0 to K − 1, each of which occurs. Read twice, once
             more for each further output, or held in memory where it is an iterator.
-        max_images: The first so many are used.
+        max_images: The first so many are used. One that comes again with the same label is left out.
         recalibrate: First recompute the running statistics of batch norms on these images, as `recalibrate_batchnorm` does, but
             for those that are frozen beside trainable parameters. False keeps those that the model was trained with.
 
@@ -81,7 +82,9 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         raise HeadError(str(error)) from error
 
 
-def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Collection[str] = ()) -> HeadFit:
+def fit_on(
+    batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Collection[str] = (), overwrite: Collection[str] = ()
+) -> HeadFit:
     """As `fit_head_`, on batches of a model without wrappers; heads of which a parameter is in `keep` are left out.
 
     Args:
@@ -89,16 +92,21 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Coll
         prefix: That wrappers put before its parameters' names.
         norms: Whose statistics are to be recomputed first.
         keep: Dotted names, with the prefix.
+        overwrite: Likewise, of what is written though it is frozen.
     """
     started = time.perf_counter()
     model = batches.model
     class_numbers(labels_of(batches.first), len(batches.first_inputs))
-    found = find_heads(model, batches.first_inputs.few())
-    places = [p for p in found if not any(prefix + name in keep for head in p.heads for name in head.parameters)]
+    few = batches.first_inputs.few()
+    with traced_on(model, few):
+        found = find_heads(model, few)
+    parameters = dict(model.named_parameters())
+    places = [place for place in found if not any(prefix + name in keep for name in place.parameters)]
+    frozen = [p for p in frozen_beside(places, parameters) if not any(prefix + name in overwrite for name in p.parameters)]
+    places = [place for place in places if place not in frozen]
     if not places:
         raise HeadError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
-    parameters = dict(model.named_parameters())
-    names = [name for place in places for head in place.heads for name in head.parameters]
+    names = [name for place in places for name in place.parameters]
     with restored_on_failure([*model.buffers(), *(parameters[name] for name in names)]):
         recalibrate_(model, norms, batches.contents)
         model.eval()
@@ -106,8 +114,9 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Coll
         fits = {}
         for place in sorted(places, key=lambda place: (place.last, -place.output)):  # a head may see what one before it gives
             features = collect(batches, weights, places[0])
-            fits[place.output] = Regression(batches, place, features, weights).write_(parameters), features.labels
-    first, labels = fits[places[0].output]
+            fits[place.output] = Regression(batches, place, features, weights).write_(parameters), features
+    first, features = fits[places[0].output]
+    labels = features.labels
     return HeadFit(
         heads=tuple(prefix + name for name in names),
         accuracy=100 * float((first.left_out.argmax(1) == labels).double().mean()),
@@ -118,4 +127,6 @@ def fit_on(batches: Batches, prefix: str, norms: Sequence[nn.Module], keep: Coll
         classes=places[0].classes,
         features=first.features,
         seconds=time.perf_counter() - started,
+        copies=features.copies,
+        frozen=tuple(prefix + name for place in frozen for name in place.parameters if name not in names),
     )

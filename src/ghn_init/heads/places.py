@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,11 @@ class Place:
     heads: tuple[Head, ...]
     last: int
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all of its heads'."""
+        return tuple(name for head in self.heads for name in head.parameters)
+
 
 def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     """Finds the heads of the model's first output, and of others as wide as it.
@@ -75,6 +81,16 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
             f"outputs is the last thing that is learned before its first output."
         )
     return tuple(places)
+
+
+def frozen_beside(places: Sequence[Place], parameters: Mapping[str, nn.Parameter]) -> list[Place]:
+    """Further outputs whose heads are frozen as a whole while other parameters are trainable: a teacher's beside its student's.
+
+    The first output is the user's: a frozen head with a frozen body and a fitted head is a linear probe.
+    """
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        return []
+    return [place for place in places if place.output and not any(parameters[name].requires_grad for name in place.parameters)]
 
 
 def _heads(graph: Graph, classes: int) -> tuple[Head, ...]:

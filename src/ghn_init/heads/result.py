@@ -21,6 +21,8 @@ class HeadFit:
         classes: How many there are.
         features: How many a head sees.
         seconds: What all of it took, batch norms included.
+        copies: How many more were left out, since they are the same as others, with the same labels.
+        frozen: Dotted names of further outputs' heads that were left alone, since they are frozen.
     """
 
     heads: tuple[str, ...]
@@ -32,6 +34,8 @@ class HeadFit:
     classes: int
     features: int
     seconds: float
+    copies: int = 0
+    frozen: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -44,9 +48,11 @@ class HeadFit:
         return 100 * math.sqrt(share * (1 - share) / N)
 
     def __str__(self) -> str:
+        copies = f", without {self.copies:,} copies of them" if self.copies else ""
+        frozen = f"; frozen, and left alone: {', '.join(self.frozen)}" if self.frozen else ""
         return (
             f"a classifier of {self.classes} classes in {self.seconds:.1f} s: leave-one-out accuracy {self.accuracy:.1f} ± "
-            f"{self.error:.1f} % on {self.images:,} images (the most frequent class: {self.majority:.1f} %); "
+            f"{self.error:.1f} % on {self.images:,} images{copies} (the most frequent class: {self.majority:.1f} %); "
             f"{self.features:,} features, strength {self.strength:.3g}, temperature {self.temperature:.2g}; "
-            f"written to {', '.join(self.heads)}"
+            f"written to {', '.join(self.heads)}{frozen}"
         )

@@ -64,10 +64,11 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
         prediction.write_()
         if not why_not:
             try:
-                fit = fit_on(batches, prefix, norms, out)
+                fit = fit_on(batches, prefix, norms, out, prediction.overwritten)
             except RecalibrationError as error:
                 raise HeadError(str(error)) from error
             prediction.copy_statistics_()
+            report = report.with_reasons(dict.fromkeys(fit.frozen, "classification head, frozen beside trainable parameters"))
             return report.with_data(", ".join([*recalibrated, "head fitted"]), fit)
         recalibrate_(batches.model, norms, batches.contents)
         prediction.copy_statistics_()

@@ -21,6 +21,9 @@ from ghn_init.tracing.unwrap import taken_off
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
 
+YIELD_WHAT_IT_TAKES = (
+    "Let the loader yield what the forward takes: images of its channels and size, or mappings of its keyword arguments"
+)
 
 _OF_PRECISION = re.compile(
     r"dtype|scalar type|Input type|floating point or complex|Type promoting|not implemented for '(Byte|Half|BFloat16|Double)'"
@@ -99,14 +102,18 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
 
 @contextmanager
 def traced_on(model: nn.Module, inputs: tuple[Any, ...] | dict[str, Any]) -> Iterator[None]:
-    """Tracing a model on a loader's images fails in the words of `forward`: the user has not passed example inputs."""
+    """Tracing a model on a loader's images fails in words of the loader: the user has not passed example inputs."""
     try:
         yield
     except TraceError as error:
         values = inputs.values() if isinstance(inputs, dict) else inputs
-        if (told := _of_precision(model, values, error.__cause__)) is None:
-            raise
+        told = _of_precision(model, values, error.__cause__) or TraceError(_of_the_loader(str(error)))
         raise told from error.__cause__
+
+
+def _of_the_loader(text: str) -> str:
+    what, takes, _ = text.replace(" from example_inputs", " from the loader").rpartition("Pass what it takes: ")
+    return f"{what}{YIELD_WHAT_IT_TAKES}." if takes else text
 
 
 def _of_precision(model: nn.Module, inputs: Iterable[Any], error: BaseException | None) -> TraceError | None:

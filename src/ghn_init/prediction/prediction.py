@@ -100,6 +100,7 @@ class Prediction:
         inverses: Dotted names of what parametrizations make weights from → the parametrization.
         expecting: What its worth is told from, or None.
         called: Dotted names of modules whose buffers hold the statistics of norms that are called as functions.
+        overwritten: Dotted names of parameters whose present values count for nothing, as the caller says.
     """
 
     model: nn.Module
@@ -118,6 +119,7 @@ class Prediction:
     inverses: Mapping[str, ParametrizationList] = field(default_factory=dict)
     expecting: Expecting | None = None
     called: frozenset[str] = frozenset()
+    overwritten: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """A screen at most: what there is to look at, and the report's summary."""

@@ -18,7 +18,7 @@ from ghn_init.errors import ComparisonError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.models.batch_norm import tracking_norms
-from ghn_init.models.batches import Batches
+from ghn_init.models.batches import Batches, traced_on
 from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import From
@@ -109,7 +109,8 @@ def look(make: Make, images: Pool, settings: Settings) -> Look:
     seeded(settings.seed)
     model = make()
     inputs = images.suited(model).inputs.few()
-    found = read(model, inputs)
+    with traced_on(model, inputs):
+        found = read(model, inputs)
     macs = cost.features(found.record)
     with torch.no_grad():
         (embeddings,) = settings.ghn.embed_nodes([found.graph])
@@ -148,7 +149,10 @@ def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
     """Writes a network's start; running statistics are left alone, as batches' own are used."""
     if settings.start == "default":
         return
-    predict(model, settings.ghn, train.inputs.few(), head=False, seed=settings.seed).apply_(statistics=False)
+    inputs = train.inputs.few()
+    with traced_on(model, inputs):
+        prediction = predict(model, settings.ghn, inputs, head=False, seed=settings.seed)
+    prediction.apply_(statistics=False)
     if settings.start == "predicted+fitted":
         few = train.first(FITTED_IMAGES)
         fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))

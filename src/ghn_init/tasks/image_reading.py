@@ -17,6 +17,9 @@ from ghn_init.errors import TrainingError
 from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tasks.image_data import Images, stride
 
+FEW = 20
+"""Images of a class on average below which chance alone might leave a class out."""
+
 
 def load_images(
     source: str | Path,
@@ -36,7 +39,8 @@ def load_images(
         split: `train` or `test`.
         like: Takes classes (by their names), normalisation and size from this data set.
         image_size: Side in pixels; images are resized and cropped to that square. By default they must all have one size.
-        limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded.
+        limit: Reads so many of the images at most, drawn at random, always the same; others are not decoded. One of each class
+            is among the first where there are few of each.
         first: Reads so many of the first images alone.
         thin: Reads those images alone that normalisation is computed of: of large data sets some 10,000.
         on_image: Called for each image with how many have been read, and of how many.
@@ -115,7 +119,19 @@ def _mixed(labels: Tensor, limit: int | None) -> Tensor:
     """The order as it is; a random one where some are chosen or classes come in runs: batches would be of few classes."""
     if not in_runs(labels) and (limit is None or limit >= len(labels)):
         return torch.arange(len(labels), device="cpu")
-    return shuffled(len(labels))[:limit]
+    order = shuffled(len(labels))
+    if limit is not None and limit < FEW * len(labels.unique()):  # then chance leaves some classes out
+        order = _one_of_each_first(labels, order)
+    return order[:limit]
+
+
+def _one_of_each_first(labels: Tensor, order: Tensor) -> Tensor:
+    """The same order, but for one image of each class, which come before all others."""
+    by_class = labels[order].argsort(stable=True)
+    changes = labels[order][by_class].diff() != 0
+    first = torch.zeros(len(order), dtype=torch.bool, device="cpu")
+    first[by_class[torch.cat([torch.tensor([True], device="cpu"), changes])]] = True
+    return torch.cat([order[first], order[~first]])
 
 
 def _read(folder: Path, source: str | Path, split: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class Choice:
         seconds: What all of it took.
         model: The model, which begins as chosen; nothing is trained.
         written: What of it was predicted, and what the data did.
+        copies: Of images, that were left out of the race: they would be on both sides.
+        seen: Classes that raced, where it is not known whether the model has others; else empty.
     """
 
     chosen: str
@@ -63,6 +65,8 @@ class Choice:
     seconds: float
     model: nn.Module = field(repr=False)
     written: Report = field(repr=False)
+    copies: int = 0
+    seen: tuple[int, ...] = ()
 
     @property
     def report(self) -> Report:
@@ -93,14 +97,17 @@ class Choice:
     def verdict(self) -> str:
         """One line: what was chosen, why, and what it cost."""
         won = self.winner
+        copies = f"; copies of images that were left out: {self.copies:,}" if self.copies else ""
+        seen = f"; classes of these images: {_some(self.seen)}" if self.seen else ""
         return (
             f"chosen: {self.chosen}, {won.accuracy:.1f} ± {won.error:.1f} % on {self.held_out:,} held-out images after "
             f"{won.steps} steps at {won.rate:g}: {self.why}; {self.steps} steps on {self.images:,} images, {self.seconds:.1f} s"
+            f"{copies}{seen}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, as `json` takes them."""
-        plain = ("chosen", "why", "train_images", "held_out", "classes", "steps", "images", "seconds")
+        plain = ("chosen", "why", "train_images", "held_out", "classes", "copies", "seen", "steps", "images", "seconds")
         rungs = [[vars(judged) for judged in rung] for rung in self.rungs]
         return {**{name: getattr(self, name) for name in plain}, "rungs": rungs, "unsuited": dict(self.unsuited)}
 
@@ -112,3 +119,9 @@ class Choice:
             rows.append(f"{judged.start:28}{judged.rate:>8g}{judged.steps:>8}{accuracy:>16}{ahead:>20}".rstrip())
         rows += [f"not tried: {name} ({reason})" for name, reason in self.unsuited.items()]
         return "\n".join([*rows, self.verdict])
+
+
+def _some(numbers: Sequence[int]) -> str:
+    """`0, 1, 2`; of many the first and how many more."""
+    more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    return ", ".join(map(str, numbers[:10])) + more

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from ghn_init.errors import ComparisonError, HeadError, RecalibrationError
 from ghn_init.heads.fit import MAX_IMAGES
-from ghn_init.models.batches import Batches
+from ghn_init.heads.places import find_heads
+from ghn_init.heads.start import left_out
+from ghn_init.models.batches import Batches, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
@@ -23,7 +25,7 @@ from ghn_init.trials.choice import Choice, Judged
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
-from ghn_init.trials.pool import Pool, check_classes, seeded
+from ghn_init.trials.pool import Pool, check_classes, check_outputs, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
 
 OWN = "default"
@@ -106,29 +108,37 @@ def choose_(
     with untouched(inner):
         seeded(settings.seed)
         pool, data = _read(inner, data, settings)
-        classes = len(pool.labels.unique())
-        few = pool.rows(torch.arange(min(2, len(pool)), device="cpu"))  # a copy; a view would hold all
-        predicting = partial(predict, few.inputs.few())
+        read = len(pool)
+        pool = pool.unique()
+        copies = read - len(pool)
+        few = pool.rows(torch.arange(min(2, len(pool)), device="cpu")).inputs.few()  # a copy; a view would hold all
+        predicting = partial(predict, few)
         plain = predicting(model)
         train, held_out = _split(pool, settings)
+        outputs = _outputs(inner, few, plain)
+        seen = tuple(pool.labels.unique().tolist())
+        if outputs is not None:
+            check_outputs(pool, outputs, full=read == settings.max_images)
         del pool  # the images are in the two parts of it
         race = _Race(train, held_out, settings, plain if inner is model else predicting(inner), predicting, copied)
         rungs = race.run()
         chosen = race.chosen(rungs)
         seeded(settings.seed)  # a loader that shuffles yields what it yielded
-        written = chosen.write_(plain, model, Batches(data, inner, MAX_IMAGES), predicting)
+        written = chosen.write_(plain, model, Batches(data, inner, max(MAX_IMAGES, settings.max_images)), predicting)
     return Choice(
         chosen=chosen.name,
         rungs=tuple(map(race.judged, rungs)),
         unsuited=race.unsuited,
         train_images=len(race.train),
         held_out=len(race.held_out),
-        classes=classes,
+        classes=len(seen),
         steps=race.steps,
         images=race.steps * settings.batch_size,
         seconds=time.perf_counter() - begun,
         model=model,
         written=written,
+        copies=copies,
+        seen=seen if outputs is None else (),
     )
 
 
@@ -144,6 +154,17 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
     if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
         raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
     return Pool.of(batches).first(settings.max_images), data
+
+
+def _outputs(model: nn.Module, inputs: Any, plain: Prediction) -> int | None:
+    """How many classes the model's head has; None where it isn't found, or is left out, since its classes may be others'."""
+    try:
+        with traced_on(model, inputs):
+            head, *_ = find_heads(model, inputs)
+    except HeadError:
+        return None
+    _, prefix = unwrap(plain.model)
+    return None if left_out(plain).keys() & {prefix + name for name in head.parameters} else head.classes
 
 
 def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import ComparisonError
-from ghn_init.heads.features import class_numbers
+from ghn_init.heads.features import class_numbers, without_images
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
+from ghn_init.models.copies import Seen
 from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tracing.untouched import seed_torch
 
@@ -103,6 +104,11 @@ class Pool:
         """The same in an order that the seed alone tells: batches that judge have all classes, which norms need."""
         return self.rows(shuffled(len(self), seed))
 
+    def unique(self) -> Pool:
+        """Each image once: copies on both sides of a split would tell what they know of each other."""
+        new = Seen().new(self.inputs, self.labels)
+        return self if new.all() else self.rows(new.nonzero().flatten())
+
     def split(self, share: float, seed: int) -> tuple[Pool, Pool]:
         """Images to train on, and images held out: `share` of each class, rounded down; drawn by nothing but the seed."""
         order = shuffled(len(self), seed)
@@ -142,6 +148,28 @@ def _joined(values: Sequence[Any] | tuple[Any, ...], sizes: Sequence[int]) -> An
     if len(shapes) > 1:
         raise ComparisonError(f"the loader yields images of shapes {shapes[0]} and {shapes[1]}; resize them to one size.")
     return torch.cat(list(values))
+
+
+def check_outputs(pool: Pool, classes: int, full: bool) -> None:
+    """Refuses images of some of a head's classes alone, as the first of a loader in the order of its classes are.
+
+    Labels that are none of its classes are refused where they are judged.
+
+    Args:
+        pool: They.
+        classes: How many the head has.
+        full: The loader may have more of them.
+
+    Raises:
+        ComparisonError: They are.
+    """
+    missing = without_images(pool.labels, classes)
+    if missing and pool.labels.min() >= 0 and pool.labels.max() < classes:
+        others = ", shuffle them, or let more than the first of them count: pass max_images=…" if full else ""
+        raise ComparisonError(
+            f"the model has {classes} outputs, but none of {len(pool)} images to choose on is of class {missing}; make the "
+            f"model with an output for each class of the data{others}."
+        )
 
 
 def check_classes(pool: Pool, what: str) -> None:

@@ -78,7 +78,7 @@ class Start:
                 done.append("batch norms recalibrated on the data")
             if self.fitted:
                 done.append("head fitted")
-                fit = fit_on(batches, prefix, norms, left_out(plain))
+                fit = fit_on(batches, prefix, norms, left_out(plain), plain.overwritten)
         report = plain.report.with_nothing_predicted(f"the choice took {self.name}", written, "orthogonal")
         return report.with_data(", ".join(done), fit)
 
