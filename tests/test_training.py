@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import ghn_init
@@ -77,6 +78,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, minutes: floa
         [row.rsplit(",", 2)[0] for row in (tmp_path / run / "log.csv").read_text().splitlines()] for run in ("whole", "parts")
     ]
     assert curves[0] == curves[1]
+
+
+def test_what_filling_draws_is_drawn_again_by_a_resumed_run(tmp_path: Path) -> None:
+    """Rows of class tokens in positional embeddings are random; they depend on step and place alone."""
+
+    def vits() -> list[nn.Module]:
+        torch.manual_seed(0)
+        sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+        return [VisionTransformer(**sizes) for _ in range(2)]
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    whole = train(tmp_path / "whole", architectures=vits())
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", architectures=vits(), on_step=stop)
+    parts = train(tmp_path / "parts", architectures=vits())
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_a_run_interrupted_within_a_step_has_the_steps_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,8 +341,10 @@ def _judge(job: Job, cores: dict[str, Tensor], objective: Objective, recipe: Tra
         with mixed_precision(inputs[0].device, recipe.bf16):
             return network(parameters, *inputs).float()
 
-    parameters = network.fill(cores)
-    loss, accuracy = objective(network, run, parameters, job.batches, random.Random(job.key).getrandbits(31))
+    seeds = random.Random(job.key)
+    of_objective, of_filling = seeds.getrandbits(31), seeds.getrandbits(31)
+    parameters = network.fill(cores, torch.Generator().manual_seed(of_filling))
+    loss, accuracy = objective(network, run, parameters, job.batches, of_objective)
     if recipe.parameter_decay:
         loss = loss + recipe.parameter_decay * torch.stack([parameters[s.name].square().sum() for s in network.slots]).sum()
     return loss, accuracy
