@@ -482,10 +482,41 @@ def test_a_network_without_a_finite_loss_counts_for_nothing() -> None:
     assert meta_step(ghn, [broken], ZeroShot(), RECIPE) == {}
 
 
+class Steep(ZeroShot):
+    """A finite loss whose gradient is not finite, of one network or of all."""
+
+    def __init__(self, network: Network | None = None) -> None:
+        super().__init__()
+        self.network = network
+
+    def __call__(self, network: Network, *rest: Any) -> tuple[torch.Tensor, float]:
+        loss, accuracy = super().__call__(network, *rest)
+        steep = self.network in (None, network)
+        return (loss + (loss - loss.detach()).sqrt() if steep else loss), accuracy
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_network_without_a_finite_gradient_counts_for_nothing(equal: bool) -> None:
+    torch.manual_seed(0)
+    ghn, one, steep = GHN(SMALL), job(), job(2)
+    recipe = TrainConfig(meta_batch=2, bf16=False, equal_gradients=equal)
+    alone = meta_step(ghn, [one], ZeroShot(), recipe)
+    expected = [p.grad.clone() for p in ghn.parameters() if p.grad is not None]
+    assert meta_step(ghn, [one, steep], Steep(steep.network), recipe) == {"images": pytest.approx(alone["images"])}
+    for p, g in zip(ghn.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-4, atol=1e-7)
+    assert meta_step(ghn, [steep], Steep(), recipe) == {}
+
+
+def test_a_run_whose_gradients_are_all_infinite_ends(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss and gradient; lower the learning rate"):
+        train(tmp_path, objective=Steep())
+
+
 def test_a_run_whose_losses_are_all_infinite_ends(tmp_path: Path) -> None:
     images = colours()
     object.__setattr__(images, "std", images.std * 0)
-    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss; lower the learning rate 0.001"):
+    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss and gradient; lower the"):
         ghn_init.train(images, tmp_path, architectures=tiny_networks(), ghn=SMALL, config=RECIPE)
 
 
