@@ -14,14 +14,16 @@ import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
 import ghn_init
-from ghn_init import GHN, GHNConfig
+from ghn_init import GHN, GHNConfig, checkpoints
 from ghn_init.checkpoints.pretrained import bundled
 from ghn_init.errors import CheckpointError
 from helpers import published_state
@@ -464,6 +466,56 @@ def test_the_card_is_of_the_weights_and_of_what_the_user_wrote(ghn: GHN, tmp_pat
     other = GHN(ghn.config)
     other.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == card.replace(ghn.fingerprint, other.fingerprint) + "Mine.\n"
+
+
+@pytest.mark.parametrize("fails", ["save_file", "facts"])
+def test_a_save_that_is_interrupted_leaves_what_was_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    other = GHN(GHNConfig.ghn2({"other": 3}))
+    monkeypatch.setattr(checkpoints.folder if fails == "save_file" else checkpoints.pretrained, fails, interrupted)
+    for target in (folder, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            other.save_pretrained(target)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_saved_folder_may_begin_with_the_home_folder(ghn: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    ghn.save_pretrained("~/mine")
+    assert ghn_init.load("~/mine").fingerprint == ghn.fingerprint
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["home"]
+
+
+def test_configurations_take_the_integers_of_numpy(tmp_path: Path) -> None:
+    sizes = {"max_shape": np.array([8, 8, 3, 3]), "hid": np.int64(8), "layers": np.int32(1), "heads": np.int64(2)}
+    made = GHNConfig({"ten": np.int64(10)}, **sizes, class_width=np.int64(10), ve=np.True_)  # type: ignore[arg-type]
+    assert made == GHNConfig({"ten": 10}, (8, 8, 3, 3), 8, layers=1, heads=2, class_width=10)
+    GHN(made).save_pretrained(tmp_path)
+    assert ghn_init.load(tmp_path).config == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hid": 8.0}, "hid is 8.0; expected a whole number"),
+        ({"hid": True}, "hid is True; expected a whole number"),
+        ({"max_shape": (8, 8, 3, "3")}, r"max_shape is \(8, 8, 3, '3'\); expected four positive sizes"),
+        ({"max_shape": 8}, "max_shape is 8; expected four positive sizes"),
+        ({"layers": None}, "layers is None; expected a whole number"),
+        ({"ve": "no"}, "ve is 'no'; expected True or False"),
+        ({"tasks": {"ten": 10.0}}, "the task 'ten' has 10.0 outputs; expected a number of at least 1"),
+    ],
+)
+def test_configurations_of_other_kinds(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        GHNConfig(**({"tasks": {"ten": 10}} | changes))
 
 
 def test_a_card_that_others_wrote_stays_byte_by_byte(ghn: GHN, tmp_path: Path) -> None:

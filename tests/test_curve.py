@@ -28,6 +28,28 @@ def test_a_resumed_curve_drops_what_comes_after_its_state_and_counts_on(tmp_path
     assert float(rows[3]["loss"]) == 0.5
 
 
+def test_a_run_that_ends_as_soon_as_it_goes_on_keeps_its_curve(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log(path, 0, 5)
+    before = path.read_text()
+    resumed = CurveLog(path, 5, write=True)
+    resumed.write(Progress(6, 9, 1.0, 0.5, 1e-3, 8.0), 1.0)
+    assert path.read_text() == before  # what a process that is killed now leaves
+    resumed.__exit__()
+    assert path.read_text().startswith(before)
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_rows_are_kept_by_their_steps(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log(path, 0, 5)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[:2], *rows[3:], "6,0.3"]))  # the second is missing, the last one half written
+    log(path, 4, 5)
+    with path.open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 3, 4, 5]
+
+
 def test_several_tasks_have_columns_of_their_own_which_a_resumed_curve_keeps(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     found = [{"b": 0.25}, {"a": 0.5, "b": 0.125}, {"a": 1.0}]

@@ -153,6 +153,26 @@ def test_factorized_reduce_sees_odd_pixels_too() -> None:
     assert layer(x)[0, :2].abs().sum() == 0
 
 
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (7, 8), (8, 7), (1, 1)])
+def test_factorized_reduce_of_odd_sides(height: int, width: int) -> None:
+    x = torch.ones(2, 2, height, width)
+    assert FactorizedReduce(2, 4, norm=False)(x).shape == (2, 4, -(-height // 2), -(-width // 2))
+
+
+@pytest.mark.parametrize("size", [20, 28, 36, 100])
+def test_networks_run_on_images_of_any_side(size: int) -> None:
+    for index in range(12):
+        network = meta("train", index, size).eval()
+        assert network(torch.empty(2, 3, size, size, device="meta")).shape == (2, 10), index
+
+
+def test_padding_at_odd_sides_is_no_part_of_the_graph() -> None:
+    """Networks are read at the size of their images: what a step sees is the same architecture at any of them."""
+    even, odd = (trace(FactorizedReduce(2, 4, norm=True), torch.zeros(2, 2, size, size)) for size in (8, 7))
+    assert even.nodes == odd.nodes
+    assert list(even.edges) == list(odd.edges)
+
+
 def test_attention_is_softmax_attention() -> None:
     torch.manual_seed(0)
     layer = SelfAttention(16, 1)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import ghn_init
@@ -77,6 +78,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, minutes: floa
         [row.rsplit(",", 2)[0] for row in (tmp_path / run / "log.csv").read_text().splitlines()] for run in ("whole", "parts")
     ]
     assert curves[0] == curves[1]
+
+
+def test_what_filling_draws_is_drawn_again_by_a_resumed_run(tmp_path: Path) -> None:
+    """Rows of class tokens in positional embeddings are random; they depend on step and place alone."""
+
+    def vits() -> list[nn.Module]:
+        torch.manual_seed(0)
+        sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+        return [VisionTransformer(**sizes) for _ in range(2)]
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    whole = train(tmp_path / "whole", architectures=vits())
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", architectures=vits(), on_step=stop)
+    parts = train(tmp_path / "parts", architectures=vits())
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_a_run_interrupted_within_a_step_has_the_steps_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,10 +482,41 @@ def test_a_network_without_a_finite_loss_counts_for_nothing() -> None:
     assert meta_step(ghn, [broken], ZeroShot(), RECIPE) == {}
 
 
+class Steep(ZeroShot):
+    """A finite loss whose gradient is not finite, of one network or of all."""
+
+    def __init__(self, network: Network | None = None) -> None:
+        super().__init__()
+        self.network = network
+
+    def __call__(self, network: Network, *rest: Any) -> tuple[torch.Tensor, float]:
+        loss, accuracy = super().__call__(network, *rest)
+        steep = self.network in (None, network)
+        return (loss + (loss - loss.detach()).sqrt() if steep else loss), accuracy
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_network_without_a_finite_gradient_counts_for_nothing(equal: bool) -> None:
+    torch.manual_seed(0)
+    ghn, one, steep = GHN(SMALL), job(), job(2)
+    recipe = TrainConfig(meta_batch=2, bf16=False, equal_gradients=equal)
+    alone = meta_step(ghn, [one], ZeroShot(), recipe)
+    expected = [p.grad.clone() for p in ghn.parameters() if p.grad is not None]
+    assert meta_step(ghn, [one, steep], Steep(steep.network), recipe) == {"images": pytest.approx(alone["images"])}
+    for p, g in zip(ghn.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-4, atol=1e-7)
+    assert meta_step(ghn, [steep], Steep(), recipe) == {}
+
+
+def test_a_run_whose_gradients_are_all_infinite_ends(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss and gradient; lower the learning rate"):
+        train(tmp_path, objective=Steep())
+
+
 def test_a_run_whose_losses_are_all_infinite_ends(tmp_path: Path) -> None:
     images = colours()
     object.__setattr__(images, "std", images.std * 0)
-    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss; lower the learning rate 0.001"):
+    with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss and gradient; lower the"):
         ghn_init.train(images, tmp_path, architectures=tiny_networks(), ghn=SMALL, config=RECIPE)
 
 

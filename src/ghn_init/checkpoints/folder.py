@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,25 @@ def write_folder(folder: Path, config: GHNConfig, tensors: Mapping[str, Tensor])
     """Writes both files; the tensors' file also loads on its own."""
     text = json.dumps(config.to_dict(), indent=2)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    temporary = folder / (MODEL + ".tmp")
-    save_file(stored, temporary, metadata={"format": "pt", "config": text})
-    os.replace(temporary, folder / MODEL)
+    save_file(stored, folder / MODEL, metadata={"format": "pt", "config": text})
     (folder / CONFIG).write_text(text + "\n")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write into, whose files take the places of those of their names only when all are written.
+
+    Args:
+        folder: Made where it is missing; files of other names in it stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        made = Path(temporary)
+        yield made
+        names = {file.name for file in made.iterdir()}
+        first = [name for name in (MODEL, CONFIG) if name in names]  # what makes a checkpoint, then what is said of it
+        for name in [*first, *sorted(names.difference(first))]:
+            os.replace(made / name, folder / name)
 
 
 def read_folder(folder: Path) -> tuple[GHNConfig, dict[str, Tensor]]:

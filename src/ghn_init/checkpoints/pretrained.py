@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import resources
@@ -15,7 +16,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
-from ghn_init.checkpoints.card import TEMPLATE, facts, renew
+from ghn_init.checkpoints.card import CARD, TEMPLATE, facts, renew
 from ghn_init.checkpoints.default import DEFAULT as DEFAULT
 from ghn_init.checkpoints.fetch import DOWNLOAD_FAILURES, Access, from_hub, reason
 from ghn_init.checkpoints.folder import (
@@ -28,6 +29,7 @@ from ghn_init.checkpoints.folder import (
     read_file,
     read_folder,
     read_tensors,
+    replacing,
     write_folder,
 )
 from ghn_init.checkpoints.published.cache import fetched, folder_of, is_kept, keep
@@ -52,8 +54,8 @@ class GHN(
 ):
     """A graph hypernetwork that can be saved, loaded and shared.
 
-    `GHN(GHNConfig.ghn2({"cifar10": 10}))` is an untrained one; `save_pretrained` and `push_to_hub` are the hub mixin's;
-    `from_pretrained` is `ghn_init.load`, with its arguments alone.
+    `GHN(GHNConfig.ghn2({"cifar10": 10}))` is an untrained one; `save_pretrained` and `push_to_hub` take what the hub mixin's
+    take; `from_pretrained` is `ghn_init.load`, with its arguments alone.
 
     Example:
         >>> import ghn_init
@@ -61,11 +63,36 @@ class GHN(
         {'cifar10': 10, 'tiny-imagenet': 200, 'imagenette': 10, 'food10': 10}
     """
 
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **kwargs: Any
+    ) -> str | None:
+        """Writes a folder that `ghn_init.load` reads; a save that is interrupted leaves what was there.
+
+        Args:
+            save_directory: Made where it is missing.
+            push_to_hub: Whether to push it as well.
+            repo_id: Where to; by default the folder's name.
+            **kwargs: Those of the hub mixin's: `config`, `model_card_kwargs`, and what `push_to_hub` takes.
+
+        Returns:
+            Where it was pushed to, if it was.
+
+        Raises:
+            CheckpointError: The folder begins with a home folder that is not known.
+        """
+        folder = expanded(save_directory)
+        forgotten = self.confidence is None and not _holds(folder, self.state_dict())  # what it knows is of other weights
+        with replacing(folder) as made:
+            if (folder / CARD).is_file():
+                shutil.copy(folder / CARD, made)
+            super().save_pretrained(made, **{name: kwargs[name] for name in ("config", "model_card_kwargs") if name in kwargs})
+        if forgotten:
+            (folder / FILE).unlink(missing_ok=True)
+        return self.push_to_hub(repo_id or folder.name, **kwargs) if push_to_hub else None
+
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.confidence is not None:
             self.confidence.write(save_directory)
-        elif not _holds(save_directory, self.state_dict()):  # what the folder knows is of other weights
-            (save_directory / FILE).unlink(missing_ok=True)
         write_folder(save_directory, self.config, self.state_dict())
         renew(save_directory, self._facts())
 

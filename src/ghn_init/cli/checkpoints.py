@@ -53,12 +53,11 @@ def convert(
 ) -> None:
     """Converts a published hypernetwork to a folder of safetensors; no code of the file is run."""
     from ghn_init.checkpoints import pretrained
-    from ghn_init.checkpoints.folder import write_folder
+    from ghn_init.checkpoints.folder import replacing, write_folder
 
     check_folder(output)
     ghn = pretrained.convert(file)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        write_folder(output, ghn.config, ghn.state_dict())
+    with writing(output), replacing(output) as made:
+        write_folder(made, ghn.config, ghn.state_dict())
     numel = sum(p.numel() for p in ghn.parameters())
     out.print(f"{numel:,} parameters, tasks: {ghn.config.described_tasks}, written to {escape(str(output))}", soft_wrap=True)

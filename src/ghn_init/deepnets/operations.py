@@ -73,9 +73,13 @@ class FactorizedReduce(nn.Module):
         self.bn = batch_norm(o, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C', H/2, W/2), H and W even."""
+        """(B, C, H, W) → (B, C', ⌈H/2⌉, ⌈W/2⌉); beyond an odd side the shifted convolution reads zeros."""
         x = F.relu(x)
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        shifted = x[:, :, 1:, 1:]
+        right, below = x.shape[3] % 2, x.shape[2] % 2
+        if right or below:
+            shifted = F.pad(shifted, (0, right, 0, below))
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted)], dim=1))
 
 
 class Subsample(nn.Module):

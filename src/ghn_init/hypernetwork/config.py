@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from reprlib import repr as short  # values are a file's, of any length
 from typing import Any
@@ -58,6 +59,7 @@ class GHNConfig:
     def __post_init__(self) -> None:
         self._check_tasks()
         self._check_classes()
+        self._take_plain()
         sizes = self.max_shape
         if len(sizes) != 4 or min(sizes) < 1 or sizes[2] != sizes[3]:
             raise CheckpointError(f"max_shape is {short(sizes)}; expected four positive sizes (M0, M1, S, S).")
@@ -72,16 +74,37 @@ class GHNConfig:
         if self.class_width is not None and self.class_width < 1:
             raise CheckpointError(f"class_width is {short(self.class_width)}; expected at least 1, or None.")
 
+    def _take_plain(self) -> None:
+        """Numbers and switches as Python's own, which JSON can hold; NumPy's are taken too."""
+        for name in ("hid", "layers", "heads", "class_width"):
+            value = getattr(self, name)
+            if value is None and name == "class_width":
+                continue
+            if (plain := _whole(value)) is None:
+                raise CheckpointError(f"{name} is {short(value)}; expected a whole number.")
+            object.__setattr__(self, name, plain)
+        sizes = [_whole(size) for size in self.max_shape] if isinstance(self.max_shape, Iterable) else [None]
+        if None in sizes:
+            raise CheckpointError(f"max_shape is {short(self.max_shape)}; expected four positive sizes (M0, M1, S, S).")
+        object.__setattr__(self, "max_shape", tuple(sizes))
+        for name in ("ve", "layernorm", "weight_norm"):
+            value = getattr(self, name)
+            if value not in (True, False):
+                raise CheckpointError(f"{name} is {short(value)}; expected True or False.")
+            object.__setattr__(self, name, bool(value))
+
     def _check_tasks(self) -> None:
         if not isinstance(self.tasks, Mapping) or not self.tasks:
             raise CheckpointError(
                 f"tasks is {short(self.tasks)}; expected names with their numbers of outputs, such as {{'cifar10': 10}}."
             )
-        object.__setattr__(self, "tasks", dict(self.tasks))
+        tasks = {}
         for name, outputs in self.tasks.items():
             check_task_name(name)
-            if type(outputs) is not int or outputs < 1:
+            tasks[name] = _whole(outputs) or 0
+            if tasks[name] < 1:
                 raise CheckpointError(f"the task {name!r} has {short(outputs)} outputs; expected a number of at least 1.")
+        object.__setattr__(self, "tasks", tasks)
 
     def _check_classes(self) -> None:
         if not isinstance(self.classes, Mapping):
@@ -196,6 +219,14 @@ class GHNConfig:
     def described_tasks(self) -> str:
         """`cifar10 (10), food (101)`: names and numbers of outputs, for errors."""
         return ", ".join(f"{name} ({outputs})" for name, outputs in self.tasks.items())
+
+
+def _whole(value: Any) -> int | None:
+    """An integer as Python's own; None for anything else, also for True and False."""
+    try:
+        return None if isinstance(value, bool) else int(operator.index(value))
+    except TypeError:
+        return None
 
 
 def unlike(known: Sequence[str], given: Sequence[str]) -> str:

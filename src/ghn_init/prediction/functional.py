@@ -37,9 +37,9 @@ class Functional:
     slots: tuple[Slot, ...]
     kept: Mapping[str, Tensor]
 
-    def fill(self, cores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All parameters by dotted name, those that are predicted filled from decoded cores."""
-        return {**self.kept, **{slot.name: fill(slot, cores[slot.name]) for slot in self.slots}}
+    def fill(self, cores: Mapping[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """All parameters by dotted name, those that are predicted filled from decoded cores; `generator` as of `slots.fill`."""
+        return {**self.kept, **{slot.name: fill(slot, cores[slot.name], generator) for slot in self.slots}}
 
     def __call__(self, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
         """Runs the module on parameters; nothing is written into it."""

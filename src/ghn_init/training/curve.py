@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,13 +53,14 @@ class CurveLog:
     """
 
     def __init__(self, path: Path, first: int, write: bool, tasks: Sequence[str] = ()) -> None:
-        rows = path.read_text().splitlines()[1 : first + 1] if path.exists() else []
-        self._file: Any = path.open("w", newline="") if write else io.StringIO()
-        self._writer = csv.writer(self._file)
         self._tasks = list(tasks) if len(tasks) > 1 else []
-        self._writer.writerow([*COLUMNS[:-1], *(f"accuracy_{task}" for task in self._tasks), COLUMNS[-1]])
-        self._before = float(rows[-1].rsplit(",", 1)[1]) if rows else 0.0
-        self._file.writelines(row + "\n" for row in rows)
+        columns = [*COLUMNS[:-1], *(f"accuracy_{task}" for task in self._tasks), COLUMNS[-1]]
+        rows = _kept(path, first, len(columns)) if write else []
+        self._before = float(rows[-1][-1]) if rows else 0.0
+        if write:
+            _put(path, [columns, *rows])
+        self._file: Any = path.open("a", newline="") if write else io.StringIO()
+        self._writer = csv.writer(self._file)
 
     def __enter__(self) -> CurveLog:
         return self
@@ -78,3 +80,20 @@ class CurveLog:
     def flush(self) -> None:
         """What was written is on disk; done before a state is saved, so that a resumed curve has no gap."""
         self._file.flush()
+
+
+def _kept(path: Path, first: int, columns: int) -> list[list[str]]:
+    """The whole rows of steps up to `first`."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == columns and row[0].isdigit()]
+    return [row for row in rows if int(row[0]) <= first]
+
+
+def _put(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Writes a file beside it, which then takes its name: a process that ends meanwhile leaves the old one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    os.replace(temporary, path)

@@ -235,7 +235,9 @@ def _gradient(
     totals = workers.sum([p.grad for p in model.parameters() if p.grad is not None], *numbers)
     by_task = {name: Sums(*totals[3 * k : 3 * k + 3]) for k, name in enumerate(names)}
     if not any(own.networks for own in by_task.values()):
-        raise TrainingError(f"no network of step {step + 1} has a finite loss; lower the learning rate {recipe.lr}.")
+        raise TrainingError(
+            f"no network of step {step + 1} has a finite loss and gradient; lower the learning rate {recipe.lr}."
+        )
     return by_task
 
 
@@ -282,7 +284,7 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
     """Leaves the gradient of the jobs' share of a step in `model`: of the sum of their losses over `meta_batch`.
 
     The graphs are embedded and decoded together. Each network is run and differentiated alone, down to its decoded cores, so
-    that the memory is that of one network. A network whose loss is not finite counts for nothing.
+    that the memory is that of one network. A network whose loss or gradient is not finite counts for nothing.
 
     Returns:
         Sums by task.
@@ -300,6 +302,8 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
         task = job.network.task
         (tempered(loss, task.outputs) / recipe.meta_batch).backward()
         gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+        if not torch.isfinite(_norm(gradients.values())):
+            continue
         if recipe.equal_gradients:
             equalise(gradients.values(), 1 / recipe.meta_batch)
         pairs += [(cores[name], gradient) for name, gradient in gradients.items()]
@@ -320,8 +324,13 @@ def equalise(gradients: Iterable[Tensor], norm: float) -> None:
     a step follows the latter.
     """
     found = list(gradients)
-    whole = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
+    whole = _norm(found)
     torch._foreach_mul_(found, float(norm / whole) if whole > 0 else 1.0)
+
+
+def _norm(gradients: Iterable[Tensor]) -> Tensor:
+    """Of all of them together, a scalar."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
 
 
 def tempered(loss: Tensor, outputs: int) -> Tensor:
@@ -341,8 +350,10 @@ def _judge(job: Job, cores: dict[str, Tensor], objective: Objective, recipe: Tra
         with mixed_precision(inputs[0].device, recipe.bf16):
             return network(parameters, *inputs).float()
 
-    parameters = network.fill(cores)
-    loss, accuracy = objective(network, run, parameters, job.batches, random.Random(job.key).getrandbits(31))
+    seeds = random.Random(job.key)
+    of_objective, of_filling = seeds.getrandbits(31), seeds.getrandbits(31)
+    parameters = network.fill(cores, torch.Generator().manual_seed(of_filling))
+    loss, accuracy = objective(network, run, parameters, job.batches, of_objective)
     if recipe.parameter_decay:
         loss = loss + recipe.parameter_decay * torch.stack([parameters[s.name].square().sum() for s in network.slots]).sum()
     return loss, accuracy
