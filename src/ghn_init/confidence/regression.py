@@ -46,8 +46,12 @@ class Expectation:
 
     def __str__(self) -> str:
         interval = f"{100 * self.level:.0f} % of networks like those measured: {self.low:.0f} to {self.high:.0f}"
-        unlike = f"; unlike all of them in {', '.join(self.beyond)}" if self.beyond else ""
-        return f"{self.value:.0f} {self.told} ({interval}{unlike})"
+        told = f"{self.value:.0f} {self.told} ({interval})"
+        return (
+            f"not known, unlike all that were measured in {', '.join(self.beyond)}; the nearest: {told}"
+            if self.beyond
+            else told
+        )
 
 
 @dataclass(frozen=True)
