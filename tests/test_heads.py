@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init.cli.words import in_options
-from ghn_init.errors import HeadError, TraceError, UnsupportedModelError
+from ghn_init.errors import ComparisonError, HeadError, RecalibrationError, TraceError, UnsupportedModelError
 from ghn_init.heads.response import centred_logits
 from ghn_init.heads.ridge import fit_ridge
 from zoo import Fn, conv, param
@@ -331,6 +331,10 @@ def fails(model: nn.Module, data: Any, error: type[Exception], words: str) -> No
 
 
 LABELS: dict[str, tuple[Any, str]] = {
+    "whole fractions": (with_labels(torch.ones(16)), r"of shape \(16,\); expected .* of 16 images: yield labels.long\(\)\.$"),
+    "true fractions": (with_labels(torch.full((16,), 0.5)), "one for each of 16 images\\.$"),
+    "a column": (with_labels(torch.ones(16, 1)), r"\(16, 1\); .* of 16 images: yield labels.flatten\(\).long\(\)\.$"),
+    "smoothed": (with_labels(torch.rand(16, 3)), r"\(16, 3\); .* 16 images: if they are one-hot, yield labels.argmax\(1\)\.$"),
     "none": ([x for x, _ in loader()], "the loader yields images without labels; yield"),
     "no images": ([], "the loader has no batches; pass one that yields images"),
     "fractions": (with_labels(torch.zeros(16)), r"the labels are torch.float32 of shape \(16,\); expected whole class numbers"),
@@ -549,3 +553,55 @@ def test_an_image_with_two_labels_is_no_copy() -> None:
     (images, labels), *_ = loader()
     fit = ghn_init.fit_head_(HEADS["linear"].model(), [(images, labels), (images, (labels + 1) % 3)])
     assert (fit.images, fit.copies) == (32, 0)
+
+
+(X, Y), *_ = loader()
+BARE: dict[str, tuple[Any, str]] = {
+    "a tensor": (X, r"the data are a tensor of shape \(16, 3, 6, 6\); expected a loader, which yields batches: \[images\]\.$"),
+    "a tuple": ((X, Y), r"a tuple of images \(16, 3, 6, 6\) and labels; .* batches: \[\(images, labels\)\]\.$"),
+    "a list": ([X, Y], r"a list of images .* and labels; .* batches: \[\(images, labels\)\]\.$"),
+    "an array": ((X, Y.numpy()), r"a tuple of images .* and labels; .* batches: \[\(images, labels\)\]\.$"),
+}
+
+
+@pytest.mark.parametrize("kind", BARE)
+@pytest.mark.parametrize("verb", [
+    (ghn_init.fit_head_, HeadError),
+    (lambda model, data: ghn_init.initialize(model, data=data), RecalibrationError),
+    (ghn_init.recalibrate_batchnorm, RecalibrationError),
+    (lambda model, data: ghn_init.choose(model, data, steps=2, rungs=2), ComparisonError),
+    (lambda model, data: ghn_init.rank([lambda: model, HEADS["linear"].model], data, data, steps=2), ComparisonError),
+], ids=["fit_head_", "initialize", "recalibrate", "choose", "rank"])  # fmt: skip
+def test_images_in_the_place_of_a_loader_are_refused(kind: str, verb: tuple[Any, type[Exception]]) -> None:
+    call, error = verb
+    model = HEADS["linear"].model()
+    model.body[1] = nn.Identity()  # batch norms would have been another error
+    before = copied(state(model))
+    data, words = BARE[kind]
+    with pytest.raises(error, match=words):
+        call(model, data)
+    assert changed(before, state(model)) == set()
+
+
+def test_batches_without_labels_may_come_in_a_tuple() -> None:
+    model, expected = HEADS["linear"].model(), HEADS["linear"].model()
+    images = labelled()[0]
+    ghn_init.recalibrate_batchnorm(model, (images[:24], images[24:]))
+    ghn_init.recalibrate_batchnorm(expected, [images[:24], images[24:]])
+    assert changed(state(model), state(expected)) == set()
+
+
+def test_the_first_of_several_outputs_is_said_to_count() -> None:
+    def forward(m: Any, x: Tensor) -> dict[str, Tensor]:
+        projected = m.projection(pooled(m, x))
+        return {"features": projected, "logits": m.fc(projected)}
+
+    model = Fn(forward, body=body(), projection=nn.Linear(5, 4), fc=nn.Linear(4, 3))
+    words = r"'projection.weight' has 4 outputs, .* The first of the model's 2 outputs is what counts: .* its classes first, or"
+    fails(model, loader(), HeadError, rf"{words} leave the heads out \(exclude\)\.$")
+    fails(model, [(x, y + 2) for x, y in loader()], HeadError, "has classes 0 to 3. The first of the model's 2 outputs")
+
+
+def test_the_head_that_is_at_fault_is_named() -> None:
+    model = Fn(lambda m, x: m.a(pooled(m, x)) + m.b(top(m, x)).sigmoid(), body=body(), **two())
+    fails(model, loader(), HeadError, "what follows the head 'b.weight' is neither linear nor a softmax")

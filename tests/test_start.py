@@ -129,6 +129,32 @@ class TwoOutputs(nn.Module):
         return self.head(x), self.side(x)
 
 
+class Projected(nn.Module):
+    """Features first, then classes that are made of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.projection, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.projection(self.body(x).relu().mean((2, 3)))
+        return {"features": features, "logits": self.head(features)}
+
+
+@pytest.mark.parametrize("pattern", ["head.*", "projection.*"])
+def test_heads_may_be_left_out_where_another_output_comes_first(ghn: GHN, pattern: str) -> None:
+    with pytest.raises(HeadError, match=r"leave the heads out \(exclude\)"):
+        ghn_init.initialize(Projected(), ghn, data=loader())
+    model = Projected()
+    own = copied(state(model))
+    report = started(model, ghn, loader(), exclude=pattern)
+    assert report.fit is None
+    assert "no head fitted: " in report.data
+    kept = {name for name in own if name.startswith((pattern[:-1], "head."))}
+    assert not changed(own, state(model)) & kept
+    assert "body.weight" in changed(own, state(model))
+
+
 def test_a_head_that_is_not_fitted_has_the_true_reason(ghn: GHN) -> None:
     report = started(tiny(), ghn, loader(), exclude="head.bias")
     (weight,) = (row for row in report.rows if row.name == "head.weight")

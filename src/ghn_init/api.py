@@ -24,7 +24,7 @@ from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
-from ghn_init.models.batches import Batches, traced_on
+from ghn_init.models.batches import Batches, check_loader, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
@@ -115,7 +115,8 @@ def initialize(
         StrictError: With `strict`, if a parameter would be kept or approximated.
         ShapeMismatchError: The model is on the meta device.
         HeadError: As `fit_head_`, of `data` with labels.
-        RecalibrationError: No batch in `data`, or one that the model can't be given, or what a norm sees is not finite.
+        RecalibrationError: `data` are no loader, or without a batch, or the model can't be given one, or what a norm sees is
+            not finite.
         ComparisonError: With `choose`, as `ghn_init.choose`.
         ValueError: `head`, `seed` or `condition` is something else, `head` is ambiguous or names a task that doesn't fit the
             model, a pattern matches no parameter, `choose` or `max_images` goes without `data`, or `choose` with a predicted
@@ -140,6 +141,7 @@ def initialize(
     if data is None and max_images is not None:
         raise ValueError(f"max_images={max_images} is of data, which isn't given; pass data=, a loader of (images, labels).")
     if data is not None:
+        check_loader(data)
         check_one_process(model)
         check_modes(model)
     if choose:

@@ -100,8 +100,16 @@ def class_numbers(labels: Any, count: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"the labels are a {type(labels).__name__} such as {str(labels)[:40]!r}; {wanted}.") from error
     if numbers.is_floating_point() or numbers.is_complex() or tuple(numbers.shape) != (count,):
-        raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}.")
+        raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}{_whole(numbers, count)}.")
     return numbers.detach().long()
+
+
+def _whole(labels: Tensor, count: int) -> str:
+    """How other labels may become class numbers, where that can be told."""
+    if labels.dim() == 2 and len(labels) == count and not labels.is_complex():
+        return ": if they are one-hot, yield labels.argmax(1)" if labels.shape[1] > 1 else ": yield labels.flatten().long()"
+    whole = tuple(labels.shape) == (count,) and not labels.is_complex() and torch.equal(labels, labels.round())
+    return ": yield labels.long()" if whole else ""
 
 
 def _checked(watch: Watch, name: str, count: int) -> Tensor:
@@ -119,11 +127,19 @@ def _checked(watch: Watch, name: str, count: int) -> Tensor:
 def _check_classes(labels: Tensor, place: Place, full: bool) -> None:
     """Every output has its images; `full`: the loader may have more of them than counted."""
     (head, *_), K = place.heads, place.classes
+    first = ""
+    if place.outputs > 1:
+        first = (
+            f" The first of the model's {place.outputs} outputs is what counts: let the forward return its classes first, or "
+            f"leave the heads out (exclude)."
+        )
     seen = labels.unique().tolist()
     if K < 2:
-        raise HeadError(f"the head '{head.weight}' has {K} output; expected one for each class, two at least.")
+        raise HeadError(f"the head '{head.weight}' has {K} output; expected one for each class, two at least.{first}")
     if seen[0] < 0 or seen[-1] >= K:
-        raise HeadError(f"the labels go from {seen[0]} to {seen[-1]}; the head '{head.weight}' has classes 0 to {K - 1}.")
+        raise HeadError(
+            f"the labels go from {seen[0]} to {seen[-1]}; the head '{head.weight}' has classes 0 to {K - 1}.{first}"
+        )
     if len(seen) == 1:
         raise HeadError(f"all {len(labels)} images are of class {seen[0]}; a classifier needs images of two classes at least.")
     if missing := without_images(labels, K):
@@ -132,7 +148,7 @@ def _check_classes(labels: Tensor, place: Place, full: bool) -> None:
             others = ", shuffle them, or let more than the first of them count: pass max_images=…"
         raise HeadError(
             f"the head '{head.weight}' has {K} outputs, but none of {len(labels)} images is of class {missing}; make the model "
-            f"with an output for each class of the data{others}."
+            f"with an output for each class of the data{others}.{first}"
         )
 
 

@@ -16,7 +16,7 @@ from ghn_init.heads.places import find_heads, frozen_beside
 from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
-from ghn_init.models.batches import Batches, labels_of, traced_on
+from ghn_init.models.batches import Batches, check_loader, labels_of, traced_on
 from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
@@ -24,6 +24,10 @@ from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_one_process, check_values, unwrap
 
 MAX_IMAGES = 4000
+
+
+class NothingToFitError(HeadError):
+    """All heads that could be fitted are left out."""
 
 
 def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_IMAGES, recalibrate: bool = True) -> HeadFit:
@@ -75,6 +79,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     check_values(inner)
     check_modes(inner)
     try:
+        check_loader(loader)
         with untouched(inner):
             norms = unfrozen_norms(inner) if recalibrate else []
             return fit_on(Batches(watched(loader), inner, max_images), prefix, norms)
@@ -93,6 +98,10 @@ def fit_on(
         norms: Whose statistics are to be recomputed first.
         keep: Dotted names, with the prefix.
         overwrite: Likewise, of what is written though it is frozen.
+
+    Raises:
+        NothingToFitError: All are left out.
+        HeadError: As `fit_head_`.
     """
     started = time.perf_counter()
     model = batches.model
@@ -105,7 +114,7 @@ def fit_on(
     frozen = [p for p in frozen_beside(places, parameters) if not any(prefix + name in overwrite for name in p.parameters)]
     places = [place for place in places if place not in frozen]
     if not places:
-        raise HeadError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
+        raise NothingToFitError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
     names = [name for place in places for name in place.parameters]
     with restored_on_failure([*model.buffers(), *(parameters[name] for name in names)]):
         recalibrate_(model, norms, batches.contents)

@@ -38,12 +38,14 @@ class Place:
         classes: K.
         heads: Usually one; several where their results are averaged, as in a distilled DeiT.
         last: Number of the call that reads the weight of the last one to run.
+        outputs: How many tensors the forward returns.
     """
 
     output: int
     classes: int
     heads: tuple[Head, ...]
     last: int
+    outputs: int
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -74,7 +76,8 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     for number, output in enumerate(record.outputs):
         if output.shape == first:
             heads = _heads(build_graph(replace(record, outputs=(output,))), first[1])
-            places += [Place(number, first[1], heads, max(read[head.weight] for head in heads))] if heads else []
+            if heads:
+                places.append(Place(number, first[1], heads, max(read[head.weight] for head in heads), len(record.outputs)))
     if not places or places[0].output:
         raise HeadError(
             f"{type(model).__name__} has no classification head that was found: no linear layer or convolution of {first[1]} "

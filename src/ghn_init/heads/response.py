@@ -61,7 +61,7 @@ def measure_response(run: Run, heads: Sequence[str], classes: int, tolerance: fl
     # Of two classes any response is linear; that it is the same at another level tells.
     low, high, higher = map(factors, (-1.0, 2.0, 3.0))
     for name, *found in zip(heads, low, high, higher, strict=True):
-        if None in found[1:] or not _same(high, higher, tolerance):
+        if None in found[1:] or not _same(found[1:2], found[2:], tolerance):
             raise HeadError(
                 f"what follows the head '{name}' is neither linear nor a softmax: a classifier can't be written into it."
             )

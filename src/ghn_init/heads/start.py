@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from torch import nn
 
 from ghn_init.errors import HeadError, RecalibrationError
-from ghn_init.heads.fit import fit_on
+from ghn_init.heads.fit import NothingToFitError, fit_on
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, labels_of
 from ghn_init.models.restored import restored_on_failure
@@ -62,11 +62,13 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *model.buffers()]):
         prediction.write_()
-        if not why_not:
-            try:
-                fit = fit_on(batches, prefix, norms, out, prediction.overwritten)
-            except RecalibrationError as error:
-                raise HeadError(str(error)) from error
+        try:
+            fit = None if why_not else fit_on(batches, prefix, norms, out, prediction.overwritten)
+        except NothingToFitError as error:  # what the first output comes from may be none of the graph's heads
+            fit, why_not = None, str(error).removesuffix(".")
+        except RecalibrationError as error:
+            raise HeadError(str(error)) from error
+        if fit is not None:
             prediction.copy_statistics_()
             report = report.with_reasons(dict.fromkeys(fit.frozen, "classification head, frozen beside trainable parameters"))
             return report.with_data(", ".join([*recalibrated, "head fitted"]), fit)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.errors import RecalibrationError
-from ghn_init.models.batches import forward, inputs_of
+from ghn_init.models.batches import check_loader, forward, inputs_of
 from ghn_init.models.modes import check_norms, eval_
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
@@ -41,8 +41,8 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         The model; every module is in training or eval mode as before.
 
     Raises:
-        RecalibrationError: No batch, or one that the model can't be given, or what a norm sees is not finite. The statistics
-            are then as before, also where loader or forward raise errors of their own.
+        RecalibrationError: No loader, no batch, or one that the model can't be given, or what a norm sees is not finite. The
+            statistics are then as before, also where loader or forward raise errors of their own.
         TraceError: The forward fails on images of another precision than the model's.
         UnsupportedModelError: The model is on the meta device, a decomposed program of `torch.export`, or distributed
             over several processes where not all norms are `SyncBatchNorm`.
@@ -55,6 +55,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Iterable[Any], max_batches: 
         >>> int(ghn_init.recalibrate_batchnorm(model, loader)[1].num_batches_tracked)
         3
     """
+    check_loader(loader)
     if max_batches is not None and max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}; expected at least 1, or None for all.")
     norms = tracking_norms(model)

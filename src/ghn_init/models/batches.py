@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -183,6 +184,7 @@ def labels_of(content: Any) -> Any:
 
 def unlabelled(loader: Iterable[Any]) -> Iterable[Any]:
     """The same batches without labels, where nothing is to be fitted to them. What can be read again can be so still."""
+    check_loader(loader)
     return map(_without_labels, loader) if isinstance(loader, Iterator) else _Unlabelled(loader)
 
 
@@ -199,6 +201,27 @@ def _without_labels(content: Any) -> Any:
     return {k: v for k, v in images.items() if k not in LABELS} if isinstance(images, Mapping) else images
 
 
+def check_loader(data: Any) -> None:
+    """Refuses images, or images and their labels, in the place of a loader, whose rows would be taken for batches.
+
+    Raises:
+        RecalibrationError: They are.
+    """
+    if isinstance(data, Tensor):
+        raise RecalibrationError(
+            f"the data are a tensor of shape {tuple(data.shape)}; expected a loader, which yields batches: [images]."
+        )
+    if isinstance(data, list | tuple) and len(data) == 2 and isinstance(data[0], Tensor) and _are_labels(data[1], data[0]):
+        raise RecalibrationError(
+            f"the data are a {type(data).__name__} of images {tuple(data[0].shape)} and labels; expected a loader, which "
+            f"yields batches: [(images, labels)]."
+        )
+
+
+def _are_labels(value: Any, images: Tensor) -> bool:
+    return value.dim() < images.dim() if isinstance(value, Tensor) else isinstance(value, np.ndarray)
+
+
 class Batches:
     """Batches of a loader until there are so many images. What can be read only once, an iterator, is held in memory.
 
@@ -208,7 +231,7 @@ class Batches:
         max_images: The batch that reaches this number is the last.
 
     Raises:
-        RecalibrationError: There is none, or the model can't be given the first.
+        RecalibrationError: There is none, the model can't be given the first, or as `check_loader`.
         ValueError: `max_images` is below 1.
     """
 
@@ -217,6 +240,7 @@ class Batches:
             raise ValueError(f"max_images is {max_images}; expected at least 1.")
         if not isinstance(loader, Iterable):
             raise RecalibrationError(f"the data are a {type(loader).__name__}; expected a loader, which yields batches.")
+        check_loader(loader)
         self.model, self.max_images = model, max_images
         self.device = next(model.parameters()).device
         self._loader = loader
