@@ -214,8 +214,8 @@ def test_harm_is_warned_of_once_with_a_way_out(caplog: pytest.LogCaptureFixture)
     ghn_init.initialize(classifier(10), ghn, data=[images()])
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     caplog.clear()
-    batch = torch.randn(20, 3, 16, 16), torch.arange(20) % 10
-    ghn_init.initialize(classifier(10), ghn, data=[batch] * 4, choose=True)  # it has been measured
+    batch = torch.randn(80, 3, 16, 16), torch.arange(80) % 10
+    ghn_init.initialize(classifier(10), ghn, data=[batch], choose=True)  # it has been measured
     assert not caplog.records
 
 
