@@ -420,7 +420,7 @@ def test_data_and_what_other_threads_change_are_left_alone() -> None:
     assert trainer.events.get() > 0
 
 
-LABELLED = [(torch.arange(96.0).view(-1, 1, 1, 1).expand(-1, 3, 6, 6) % 7, torch.arange(96) % 3)]
+LABELLED = [(torch.arange(96.0).view(-1, 1, 1, 1).expand(-1, 3, 6, 6), torch.arange(96) % 3)]
 SEEDING: dict[str, Callable[[ghn_init.GHN], Any]] = {
     "choose": lambda ghn: ghn_init.choose(lambda: Tiny(1, 4), LABELLED, ghn, steps=1, rungs=1, batch_size=16),
     "rank": lambda ghn: ghn_init.rank({"a": Tiny(1, 4), "b": Tiny(1, 8)}, LABELLED, LABELLED, ghn, steps=1, rungs=1),
