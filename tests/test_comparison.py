@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import ghn_init
 from ghn_init import Conditioning, api, comparison
 from ghn_init.comparison import Comparison, Run
-from ghn_init.errors import ComparisonError, DeviceError
+from ghn_init.errors import ComparisonError, DeviceError, RecalibrationError
 from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
@@ -506,6 +506,12 @@ def test_nothing_is_raced_on_the_meta_device() -> None:
     for make in (model, lambda: Tiny(2, 8).to("meta")):
         with pytest.raises(ComparisonError, match="Tiny is on the meta device, where it has no values to train; make it on"):
             ghn_init.compare(make, loader(True), loader(False), ["default", "orthogonal"])
+
+
+def test_images_and_labels_in_the_place_of_a_loader_are_refused() -> None:
+    images = colours()
+    with pytest.raises(RecalibrationError, match=r"expected a loader, which yields batches: \[\(images, labels\)\]"):
+        ghn_init.compare(tiny, (images.normalise(images.pixels), images.labels), loader(False))
 
 
 def test_one_init_in_the_place_of_several_is_refused() -> None:

@@ -25,7 +25,7 @@ from ghn_init.comparison.interval import half_width
 from ghn_init.devices import found as device_found
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
-from ghn_init.models.batches import Inputs, inputs_of, labels_of
+from ghn_init.models.batches import Inputs, check_loader, inputs_of, labels_of
 from ghn_init.progress import counting
 from ghn_init.tracing.untouched import seed_torch
 from ghn_init.trials.anew import Made
@@ -203,6 +203,7 @@ def compare(
             validate with, an init that doesn't suit the model, labels beyond its classes, or a model that is not made anew or
             gives no logits for the images.
         HeadError: No labels, or labels that are no class numbers.
+        RecalibrationError: Images and labels in the place of a loader.
         DeviceError: There is no such device.
         GHNInitError: As in `ghn_init.initialize`.
 
@@ -214,6 +215,7 @@ def compare(
         2
     """
     for loader in (train_loader, val_loader, *(tuning or ())):
+        check_loader(loader)
         if isinstance(loader, Iterator) and type(loader).__module__.startswith(USED_UP):  # others may begin anew
             raise ComparisonError(
                 f"the loader is a {type(loader).__name__}, which is used up once it is read, and each init is to see the same "
