@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ghn_init.checkpoints.pretrained import load
+from ghn_init.checkpoints.pretrained import GHN, load
+from ghn_init.errors import CheckpointError
 from ghn_init.graph import Graph, Node
 from ghn_init.hypernetwork.config import GHNConfig
 from ghn_init.hypernetwork.decoder import ConvDecoder
@@ -223,6 +225,31 @@ def test_a_hypernetwork_of_several_tasks_is_none_of_the_published_ones() -> None
     assert GHNConfig({"a": 10}, class_width=10).published
     assert not GHNConfig({"a": 10, "b": 200}, class_width=10).published
     assert not GHNConfig({"a": 10}).published
+
+
+def test_a_published_one_that_gets_another_task_predicts_what_it_did(tmp_path: Path) -> None:
+    """Tables of positions are scaled, and heads that stay are read, as before; also when it comes from a folder."""
+    torch.manual_seed(0)
+    own = GHN(GHNConfig({"a": 64}, class_width=64, max_shape=(8, 8, 3, 3), hid=8)).eval()
+    more = GHN(own.config.with_tasks({"b": 5})).eval()
+    more.load_state_dict({**more.state_dict(), **own.state_dict()})
+    more.save_pretrained(tmp_path)
+    nodes = (Node("input"), Node("conv", (10, 16), "w", head=True), Node("pos_enc", (8, 8), "t"))
+    graph = Graph(nodes, np.array([[0, 0], [1, 2]]))
+    slots = slots_of(graph, {"t": (8, 8), "w": (10, 16)}, {"w"})
+    (expected,) = own([graph], [slots], [None])
+    for ghn in (more, load(tmp_path)):
+        (found,) = ghn([graph], [slots], [None])
+        assert torch.equal(found["t"], expected["t"])
+    assert own.config.with_tasks({"a": 64}) == own.config
+    assert "as_published" not in own.config.to_dict()
+
+
+def test_nothing_is_as_published_without_a_width_of_classes() -> None:
+    with pytest.raises(CheckpointError, match="as_published is True and class_width None; expected the width that it knows"):
+        GHNConfig({"a": 10}, as_published=True)
+    with pytest.raises(CheckpointError, match="as_published is 'yes'; expected True or False"):
+        GHNConfig({"a": 10}, class_width=10, as_published="yes")  # type: ignore[arg-type]
 
 
 def test_the_bundled_one_reads_heads_as_they_are_and_scales_no_tables() -> None:

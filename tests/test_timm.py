@@ -235,6 +235,40 @@ def test_what_timm_could_not_load_is_not_exported(ghn: GHN, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_layers_without_tensors_are_compared_too(ghn: GHN, tmp_path: Path) -> None:
+    model = create("resnet10t", num_classes=4, ghn=ghn)
+    model.layer1[0].act1 = nn.SiLU()
+    with pytest.raises(ModelSpecError, match=r"timm would make ReLU\(\) .* for 'layer1.0.act1', which is SiLU\(\)"):
+        ghn_init.timm.export(model, tmp_path)
+    model.layer1[0].act1 = nn.Identity()
+    with pytest.raises(ModelSpecError, match=r"'layer1.0.act1', which is nothing in the model"):
+        ghn_init.timm.export(model, tmp_path)
+    model = create("resnet10t", num_classes=4, ghn=ghn)
+    model.bn1.eps = 0.1
+    with pytest.raises(ModelSpecError, match=r"'bn1', which is BatchNorm\(64, eps=0.1"):
+        ghn_init.timm.export(model, tmp_path)
+
+
+def test_what_changes_no_answer_changes_no_export(ghn: GHN, tmp_path: Path) -> None:
+    """Dropout, writing in place, the pace of running statistics, and statistics of several processes."""
+    model = create("resnet10t", num_classes=4, ghn=ghn, drop_rate=0.5, drop_path_rate=0.2)
+    model.bn1.momentum = 0.5
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model).half()
+    folder = ghn_init.timm.export(model, tmp_path)
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert torch.equal(loaded.fc.weight.half(), model.fc.weight)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_models_in_wrappers_are_exported(ghn: GHN, tmp_path: Path, wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = create("resnet10t", num_classes=4, ghn=ghn)
+    folder = ghn_init.timm.export(wrap(model), tmp_path)
+    assert same(timm.create_model(f"local-dir:{folder}", pretrained=True).state_dict(), model.state_dict())
+
+
 def test_a_full_disk_is_an_error_of_the_system(ghn: GHN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("No space left on device")

@@ -119,6 +119,39 @@ def test_a_run_interrupted_within_a_step_has_the_steps_before(tmp_path: Path, mo
     assert interrupted("update", 3) == [1, 2, 3, 4]  # weights between two steps are not written
 
 
+def test_a_run_that_fails_keeps_the_steps_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, seen = itertools.count(1), []
+
+    def failing(*arguments: Any) -> dict[str, Sums]:
+        if next(calls) == 3:
+            raise RuntimeError("out of memory")
+        return meta_step(*arguments)
+
+    monkeypatch.setattr(loop, "meta_step", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tmp_path / "parts", save_minutes=60.0)
+    monkeypatch.setattr(loop, "meta_step", meta_step)
+    parts = train(tmp_path / "parts", save_minutes=60.0, on_step=lambda progress: seen.append(progress.step))
+    assert seen == [3, 4]
+    whole = train(tmp_path / "whole", save_minutes=60.0)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_state_that_cannot_be_written_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    def stop(progress: Progress) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(loop, "save_state", full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tmp_path, save_minutes=60.0, on_step=stop)
+    assert "the state after step 1 could not be written: No space left on device" in caplog.text
+
+
 def test_trackers_are_told_every_step(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -37,6 +37,8 @@ class GHNConfig:
         class_width: Channel count that the shape vocabulary has besides the fixed ones. Published hypernetworks have that of
             their data set's classes there; None, the fixed vocabulary alone, is right for all others.
         classes: Task → names of its classes in the order of its outputs, where they are known.
+        as_published: Whether what is published of details holds for it; by default where it has one task, whose number of
+            classes is `class_width`. One that gets more tasks stays what it is.
     """
 
     tasks: Mapping[str, int] = field(hash=False)
@@ -50,10 +52,13 @@ class GHNConfig:
     heads: int = 8
     class_width: int | None = None
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    as_published: bool | None = None
 
     @property
     def published(self) -> bool:
-        """Whether what is published of details holds for it: one task, whose number of classes is among the widths."""
+        """Whether what is published of details holds for it: what is said of it, else whether it is like published ones."""
+        if self.as_published is not None:
+            return self.as_published
         return list(self.tasks.values()) == [self.class_width]
 
     def __post_init__(self) -> None:
@@ -73,6 +78,8 @@ class GHNConfig:
             raise CheckpointError(f"hypernet is {short(self.hypernet)}; expected one of {HYPERNETS}.")
         if self.class_width is not None and self.class_width < 1:
             raise CheckpointError(f"class_width is {short(self.class_width)}; expected at least 1, or None.")
+        if self.as_published and self.class_width is None:
+            raise CheckpointError("as_published is True and class_width None; expected the width that it knows of its classes.")
 
     def _take_plain(self) -> None:
         """Numbers and switches as Python's own, which JSON can hold; NumPy's are taken too."""
@@ -87,8 +94,10 @@ class GHNConfig:
         if None in sizes:
             raise CheckpointError(f"max_shape is {short(self.max_shape)}; expected four positive sizes (M0, M1, S, S).")
         object.__setattr__(self, "max_shape", tuple(sizes))
-        for name in ("ve", "layernorm", "weight_norm"):
+        for name in ("ve", "layernorm", "weight_norm", "as_published"):
             value = getattr(self, name)
+            if value is None and name == "as_published":
+                continue
             if value not in (True, False):
                 raise CheckpointError(f"{name} is {short(value)}; expected True or False.")
             object.__setattr__(self, name, bool(value))
@@ -157,7 +166,7 @@ class GHNConfig:
         if "tasks" not in known:
             known |= _single(values, task)
         kinds: dict[str, tuple[type, ...]] = {
-            "int": (int,), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
+            "int": (int,), "str": (str,), "bool": (bool,), "int | None": (int, type(None)), "bool | None": (bool, type(None)),
         }  # fmt: skip
         for name, described in cls.__dataclass_fields__.items():
             kind = kinds.get(str(described.type))
@@ -176,15 +185,16 @@ class GHNConfig:
         values["max_shape"] = list(self.max_shape)
         if not self.layers:
             del values["layers"], values["heads"]
-        if self.class_width is None:
-            del values["class_width"]
+        for name in ("class_width", "as_published"):
+            if values[name] is None:
+                del values[name]
         values["classes"] = {task: list(names) for task, names in self.classes.items()}
         if not self.classes:
             del values["classes"]
         return values
 
     def with_tasks(self, tasks: Mapping[str, int]) -> GHNConfig:
-        """The same with more tasks.
+        """The same with more tasks, which change nothing of what it predicts without them.
 
         Raises:
             CheckpointError: One of them is known with another number of outputs.
@@ -195,7 +205,8 @@ class GHNConfig:
                     f"the task {name!r} has {outputs} outputs, the hypernetwork knows it with {self.tasks[name]}; give it "
                     f"another name."
                 )
-        return replace(self, tasks={**self.tasks, **tasks})
+        known = {**self.tasks, **tasks}
+        return replace(self, tasks=known, as_published=True if self.published and known != self.tasks else self.as_published)
 
     def with_classes(self, classes: Mapping[str, Sequence[str]]) -> GHNConfig:
         """The same with the names of more tasks' classes.

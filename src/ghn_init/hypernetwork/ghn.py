@@ -85,7 +85,8 @@ class GraphHyperNetwork(nn.Module):
         """
         if not self.config.published or self.config.layers:
             return graph
-        (width,), predicted = self.config.tasks.values(), {slot.node for slot in slots}
+        width, predicted = self.config.class_width, {slot.node for slot in slots}
+        assert width is not None  # of a published one
         nodes = list(graph.nodes)
         for k, node in enumerate(nodes):
             if node.head and node.shape and k not in predicted:

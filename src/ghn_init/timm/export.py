@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +15,13 @@ from torch import Tensor, nn
 
 from ghn_init.errors import ModelSpecError, UnsupportedModelError
 from ghn_init.models.spec import build_timm, library, without_storage
-from ghn_init.tracing.unwrap import check_values
+from ghn_init.tracing.unwrap import check_values, taken_off
 
 _NOT_OURS = frozenset({"tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"})
 """What timm's configuration says about trained weights, which these are not."""
+
+_NO_ANSWERS = re.compile(r"(, )?(inplace=\w+|momentum=[^,)]+)|^Sync(?=BatchNorm)|(?<=^BatchNorm)[123]d|(?<=^BatchNormAct)2d")
+"""What a layer's answers don't depend on: where it writes, its pace in training, statistics of several processes."""
 
 
 def export(
@@ -32,7 +36,7 @@ def export(
     timm adapts them as it does with trained weights: other `num_classes`, `in_chans`, `img_size`, `features_only`.
 
     Args:
-        model: A model that timm made, initialised or trained.
+        model: A model that timm made, initialised or trained; also compiled, or in a DataParallel.
         folder: Made where it is missing; files of these two names in it are replaced.
         model_args: Arguments that the model was made with (`img_size`, …); by default those that timm wrote down.
         origin: Written to `config.json` under `ghn_init`, where timm doesn't look.
@@ -52,6 +56,7 @@ def export(
         ['config.json', 'model.safetensors']
     """
     save_for_hf = library("timm").models.save_for_hf
+    model, _ = taken_off(model)
     if not hasattr(model, "pretrained_cfg") or not hasattr(model, "num_classes"):
         raise UnsupportedModelError(
             f"{type(model).__name__} is no classifier that timm made, timm could not make it from a configuration; save its "
@@ -103,9 +108,17 @@ def _check(folder: str, model: nn.Module) -> None:
 
 
 def _description(model: nn.Module) -> dict[str, str]:
-    """Shapes of all tensors, and settings of all that slides over maps: a stride or a pool shows in no tensor."""
+    """Shapes of all tensors, and classes and settings of all layers: an activation, a stride or a pool shows in no tensor."""
     tensors = {name: str(tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
-    return tensors | {name: repr(module) for name, module in model.named_modules() if hasattr(module, "kernel_size")}
+    layers = {name: module for name, module in model.named_modules() if _is_layer(module)}
+    return tensors | {name: _NO_ANSWERS.sub("", repr(module)) for name, module in layers.items()}
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it makes answers by settings of its own; dropout and identities leave those of a trained model as they are."""
+    if isinstance(module, nn.Identity | nn.ParameterList | nn.ParameterDict) or "Drop" in type(module).__name__:
+        return False
+    return hasattr(module, "kernel_size") or next(module.children(), None) is None
 
 
 def _unshare(_: nn.Module, state_dict: dict[str, Tensor], prefix: str, __: Any) -> None:

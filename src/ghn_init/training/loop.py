@@ -183,7 +183,7 @@ def _run(
     workers: Workers,
     on_step: Callable[[Progress], None] | None,
 ) -> None:
-    """The steps that are left, with the state written every few minutes, and when it is interrupted."""
+    """The steps that are left, with the state written every few minutes, and where something ends the run."""
     started = saved = time.monotonic()
     state = folder / "state.safetensors"
     taken: int | None = None  # steps that weights and curve have, in the leading process; None while they are changed
@@ -203,19 +203,22 @@ def _run(
                 rate = recipe.meta_batch * (step + 1 - first) / (now - started)
                 progress = _progress(step + 1, recipe.steps, by_task, lr, rate)
                 curve.write(progress, now - started)
+                taken = step + 1
                 track(progress.scalars, progress.step)
                 done(f"loss {progress.loss:.3f}, accuracy of predicted networks {100 * progress.accuracy:.1f} %")
-                taken = step + 1
                 if on_step is not None:
                     on_step(progress)
                 if now - saved > 60 * recipe.save_minutes:
                     curve.flush()
                     save_state(state, taken, model, average, optimizers)
                     saved = now
-        except KeyboardInterrupt:
+        except BaseException:
             if taken is not None:
-                curve.flush()
-                save_state(state, taken, model, average, optimizers)
+                try:
+                    curve.flush()
+                    save_state(state, taken, model, average, optimizers)
+                except Exception as error:  # what ended the run says more
+                    log.warning("the state after step %d could not be written: %s", taken, error)
             raise
 
 

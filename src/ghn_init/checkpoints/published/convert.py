@@ -61,7 +61,7 @@ def _parts(value: Any, task: str) -> Parts:
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
     """The entries that published configurations have: numbers, strings, and lists of numbers."""
-    known = {*GHNConfig.__dataclass_fields__, "decoder", "num_classes"} - {"tasks", "class_width"}
+    known = {*GHNConfig.__dataclass_fields__, "decoder", "num_classes"} - {"tasks", "class_width", "as_published"}
     scalars = (bool, int, float, str)
     return {
         key: value
