@@ -68,6 +68,7 @@ TOLD = {
     "gain": "points ahead of the model's own init after 100 steps of 32 photographs",
     "accuracy": "% right on CIFAR-10 without training",
 }
+TITLES = {"gain": "points ahead after 100 steps", "accuracy": "% right on CIFAR-10 without training"}
 TASKS = {"gain": None, "accuracy": "cifar10"}
 
 
@@ -276,14 +277,13 @@ def draw(points: dict[str, list[tuple[float, float, float, str]]], path: Path) -
             ("DeepNets-1M", [p for p in own if p[3] == "deepnets"]),
             ("families, timm", [p for p in own if p[3] != "deepnets"]),
         )
-        for (label, deepnets_), colour in zip(kinds, COLOURS, strict=False):
-            shown = [p for p in own if (p[3] == "deepnets") == deepnets_]
+        for (label, shown), colour in zip(kinds, COLOURS, strict=False):
             axes.scatter([p[0] for p in shown], [p[1] for p in shown], s=12, color=colour, linewidths=0, label=label)
         ends = [f(value for p in own for value in p[:2]) for f in (min, max)]
         half = fmean(p[2] for p in own)
         axes.plot(ends, ends, color=QUIET, linewidth=0.8)
         axes.fill_between(ends, [x - half for x in ends], [x + half for x in ends], color=QUIET, alpha=0.15, linewidth=0)
-        axes.set(xlabel="expected by a fit without the family", ylabel="measured", title=name)
+        axes.set(xlabel="expected by a fit without the family", ylabel="measured", title=TITLES[name])
         axes.legend(frameon=False, fontsize="small")
     finish(made, panels, path)
 

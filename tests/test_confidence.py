@@ -87,6 +87,16 @@ def test_the_interval_holds_for_families_that_were_left_out() -> None:
     assert found.errors == tuple(sorted(found.errors))
 
 
+def test_clues_that_tell_nothing_leave_the_mean() -> None:
+    told, measured = made_up()
+    drawn = torch.randn(len(measured), generator=torch.Generator().manual_seed(1)).tolist()
+    found = fit(told, drawn, FAMILIES)
+    assert set(found.slope) == {0.0}
+    assert found.expect(told[0], "", 0.9).value == pytest.approx(sum(drawn) / len(drawn))
+    assert found.errors != fit(told, measured, FAMILIES).errors
+    assert any(fit(told, measured, FAMILIES).slope)
+
+
 def test_too_few_errors_give_no_interval() -> None:
     known = Regression(("x",), (0.0,), (0.0,), (1.0,), (1.0,), 5.0, tuple(map(float, range(9))))
     assert known.expect({"x": 0.5}, "", 0.9).high == 5.5 + 8  # the largest of nine

@@ -1,7 +1,8 @@
 """A ridge regression from clues to a measure, with an interval that held on families which took no part in its fit.
 
-The strength is that of least error on families left out, and the interval holds for a share `level` of left-out networks
-("cross-conformal": Vovk, Annals of Mathematics and Artificial Intelligence 2015; Barber et al., Annals of Statistics 2021).
+The strength is that of least error on families left out; where that isn't surely less than the error of the mean, the mean is
+expected. The interval holds for a share `level` of left-out networks ("cross-conformal": Vovk, Annals of Mathematics and
+Artificial Intelligence 2015; Barber et al., Annals of Statistics 2021).
 """
 
 # Axes: N networks, F clues
@@ -135,8 +136,10 @@ def fit(clues: Sequence[Mapping[str, float]], measured: Sequence[float], groups:
     names = tuple(clues[0])
     X = torch.tensor([[row[name] for name in names] for row in clues], dtype=torch.float64)
     y = torch.tensor(measured, dtype=torch.float64)
-    left_out = {strength: _left_out(X, y, groups, names, strength) for strength in STRENGTHS}
+    left_out = {strength: _left_out(X, y, groups, names, strength) for strength in (*STRENGTHS, inf)}
     best = min(STRENGTHS, key=lambda strength: float((left_out[strength] - y).square().mean()))
+    if not _surely_less((left_out[best] - y).square(), (left_out[inf] - y).square(), groups):
+        best = inf
     mean, slope, offset = _solve(X, y, names, best)
     errors = (left_out[best] - y).abs().sort().values
     return Regression(
@@ -148,6 +151,15 @@ def fit(clues: Sequence[Mapping[str, float]], measured: Sequence[float], groups:
         float(offset),
         tuple(errors.tolist()),
     )
+
+
+def _surely_less(errors: Tensor, others: Tensor, groups: Sequence[str]) -> bool:
+    """Whether (N,) errors are less by more than the standard error of that, families being what is drawn."""
+    less = (others - errors).tolist()
+    sums = torch.tensor(
+        [sum(d for d, own in zip(less, groups, strict=True) if own == group) for group in dict.fromkeys(groups)]
+    )
+    return float(sums.mean()) > float(sums.std() / sqrt(len(sums)))
 
 
 def _left_out(X: Tensor, y: Tensor, groups: Sequence[str], names: Sequence[str], strength: float) -> Tensor:
@@ -167,6 +179,8 @@ def _solve(X: Tensor, y: Tensor, names: Sequence[str], strength: float) -> tuple
     weight = torch.tensor([1 / sqrt(block) if name.startswith(BLOCK) else 1.0 for name in names], dtype=torch.float64)
     mean = X.mean(0)
     deviation = (X - mean).square().mean(0).sqrt()
+    if strength == inf:
+        return mean, torch.zeros_like(mean), y.mean()
     scale = torch.where(deviation > 1e-9, weight / deviation, 0.0)
     Z = (X - mean) * scale
     ridge = strength * len(y) * torch.eye(Z.shape[1], dtype=torch.float64)
