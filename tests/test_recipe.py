@@ -303,6 +303,7 @@ def test_parts_of_a_run_are_described_in_words_that_are_the_same_tomorrow() -> N
     assert "0.5" in described(functools.partial(darker, 0.5))
     assert described(nn.Dropout(0.25)) == "Dropout(p=0.25, inplace=False)"
     assert described(object()) == "<object object>"
+    assert described({"red", "green", "blue"}) == str(["'blue'", "'green'", "'red'"])
 
 
 def darker_by(amount: object, factor: int = 1) -> Callable[[Tensor], Any]:
@@ -320,6 +321,57 @@ def test_functions_without_a_name_of_their_own_are_told_by_what_they_are_made_of
     assert [described(each) == described(partials[0]) for each in partials] == [True, True, False]
     tasks = [ImageTask(colours(), transform=darker_by(amount)).fingerprint for amount in (2, 2, 3)]  # type: ignore[arg-type]
     assert [each == tasks[0] for each in tasks] == [True, True, False]
+
+
+class Darker:
+    """Not a data class: its representation says nothing of its settings."""
+
+    def __init__(self, amount: object) -> None:
+        self.amount = amount
+        self.itself = self
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return pixels // self.amount  # type: ignore[operator]
+
+
+class Listed:
+    """Its representation has those of others, as torchvision's `Compose`."""
+
+    def __init__(self, *parts: object) -> None:
+        self.parts = parts
+
+    def __repr__(self) -> str:
+        return f"Listed({self.parts})"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Darker,
+        lambda amount: Darker(Darker(amount)),
+        lambda amount: Darker([torch.tensor(amount)]),
+        lambda amount: Darker(lambda pixels: pixels - amount),
+        lambda amount: Darker(amount).__call__,
+        lambda amount: functools.partial(darker, Darker(amount)),
+        lambda amount: Listed(Darker(amount)),
+        lambda amount: Listed(darker_by(amount)),
+        lambda amount: Own(Darker(amount)),  # type: ignore[arg-type]
+    ],
+)
+def test_objects_are_told_apart_by_their_settings(made: Callable[[int], Any]) -> None:
+    assert [described(made(amount)) == described(made(2)) for amount in (2, 3)] == [True, False]
+    assert " at 0x" not in described(made(2))
+
+
+def test_a_run_does_not_go_on_under_other_settings_of_an_object(tmp_path: Path) -> None:
+    def train(amount: int) -> None:
+        task = ImageTask(colours(), transform=Darker(amount))
+        ghn_init.train(task, tmp_path, architectures=tiny_networks(), ghn=SMALL, config=RECIPE)
+
+    train(2)
+    train(2)
+    with pytest.raises(TrainingError, match=r"begun with another recipe: tasks.images.data is .*Darker object> [0-9a-f]{12}"):
+        train(3)
 
 
 def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:

@@ -28,14 +28,14 @@ def made_of(module: nn.Module) -> str:
     return repr((parts, shapes))
 
 
-def digest(function: Callable[..., Any], otherwise: Callable[[Any], str]) -> str:
+def digest(value: Any, otherwise: Callable[[Any], str]) -> str:
     """Of a function's code, its defaults and what it takes from around it: a few letters that are the same tomorrow.
 
     Args:
-        function: Or a `functools.partial` of one.
+        value: The function, a `functools.partial` of one, or an object's attributes by name.
         otherwise: Says what has no words here, modules and tensors among it.
     """
-    return hashlib.sha256(str(_plain(function, otherwise=otherwise)).encode()).hexdigest()[:12]
+    return hashlib.sha256(str(_plain(value, otherwise=otherwise)).encode()).hexdigest()[:12]
 
 
 def _class(part: nn.Module) -> tuple[str, str | None]:

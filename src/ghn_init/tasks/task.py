@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ghn_init.models.made_of import digest
+from ghn_init.models.made_of import DEPTH, digest
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """The positional arguments of a network's forward pass, and the targets."""
+
+_SAY_LITTLE = ("<lambda>", "<locals>", " object>")
+"""In the representations of functions and objects that are told by nothing else than their place in memory."""
 
 
 @runtime_checkable
@@ -63,16 +66,27 @@ def class_names(task: Task) -> tuple[str, ...]:
     return tuple(names) if known and tuple(names) != tuple(map(str, range(len(names)))) else ()
 
 
-def described(value: Any) -> str:
+def described(value: Any, within: tuple[int, ...] = ()) -> str:
     """What tells one objective, transform or other part of a run from another in words that are the same tomorrow.
 
     Functions are told by their names; those without one of their own (lambdas, functions in functions, their partials) also by
-    a digest of code, defaults and what they take from around them.
+    a digest of code, defaults and what they take from around them. Objects are told by their representations; those that say
+    nothing (`<module.Augment object>`), themselves or of a part, also by a digest of the object's attributes.
+
+    Args:
+        value: Whatever the caller passed.
+        within: What this is a part of, by `id`: an object may hold itself.
     """
     if isinstance(value, ModuleType):
         return value.__name__
+    if isinstance(value, set | frozenset):  # in an order that is another one in each process
+        return str(sorted(described(one, within) for one in value))
+    if isinstance(value, MethodType):
+        return f"{value.__module__}.{value.__qualname__} of {described(value.__self__, within)}"
     named = hasattr(value, "__qualname__")  # of a function or class the representation says less
     words = f"{value.__module__}.{value.__qualname__}" if named else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-    if isinstance(value, FunctionType | partial) and any(mark in words for mark in ("<lambda>", "<locals>")):
-        return f"{words} {digest(value, described)}"
-    return words
+    code = isinstance(value, FunctionType | partial)
+    made_of = value if code else None if named else getattr(value, "__dict__", None)
+    if not made_of or id(value) in within or len(within) == DEPTH or not any(mark in words for mark in _SAY_LITTLE):
+        return words
+    return f"{words} {digest(made_of, partial(described, within=(*within, id(value))))}"
