@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -134,3 +136,20 @@ def test_equal_scores_are_ties_in_the_ranking_of_rungs(script: ModuleType) -> No
     assert images == 32 * (50 * 8 + 100 * 4) // 8
     assert len({places[name] for name in names[4:]}) == 1
     assert places["net0"] == places["net1"] < places["net2"] == places["net3"] < places["net4"]
+
+
+@pytest.mark.parametrize("script", ["confidence"], indirect=True)
+def test_each_network_is_a_point_of_the_picture(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    finish = script.finish
+
+    def counted(made: object, panels: list[Axes], path: Path) -> None:
+        scattered = [one for axes in panels for one in axes.collections if isinstance(one, PathCollection)]
+        drawn.extend(len(one.get_offsets()) for one in scattered)
+        finish(made, panels, path)
+
+    monkeypatch.setattr(script, "finish", counted)
+    own = [(17.0, 12.0, 5.0, "deepnets"), (18.0, 20.0, 5.0, "vit"), (16.0, 30.0, 5.0, "resnet")]
+    script.draw({"gain": own, "accuracy": own[:1]}, tmp_path / "picture.png")
+    assert sum(drawn) == 4
+    assert (tmp_path / "picture.png").stat().st_size > 1000
