@@ -296,6 +296,18 @@ def test_weights_of_the_hypernetwork_are_decayed(name: str) -> None:
         torch.testing.assert_close(p, 0.95 * before[key])
 
 
+def test_what_no_gradient_reaches_is_not_decayed(tmp_path: Path) -> None:
+    """FineTune draws heads anew: those of the hypernetwork learn nothing, and stay what they are."""
+    start = GHN(SMALL)
+    settings = {"ghn": start, "weight_decay": 1.0, "average": 0.0, "lr": 0.1}
+    trained = train(tmp_path / "tuned", objective=ghn_init.FineTune(steps=1, classes=2), **settings)
+    before = start.state_dict()
+    for name in before:
+        assert torch.equal(trained[name], before[name]) == name.startswith("heads."), name
+    trained = train(tmp_path / "zero shot", **settings)
+    assert not any(torch.equal(trained[name], before[name]) for name in before)
+
+
 def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built, updates, steps = [], [], []
 
