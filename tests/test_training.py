@@ -152,6 +152,16 @@ def test_a_state_that_cannot_be_written_hides_no_error(
     assert "the state after step 1 could not be written: No space left on device" in caplog.text
 
 
+def test_a_run_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    train(Path("~/run"), steps=1)
+    assert (tmp_path / "home" / "run" / "model.safetensors").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]
+    with pytest.raises(TrainingError, match="'~nobody-of-that-name/run' begins with a home folder that is not known"):
+        train(Path("~nobody-of-that-name/run"), steps=1)
+
+
 def test_trackers_are_told_every_step(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

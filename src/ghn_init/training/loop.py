@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ghn_init.checkpoints.folder import expanded
 from ghn_init.checkpoints.pretrained import GHN, given
 from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
@@ -99,7 +100,7 @@ def train(
     if ghn is not None and not isinstance(ghn, GHNConfig):
         ghn = given(ghn)
     process.tune()
-    folder = Path(out)
+    folder = _folder(out)
     with Workers(trackers, folder) as workers, torch.random.fork_rng(range(torch.cuda.device_count())):
         if recipe.meta_batch % workers.size:
             raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
@@ -144,6 +145,14 @@ def train(
             _draw(folder)
         workers.wait()  # the files are there when train() returns, in every process
         return average
+
+
+def _folder(out: str | Path) -> Path:
+    """Where the run is."""
+    try:
+        return expanded(out)
+    except CheckpointError as error:
+        raise TrainingError(f"out can't be the run's folder: {error}") from error
 
 
 def _make(folder: Path) -> None:
