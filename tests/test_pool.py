@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from ghn_init import ImageTask, deepnets
 from ghn_init.errors import TrainingError
 from ghn_init.training.networks import Network
-from ghn_init.training.pool import Part, Pool
+from ghn_init.training.pool import Part, Pool, Pools
 from helpers import Tiny, colours, tiny_networks
 
 CPU = torch.device("cpu")
@@ -54,6 +55,16 @@ def test_costly_networks_get_fewer_images_or_stay_out() -> None:
     assert parts == {index: examples for index, examples in allowed.items() if examples >= 16}
     assert parts[0] == 32
     assert 3 not in parts
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_networks_of_a_generator_are_for_all_tasks(shared: bool) -> None:
+    tasks = {name: ImageTask(colours(), name) for name in ("a", "b")}
+    endless = (Tiny(1, 8 + 4 * k) for k in itertools.count())
+    pools = Pools(tasks, endless if shared else {"a": endless, "b": endless}, {}, 3, CPU)
+    assert pools.described["a"] == pools.described["b"]
+    assert pools.described["a"].startswith("3 modules")
+    assert pools.network("b", Part(2, 8)).slots[0].shape == (16, 3, 3, 3)
 
 
 def test_the_default_pool_is_the_training_split() -> None:

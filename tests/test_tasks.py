@@ -243,8 +243,7 @@ def test_a_step_moves_the_heads_of_its_own_tasks_and_the_body() -> None:
         parts: dict[str, float] = {}
         for name, p in ghn.named_parameters():
             part = name.split(".")[1] if name.startswith("heads.") else "body"
-            assert p.grad is not None  # every process reduces the same tensors
-            parts[part] = max(parts.get(part, 0.0), float(p.grad.abs().max()))
+            parts[part] = max(parts.get(part, 0.0), 0.0 if p.grad is None else float(p.grad.abs().max()))
         return parts
 
     only_one, only_two, together = moved(job_one), moved(job_two), moved(job_one, job_two)
@@ -263,7 +262,7 @@ def test_the_gradient_of_two_tasks_is_the_sum_of_both() -> None:
     alone, sums = [], {}
     for job in jobs:
         sums |= meta_step(ghn, [job], ZeroShot(), RECIPE)
-        alone.append([p.grad.clone() for p in ghn.parameters()])  # type: ignore[union-attr]
+        alone.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in ghn.parameters()])
     found = meta_step(ghn, jobs, ZeroShot(), RECIPE)
     assert found.keys() == {"colours", "shades"}
     assert all(found[task] == pytest.approx(sums[task]) for task in found)

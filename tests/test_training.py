@@ -152,6 +152,16 @@ def test_a_state_that_cannot_be_written_hides_no_error(
     assert "the state after step 1 could not be written: No space left on device" in caplog.text
 
 
+def test_a_run_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    train(Path("~/run"), steps=1)
+    assert (tmp_path / "home" / "run" / "model.safetensors").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]
+    with pytest.raises(TrainingError, match="'~nobody-of-that-name/run' begins with a home folder that is not known"):
+        train(Path("~nobody-of-that-name/run"), steps=1)
+
+
 def test_trackers_are_told_every_step(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -294,6 +304,18 @@ def test_weights_of_the_hypernetwork_are_decayed(name: str) -> None:
     Optimizers(ghn, name, 1.0, 0.5).step(0.1)
     for key, p in ghn.state_dict().items():
         torch.testing.assert_close(p, 0.95 * before[key])
+
+
+def test_what_no_gradient_reaches_is_not_decayed(tmp_path: Path) -> None:
+    """FineTune draws heads anew: those of the hypernetwork learn nothing, and stay what they are."""
+    start = GHN(SMALL)
+    settings = {"ghn": start, "weight_decay": 1.0, "average": 0.0, "lr": 0.1}
+    trained = train(tmp_path / "tuned", objective=ghn_init.FineTune(steps=1, classes=2), **settings)
+    before = start.state_dict()
+    for name in before:
+        assert torch.equal(trained[name], before[name]) == name.startswith("heads."), name
+    trained = train(tmp_path / "zero shot", **settings)
+    assert not any(torch.equal(trained[name], before[name]) for name in before)
 
 
 def test_every_step_gets_what_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ghn_init.checkpoints.folder import expanded
 from ghn_init.checkpoints.pretrained import GHN, given
 from ghn_init.errors import CheckpointError, TrainingError
 from ghn_init.hypernetwork.config import GHNConfig
@@ -99,7 +100,7 @@ def train(
     if ghn is not None and not isinstance(ghn, GHNConfig):
         ghn = given(ghn)
     process.tune()
-    folder = Path(out)
+    folder = _folder(out)
     with Workers(trackers, folder) as workers, torch.random.fork_rng(range(torch.cuda.device_count())):
         if recipe.meta_batch % workers.size:
             raise TrainingError(f"meta_batch is {recipe.meta_batch}; expected a multiple of the {workers.size} processes.")
@@ -144,6 +145,14 @@ def train(
             _draw(folder)
         workers.wait()  # the files are there when train() returns, in every process
         return average
+
+
+def _folder(out: str | Path) -> Path:
+    """Where the run is."""
+    try:
+        return expanded(out)
+    except CheckpointError as error:
+        raise TrainingError(f"out can't be the run's folder: {error}") from error
 
 
 def _make(folder: Path) -> None:
@@ -235,13 +244,24 @@ def _gradient(
         jobs.append(Job(network, batches, f"{step}/{position}"))
     sums, names = meta_step(model, jobs, objective, recipe), list(pools.shares)
     numbers = [number for name in names for number in sums.get(name, Sums())]
-    totals = workers.sum([p.grad for p in model.parameters() if p.grad is not None], *numbers)
+    totals = _summed(model, numbers, workers)
     by_task = {name: Sums(*totals[3 * k : 3 * k + 3]) for k, name in enumerate(names)}
     if not any(own.networks for own in by_task.values()):
         raise TrainingError(
             f"no network of step {step + 1} has a finite loss and gradient; lower the learning rate {recipe.lr}."
         )
     return by_task
+
+
+def _summed(model: GHN, numbers: Sequence[float], workers: Workers) -> list[float]:
+    """Adds gradients up over all processes, in place, and numbers; what no network reaches has none, and is not decayed."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    reached = [float(p.grad is not None) for p in parameters]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]  # the same tensors in every process
+    totals = workers.sum(gradients, *numbers, *reached)
+    for p, gradient, times in zip(parameters, gradients, totals[len(numbers) :], strict=True):
+        p.grad = gradient if times else None
+    return totals[: len(numbers)]
 
 
 def _progress(step: int, steps: int, by_task: Mapping[str, Sums], lr: float, rate: float) -> Progress:
@@ -314,9 +334,6 @@ def meta_step(model: GraphHyperNetwork, jobs: list[Job], objective: Objective, r
         sums[task.name] = Sums(before.loss + loss.item(), before.accuracy + right, before.networks + 1)
     if pairs:
         torch.autograd.backward([core for core, _ in pairs], [gradient for _, gradient in pairs])
-    for p in model.parameters():  # every process reduces the same tensors
-        if p.grad is None and p.requires_grad:
-            p.grad = torch.zeros_like(p)
     return sums
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -131,7 +131,9 @@ class Pools:
         self.shares = {name: float(shares.get(name, 0.0 if shares else 1.0)) for name in tasks}
         if not all(0 < share < math.inf for share in self.shares.values()):
             raise TrainingError(f"shares are {self.shares}; expected a positive one for each task, or none.")
-        self._pools = {name: Pool(task, by_task[name], size, device) for name, task in tasks.items()}
+        own = {id(given): given for given in by_task.values()}
+        taken = {key: _taken(given, size) for key, given in own.items()}  # each once, whatever tasks share it
+        self._pools = {name: Pool(task, taken[id(by_task[name])], size, device) for name, task in tasks.items()}
 
     @property
     def described(self) -> dict[str, str]:
@@ -189,6 +191,11 @@ def _source(task: Task, architectures: Architectures, size: int) -> tuple[Callab
         raise TrainingError("there are no architectures; pass at least meta_batch of them.")
     described = modules.described if isinstance(modules, Described) else told_apart(modules)
     return modules.__getitem__, min(size, len(modules)), described, None
+
+
+def _taken(architectures: Architectures, size: int) -> Architectures:
+    """The first so many of what can be gone through once, for several tasks; others as they are."""
+    return list(islice(architectures, size)) if isinstance(architectures, Iterator) else architectures
 
 
 def _listed(architectures: Iterable[nn.Module], size: int) -> list[nn.Module]:
