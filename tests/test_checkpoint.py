@@ -258,6 +258,12 @@ def test_unknown_names_list_what_there_is(name: str) -> None:
         ghn_init.load(name)
 
 
+@pytest.mark.parametrize("name", ["runs/mine", "mine"])
+def test_a_path_that_is_not_there_is_looked_for_nowhere_else(name: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"there is no file or folder '{name}'; .*a name or a hub id is a string"):
+        ghn_init.load(Path(name))
+
+
 def test_a_file_without_configuration_says_so(ghn: GHN, tmp_path: Path) -> None:
     save_file(ghn.state_dict(), tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="x.safetensors has no metadata key 'config'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -283,6 +284,32 @@ def test_a_killed_writer_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_is_read_whatever_it_is_called(tmp_path: Path) -> None:
     deepnets.write(tmp_path / "nets.h5", "test", 0, 1)
     assert [entry.index for entry in deepnets.read(tmp_path / "nets.h5")] == [0]
+
+
+def test_a_file_that_another_process_writes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "nets.db"
+    deepnets.write(path, "test", 0, 1)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0))
+    words = r"nets\.db is in use by another process \(database is locked\); wait until it has ended, or take another file"
+    with closing(connect(path)) as other:
+        other.execute("begin exclusive")
+        for use in (deepnets.read, lambda path: deepnets.write(path, "test", 0, 2)):
+            with pytest.raises(ArchitectureError, match=words):
+                use(path)
+
+        def lock(_: int) -> None:
+            other.execute("begin immediate")
+
+        other.rollback()
+        monkeypatch.setattr(store, "CHUNK", 1)
+        with pytest.raises(ArchitectureError, match=words):
+            deepnets.write(path, "test", 0, 3, on_progress=lock)
+
+
+def test_a_file_in_no_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"nowhere/nets\.db can't be made, there is no folder .*nowhere; make it first"):
+        deepnets.write(tmp_path / "nowhere" / "nets.db", "test", 0, 1)
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:

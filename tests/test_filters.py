@@ -35,3 +35,7 @@ def test_the_picture_is_written_and_other_weights_are_refused(tmp_path: Path) ->
     assert (tmp_path / "filters.png").stat().st_size > 1000
     with pytest.raises(ValueError, match=r"the weight is of shape \(4, 3\); expected \(filters, inputs, height, width\)"):
         filters.draw({"one": torch.randn(4, 3)}, tmp_path / "other.png")
+    with pytest.raises(ValueError, match=r"the weight is of shape \(4, 0, 3, 3\); expected \(filters, inputs, height, width\)"):
+        filters.draw({"one": torch.randn(4, 0, 3, 3)}, tmp_path / "other.png")
+    with pytest.raises(ValueError, match=r"there are no weights to draw; expected a title and a weight, or several"):
+        filters.draw({}, tmp_path / "other.png")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -217,3 +218,36 @@ def test_a_model_that_is_stopped_in_the_middle_is_as_before() -> None:
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="image_size is 0; expected at least 1 pixel"):
         adapt_stem_(torchvision.models.resnet18(), 0)
+    for size in ("32", 32.5, True):
+        with pytest.raises(ValueError, match=rf"image_size is {size!r}; expected at least 1 pixel, a whole number"):
+            adapt_stem_(torchvision.models.resnet18(), size)  # type: ignore[arg-type]
+    assert adapt_stem_(torchvision.models.resnet18(), np.int64(32)).conv1.stride == (1, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "inside"),
+    [(nn.DataParallel, "model.module"), (lambda model: torch.compile(model, backend="eager"), "model._orig_mod")],
+)
+def test_what_is_inside_of_wrappers_is_named(wrap: Callable[[nn.Module], nn.Module], inside: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"a wrapper; adapt the ResNet inside, {inside}, before it is wrapped"):
+        adapt_stem_(wrap(torchvision.models.resnet18()))
+
+
+@pytest.mark.parametrize("part", ["conv1", "maxpool"])
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"])
+def test_layers_with_hooks_are_not_replaced(part: str, register: str) -> None:
+    model = torchvision.models.resnet18()
+    before = dict(model.named_modules())
+    handle = getattr(model.get_submodule(part), register)(lambda *_: None)
+    with pytest.raises(UnsupportedModelError, match=f"'{part}' of ResNet has hooks, which its replacement would not have"):
+        adapt_stem_(model)
+    assert dict(model.named_modules()) == before
+    handle.remove()
+    assert adapt_stem_(model).conv1.stride == (1, 1)
+
+
+def test_patches_with_hooks_are_not_made_smaller() -> None:
+    model = build("timm:convnext_atto")
+    model.stem[0].register_forward_hook(lambda *_: None)  # type: ignore[index, union-attr]
+    with pytest.raises(UnsupportedModelError, match="'stem.0' of ConvNeXt has hooks"):
+        adapt_stem_(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,6 +269,24 @@ def test_the_gradient_of_two_tasks_is_the_sum_of_both() -> None:
     assert all(found[task] == pytest.approx(sums[task]) for task in found)
     for p, first, second in zip(ghn.parameters(), *alone, strict=True):
         torch.testing.assert_close(p.grad, first + second, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label_smoothing": 3}, "label_smoothing is 3; expected a share of the target, at least 0 and below 1"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1; expected a share"),
+        ({"label_smoothing": float("nan")}, "label_smoothing is nan; expected a share"),
+        ({"label_smoothing": "0.1"}, "label_smoothing is '0.1'; expected a share"),
+        ({"shift": -5}, "shift is -5; expected a whole number of pixels, at least 0, or None"),
+        ({"shift": 1.5}, "shift is 1.5; expected a whole number of pixels"),
+    ],
+)
+def test_settings_that_no_image_task_has(changes: dict[str, Any], words: str) -> None:
+    answers = torch.zeros(len(colours().labels), 2, 3)
+    for make in (ImageTask, functools.partial(DistilledImageTask, answers=answers)):
+        with pytest.raises(TrainingError, match=words):
+            make(colours(), **changes)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -144,7 +144,7 @@ def load(
     Args:
         name_or_path: In this order: a bundled name; a published one (`ghn2-imagenet`, `ghn3-xl`, …: `ghn-init list`), which is
             fetched and converted the first time; a folder with `config.json` and `model.safetensors`; a `.safetensors` file
-            with the configuration in its metadata; a hub id `owner/repo` or `owner/repo@revision`.
+            with the configuration in its metadata; a hub id `owner/repo` or `owner/repo@revision`, which is a string.
         revision: Branch, tag or commit of the hub or of a published file.
         cache_dir: Folder of the cache; by default the hub client's.
         local_files_only: Don't go online; `HF_HUB_OFFLINE=1` does the same.
@@ -177,6 +177,10 @@ def load(
         raise CheckpointError(f"{name!r} is here on disk, where it has no revision {revision!r}; leave revision out.")
     if path is not None:
         return _with_confidence(assemble(*(read_folder if path.is_dir() else read_file)(path), path), path).to(device)
+    if isinstance(name_or_path, os.PathLike):
+        raise CheckpointError(
+            f"there is no file or folder {name!r}; a path is looked for on this machine alone, a name or a hub id is a string."
+        )
     if _is_hub_id(name):
         repository, _, tag = name.partition("@")
         if tag and revision not in (None, tag):

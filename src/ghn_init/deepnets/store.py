@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,7 +92,8 @@ def write(
         How many networks were generated.
 
     Raises:
-        ArchitectureError: No such split or slice, or the file is something else or of another seed, or a process ended.
+        ArchitectureError: No such split or slice, or the file is something else, of another seed, in no folder or in use, or
+            a process ended.
     """
     arguments(split, start, seed)  # raises where there is no such split or index
     stop = SPLITS[split].size if stop is None else stop
@@ -100,7 +101,7 @@ def write(
         raise ArchitectureError(
             f"the slice of {split!r} goes from {start} to {stop}; expected a stop that is not before start."
         )
-    with closing(_open(path, seed)) as database:
+    with closing(_open(path, seed)) as database, _named(path):
         there = {index for (index,) in database.execute("select idx from networks where split = ?", (split,))}
         missing = [index for index in range(start, stop) if index not in there]
         chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
@@ -110,6 +111,21 @@ def write(
             if on_progress is not None:
                 on_progress(len(rows))
     return len(missing)
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """SQLite's errors say what the file is, and what to do now."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            raise ArchitectureError(
+                f"{path} is in use by another process ({error}); wait until it has ended, or take another file."
+            ) from error
+        raise ArchitectureError(
+            f"{path} is no file of architectures ({error}); expected one from ghn-init deepnets write."
+        ) from error
 
 
 Row = tuple[str, int, str, bytes, int, int, int, float, float, str]
@@ -149,17 +165,15 @@ def _open(path: str | Path, seed: int | None) -> sqlite3.Connection:
     """Connects; makes a file where there is none and a seed is given."""
     if seed is None and not Path(path).is_file():
         raise ArchitectureError(f"there is no file {path}; write one with ghn-init deepnets write.")
-    try:
+    if not (folder := Path(path).absolute().parent).is_dir():
+        raise ArchitectureError(f"{path} can't be made, there is no folder {folder}; make it first, or take another file.")
+    with _named(path):
         database = sqlite3.connect(path)
         if seed is not None and database.execute("select count(*) from sqlite_master").fetchone() == (0,):
             with database:
                 database.executescript(_TABLES)
                 database.execute("insert into about values (?, ?)", (FORMAT, seed))
         found = database.execute("select format, seed from about").fetchone()
-    except sqlite3.Error as error:
-        raise ArchitectureError(
-            f"{path} is no file of architectures ({error}); expected one from ghn-init deepnets write."
-        ) from error
     if found is None or found[0] != FORMAT:
         raise ArchitectureError(f"{path} has format {found and found[0]!r}; expected {FORMAT!r}.")
     if seed is not None and found[1] != seed:

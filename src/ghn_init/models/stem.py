@@ -8,6 +8,7 @@ Source: Knyazev et al., NeurIPS 2021 (arXiv 2110.13100), ResNet-50 on CIFAR-10.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.func import functional_call
 from ghn_init.errors import UnsupportedModelError
 from ghn_init.models.sized import FEW_PATCHES, PATCH, sizes_for
 from ghn_init.tracing.untouched import untouched
+from ghn_init.tracing.unwrap import taken_off
 
 _BATCH = 2
 _PATCHES = 32
@@ -27,6 +29,10 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 class _RunError(UnsupportedModelError):
     """The model fails on images of a size."""
+
+
+class _HooksError(UnsupportedModelError):
+    """What would be replaced has hooks."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,9 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
 
     Raises:
         UnsupportedModelError: The stem is none of this kind, or the adapted model does not run at that size, as where positions
-            are learned for a number of patches. The model is then as before.
-        ValueError: `image_size` is below 1.
+            are learned for a number of patches; or it is in a wrapper, or hooks are on what would be replaced. The model is
+            then as before.
+        ValueError: `image_size` is no whole number, or below 1.
 
     Example:
         >>> import ghn_init, torchvision
@@ -65,8 +72,14 @@ def adapt_stem_(model: nn.Module, image_size: int = 32) -> nn.Module:
         >>> model.conv1.kernel_size, model.conv1.stride, type(model.maxpool).__name__
         ((3, 3), (1, 1), 'Identity')
     """
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; expected at least 1 pixel.")
+    if not isinstance(image_size, Integral) or isinstance(image_size, bool) or image_size < 1:
+        raise ValueError(f"image_size is {image_size!r}; expected at least 1 pixel, a whole number.")
+    image_size = int(image_size)
+    inner, prefix = taken_off(model)
+    if prefix:
+        raise UnsupportedModelError(
+            f"{_named(model)} is a wrapper; adapt the {_named(inner)} inside, model.{prefix.rstrip('.')}, before it is wrapped."
+        )
     first_name, first = _first_convolution(model)
     try:
         return _adapted(model, first_name, first, image_size)
@@ -110,6 +123,8 @@ def _with_smaller_patches(model: nn.Module, name: str, first: nn.Conv2d, image_s
         return model
     try:
         _replace(model, {name: _made_anew(first, model, patch, patch, 0)}, first.in_channels, image_size)
+    except _HooksError:
+        raise
     except UnsupportedModelError as error:
         if image_size >= FEW_PATCHES * first.stride[0] and _runs(model, first.in_channels, image_size):
             return model
@@ -168,6 +183,12 @@ def _made_anew(old: nn.Conv2d, model: nn.Module, size: int, stride: int, padding
 def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, image_size: int) -> None:
     """Puts modules into the model, under each name that the old ones have, and these back if it then fails."""
     new = {model.get_submodule(name): module for name, module in modules.items()}
+    for name, module in modules.items():
+        if _hooks(model.get_submodule(name)) > _hooks(module):
+            raise _HooksError(
+                f"'{name}' of {_named(model)} has hooks, which its replacement would not have; take them off, and register "
+                f"them on the adapted model."
+            )
     before = {name: module for name, module in model.named_modules(remove_duplicate=False) if module in new}
     try:
         for name, module in before.items():
@@ -179,6 +200,12 @@ def _replace(model: nn.Module, modules: dict[str, nn.Module], channels: int, ima
         if isinstance(error, _RunError):
             raise _RunError(f"with {', '.join(map(repr, modules))} adapted, {error}") from error.__cause__
         raise
+
+
+def _hooks(module: nn.Module) -> int:
+    """How many of a call's hooks a module has; a class may have some of its own."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return sum(map(len, kinds))
 
 
 def _calls(model: nn.Module, channels: int, image_size: int) -> list[_Call]:

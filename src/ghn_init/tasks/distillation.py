@@ -63,6 +63,7 @@ class DistilledImageTask(ImageTask):
     share: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         expected = (len(self.images.labels), 2, self.images.num_classes)
         if self.answers is None or tuple(self.answers.shape) != expected:
             shape = None if self.answers is None else tuple(self.answers.shape)

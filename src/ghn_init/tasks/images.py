@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import cast
 
@@ -40,6 +41,19 @@ class ImageTask:
     transform: Transform | None = None
     label_smoothing: float = 0.0
     shift: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses settings that no task has.
+
+        Raises:
+            TrainingError: A value is of another kind, or out of its range.
+        """
+        if not isinstance(self.label_smoothing, Real) or not 0 <= self.label_smoothing < 1:
+            raise TrainingError(
+                f"label_smoothing is {self.label_smoothing!r}; expected a share of the target, at least 0 and below 1."
+            )
+        if self.shift is not None and (not isinstance(self.shift, Integral) or self.shift < 0):
+            raise TrainingError(f"shift is {self.shift!r}; expected a whole number of pixels, at least 0, or None.")
 
     @property
     def outputs(self) -> int:

@@ -29,8 +29,10 @@ def draw(weights: Mapping[str, Tensor], path: str | Path) -> None:
         path: Of the picture.
 
     Raises:
-        ValueError: A weight has another number of axes.
+        ValueError: There is none, or a weight has another number of axes, or no values.
     """
+    if not weights:
+        raise ValueError("there are no weights to draw; expected a title and a weight, or several.")
     made, panels = figure(2.4 * len(weights), 2.7, panels=len(weights))
     made.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     for axes, (title, weight) in zip(panels, weights.items(), strict=True):
@@ -43,7 +45,7 @@ def draw(weights: Mapping[str, Tensor], path: str | Path) -> None:
 
 def tiles(weight: Tensor) -> Tensor:
     """Filters in rows and columns, white lines between them: (rows, columns, 3) or (rows, columns), 0 to 1."""
-    if weight.dim() != 4:
+    if weight.dim() != 4 or not weight.numel():
         raise ValueError(f"the weight is of shape {tuple(weight.shape)}; expected (filters, inputs, height, width).")
     weight = weight[:MOST]
     if weight.shape[1] == 3:
