@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from textwrap import fill
 from typing import Any
 
 import timm
@@ -68,7 +69,6 @@ TOLD = {
     "gain": "points ahead of the model's own init after 100 steps of 32 photographs",
     "accuracy": "% right on CIFAR-10 without training",
 }
-TITLES = {"gain": "points ahead after 100 steps", "accuracy": "% right on CIFAR-10 without training"}
 TASKS = {"gain": None, "accuracy": "cifar10"}
 
 
@@ -283,7 +283,7 @@ def draw(points: dict[str, list[tuple[float, float, float, str]]], path: Path) -
         half = fmean(p[2] for p in own)
         axes.plot(ends, ends, color=QUIET, linewidth=0.8)
         axes.fill_between(ends, [x - half for x in ends], [x + half for x in ends], color=QUIET, alpha=0.15, linewidth=0)
-        axes.set(xlabel="expected by a fit without the family", ylabel="measured", title=TITLES[name])
+        axes.set(xlabel="expected by a fit without the family", ylabel="measured", title=fill(TOLD[name], 40))
         axes.legend(frameon=False, fontsize="small")
     finish(made, panels, path)
 

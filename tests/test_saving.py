@@ -21,7 +21,7 @@ def test_a_write_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path, monke
     path = tmp_path / "runs.json"
     save_json(path, {"a": 1})
 
-    def cut_off(self: Path, text: str) -> int:
+    def cut_off(self: Path, text: str, newline: str | None = None) -> int:
         with self.open("w") as file:
             file.write(text[: len(text) // 2])
         raise OSError("no space left on device")

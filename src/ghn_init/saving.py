@@ -1,4 +1,4 @@
-"""JSON files that a reader finds as they were or as they are now, never half written, and what is other in them."""
+"""Files that a reader finds as they were or as they are now, never half written, and what is other in them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def save_json(path: Path, contents: object, indent: int | None = 1) -> None:
-    """Writes a file beside it, which then takes its name.
+def save_text(path: Path, text: str) -> None:
+    """Writes a file beside it, which then takes its name; line ends are the text's.
 
     Raises:
         OSError: The folder can't be written to.
     """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(contents, indent=indent) + "\n")
+    temporary.write_text(text, newline="")
     os.replace(temporary, path)
+
+
+def save_json(path: Path, contents: object, indent: int | None = 1) -> None:
+    """As `save_text`, as JSON."""
+    save_text(path, json.dumps(contents, indent=indent) + "\n")
 
 
 def differing(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:

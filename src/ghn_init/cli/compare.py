@@ -50,11 +50,10 @@ def compare(
     It is chosen on a fifth of the training images after training on the rest; the race then trains on all of them, and the
     validation images decide it alone.
     """
-    import torch
-
     from ghn_init import comparison
     from ghn_init.comparison.race import RATES, WEIGHT_DECAYS
     from ghn_init.models import spec as model_spec
+    from ghn_init.models.order import shuffled
     from ghn_init.tasks.image_reading import load_images
     from ghn_init.viz import race
 
@@ -69,7 +68,7 @@ def compare(
             f"there are {len(whole.labels)} images, fewer than {images} + {val_images}; pass smaller --images and --val-images",
             param_hint="--images",
         )
-    order = torch.randperm(len(whole.labels), generator=torch.Generator().manual_seed(0))
+    order = shuffled(len(whole.labels))
     train, val = order[:images], order[images : images + val_images]
 
     def make() -> nn.Module:

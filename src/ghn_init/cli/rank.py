@@ -59,8 +59,7 @@ def rank(
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against cost")] = None,
 ) -> None:
     """Ranks models by how well they learn your data in few steps from predicted weights."""
-    import torch
-
+    from ghn_init.models.order import shuffled
     from ghn_init.tasks.image_reading import load_images
     from ghn_init.trials.halving import judgements
     from ghn_init.viz import ranking as picture
@@ -75,7 +74,7 @@ def rank(
     count = len(whole.labels)
     if count <= val_images:
         raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    order = shuffled(count)
     judged = itertools.count(1)
     with stoppable(in_file(output)), on_data(), counting(judgements(len(models), rungs), every=0) as tell:
 

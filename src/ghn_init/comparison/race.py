@@ -238,6 +238,7 @@ def compare(
     made.check("the function", looked_at)  # the same one again is then an error, before it is trained
     left_out: dict[str, str] = {}
     chosen = dict(inits) if isinstance(inits, Mapping) else _named(looked_at, inits, train_loader, left_out)
+    del looked_at  # a model's memory; the same one again is still there
     settings = list(product(rates, weight_decays))
     if len(chosen) < 2 or min(steps, seeds, checks) < 1 or not settings:
         raise ComparisonError(

@@ -68,7 +68,8 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
 def calibrate(scores: Mapping[str, float], looks: Mapping[str, Look], known: Mapping[str, float]) -> Calibration:
     """Expected accuracies of all candidates, by ridge regression on score, log parameters, log cost and the graph's embedding.
 
-    Its strength is that of least leave-one-out error, for each that is left out of the error anew: it would look too good.
+    Its strength is that of least leave-one-out error. What `error` says of it has, for each that is left out, a strength that
+    the others chose: with the one that all have chosen it would look too good.
 
     Args:
         scores: Name → score after as many steps for all, in percent.

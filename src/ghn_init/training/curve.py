@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ghn_init.saving import save_text
 
 COLUMNS = ("step", "loss", "accuracy", "lr", "networks_per_second", "seconds")
 
@@ -58,7 +59,7 @@ class CurveLog:
         rows = _kept(path, first, len(columns)) if write else []
         self._before = float(rows[-1][-1]) if rows else 0.0
         if write:
-            _put(path, [columns, *rows])
+            save_text(path, _text([columns, *rows]))
         self._file: Any = path.open("a", newline="") if write else io.StringIO()
         self._writer = csv.writer(self._file)
 
@@ -91,9 +92,7 @@ def _kept(path: Path, first: int, columns: int) -> list[list[str]]:
     return [row for row in rows if int(row[0]) <= first]
 
 
-def _put(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Writes a file beside it, which then takes its name: a process that ends meanwhile leaves the old one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    os.replace(temporary, path)
+def _text(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
