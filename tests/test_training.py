@@ -376,8 +376,23 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out() -> None:
     before = copy.deepcopy(ghn.state_dict())
     for p in ghn.parameters():
         p.grad = torch.full_like(p, math.nan)
-    update(ghn, copy.deepcopy(ghn), Optimizers(ghn, "adamw", 1.0, 0.0), lr=0.5, clip=5.0, decay=0.7)
+    assert not update(ghn, copy.deepcopy(ghn), Optimizers(ghn, "adamw", 1.0, 0.0), lr=0.5, clip=5.0, decay=0.7)
     assert all(torch.equal(before[name], p) for name, p in ghn.state_dict().items())
+
+
+def test_a_step_that_changes_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judged = loop.meta_step
+
+    def overflowing(model: GHN, *args: Any) -> dict[str, Sums]:
+        sums = judged(model, *args)
+        next(p for p in model.parameters() if p.grad is not None).grad.fill_(math.inf)
+        return sums
+
+    monkeypatch.setattr(loop, "meta_step", overflowing)
+    train(tmp_path, steps=1)
+    assert "step 1 changed nothing: the gradient of all networks together is not finite" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch below 2.9")

@@ -205,9 +205,11 @@ def _run(
                 by_task = _gradient(step, model, pools, objective, recipe, workers)
                 lr = recipe.lr * warmup_cosine(step, recipe.steps, recipe.warmup, recipe.cooldown)
                 taken = None
-                update(model, average, optimizers, lr, recipe.clip, min(recipe.average, (1 + step) / (10 + step)))
+                updated = update(model, average, optimizers, lr, recipe.clip, min(recipe.average, (1 + step) / (10 + step)))
                 if not workers.leads:
                     continue
+                if not updated:
+                    log.warning("step %d changed nothing: the gradient of all networks together is not finite", step + 1)
                 now = time.monotonic()
                 rate = recipe.meta_batch * (step + 1 - first) / (now - started)
                 progress = _progress(step + 1, recipe.steps, by_task, lr, rate)

@@ -71,10 +71,16 @@ def _muon(matrices: list[nn.Parameter], lr: float, weight_decay: float) -> Optim
 
 def update(
     model: GraphHyperNetwork, average: GraphHyperNetwork, optimizers: Optimizers, lr: float, clip: float, decay: float
-) -> None:
-    """One step with the gradient clipped to the norm `clip`, unless it is not finite; then the weight average."""
+) -> bool:
+    """One step with the gradient clipped to the norm `clip`, and the weight average; nothing where it is not finite.
+
+    Returns:
+        Whether it is.
+    """
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    if torch.isfinite(norm):
+    finite = bool(torch.isfinite(norm))
+    if finite:
         optimizers.step(lr)
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    return finite
