@@ -62,6 +62,8 @@ RUNS: dict[str, tuple[From, int, float]] = {
     "predicted-100": ("predicted", 100, 0.02),
     "predicted+fitted-0": ("predicted+fitted", 0, 0.02),
     "predicted+fitted-50": ("predicted+fitted", 50, 0.02),
+    "predicted+fitted-50 at 0.004": ("predicted+fitted", 50, 0.004),
+    "predicted+fitted-100 at 0.004": ("predicted+fitted", 100, 0.004),
     "default-50 at 0.02": ("default", 50, 0.02),
     "default-50 at 0.05": ("default", 50, 0.05),
     "default-50 at 0.15": ("default", 50, 0.15),
@@ -89,7 +91,7 @@ class Job:
     ghn: str
     seed: int
     out: Path
-    long: bool
+    scores: tuple[str, ...]
 
     @property
     def file(self) -> Path:
@@ -159,8 +161,8 @@ def measurements(make: Callable[[], nn.Module], data: Data, ghn: ghn_init.GHN, j
 
     named: dict[str, Callable[[], float]] = {name: partial(zero_cost, name) for name in SCORES}
     named[UNTRAINED] = untrained
-    runs = {name: partial(few_steps, *how) for name, how in RUNS.items() if job.long or how[1] < LONG}
-    return {**named, **runs}
+    named |= {name: partial(few_steps, *how) for name, how in RUNS.items()}
+    return {name: score for name, score in named.items() if name in job.scores}
 
 
 def drawn(truths: dict[str, float], count: int, seed: int) -> list[str]:
@@ -279,7 +281,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--long", action="store_true", help=f"default init after {LONG} steps too")
+    every = (*SCORES, UNTRAINED, *RUNS)
+    parser.add_argument("--scores", nargs="+", choices=every, default=every, help="only these are measured")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -288,7 +291,7 @@ def main() -> None:
     with options.truths.open() as file:
         truths = {row["arch"]: float(row[options.truth]) for row in csv.DictReader(file)}
     jobs = {
-        arch: Job(options.space, arch, options.images, options.ghn, options.seed, options.out, options.long)
+        arch: Job(options.space, arch, options.images, options.ghn, options.seed, options.out, tuple(options.scores))
         for arch in drawn(truths, options.count, options.seed)
     }
     if not options.only_table:
@@ -296,8 +299,6 @@ def main() -> None:
             for path in pool.map(run, jobs.values()):
                 print(path.stem, flush=True)
     done = {arch: json.loads(job.file.read_text()) for arch, job in jobs.items() if job.file.exists()}
-    wanted = {*SCORES, UNTRAINED, *RUNS} - (set() if options.long else {f"default-{LONG}"})
-    done = {arch: each for arch, each in done.items() if wanted <= each["scores"].keys()}
     if len(done) < 8:
         raise SystemExit(f"{options.out} has {len(done)} networks with all scores; a table takes 8 at least.")
     weights = ", ".join(sorted({each["weights"] for each in done.values()}))

@@ -174,6 +174,9 @@ def test_ties_go_to_the_models_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatc
     choice = ghn_init.choose(model, images(), ghn, **QUICK)
     assert choice.chosen == "default"
     assert same_state(model, tiny())
+    assert {row.note for row in choice.report.rows if row.name.startswith("head.")} == {
+        "classification head, the choice took default"
+    }
     points = 100 * ahead / HELD_OUT
     words = f"predicted is not surely ahead of it (+{points:.1f} ± " if ahead else "no other start is ahead of it"
     assert words in choice.why

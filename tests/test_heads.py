@@ -605,3 +605,50 @@ def test_the_first_of_several_outputs_is_said_to_count() -> None:
 def test_the_head_that_is_at_fault_is_named() -> None:
     model = Fn(lambda m, x: m.a(pooled(m, x)) + m.b(top(m, x)).sigmoid(), body=body(), **two())
     fails(model, loader(), HeadError, "what follows the head 'b.weight' is neither linear nor a softmax")
+
+
+@pytest.mark.parametrize("write", [ghn_init.fit_head_, lambda model, data: ghn_init.initialize(model, data=data)])
+def test_an_autocast_around_it_forgets_casts_of_what_was_there_before(write: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(conv(3, 5), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)).eval()
+    images, _ = labelled()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images)
+        write(model, loader())
+        within = model(images)
+        expected = copy.deepcopy(model)(images)
+    assert torch.equal(within, expected)
+
+
+def test_statistics_under_autocast_are_those_without() -> None:
+    torch.manual_seed(0)
+    expected = nn.Sequential(*body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    model = copy.deepcopy(expected)
+    ghn_init.recalibrate_batchnorm(expected, loader())
+    with torch.autocast("cpu", torch.bfloat16):
+        ghn_init.recalibrate_batchnorm(model, loader())
+    assert changed(state(model), state(expected)) == set()
+
+
+def test_an_adapter_that_starts_at_zero_stays_there() -> None:
+    """The head is fitted; LoRA's B, whose results are added to it, would else be fitted like a second head."""
+
+    class Adapted(nn.Module):
+        def __init__(self, base: nn.Linear) -> None:
+            super().__init__()
+            self.base = base
+            self.A, self.B = (nn.Linear(n, m, bias=False) for n, m in ((base.in_features, 2), (2, base.out_features)))
+            nn.init.zeros_(self.B.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.base(x) + self.B(self.A(x))
+
+    torch.manual_seed(0)
+    expected = nn.Sequential(*body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    model = copy.deepcopy(expected)
+    model[-1] = Adapted(model[-1])
+    fit = ghn_init.fit_head_(model, loader())
+    ghn_init.fit_head_(expected, loader())
+    assert fit.heads == ("6.base.weight", "6.base.bias")
+    assert torch.equal(model[-1].base.weight, expected[-1].weight)
+    assert not model[-1].B.weight.any()

@@ -67,6 +67,17 @@ def test_arguments_of_initialize_are_passed_on(ghn: GHN) -> None:
     assert torch.equal(kept, timm.create_model("resnet18", num_classes=10).fc.weight)
 
 
+def test_arguments_of_initialize_in_the_wrong_place_are_said_to_be(ghn: GHN) -> None:
+    with pytest.raises(ModelSpecError, match=r"data is an argument of ghn_init.initialize, .* pass ghn_kwargs={'data': …}"):
+        create("resnet10t", ghn=ghn, data=labelled_images())
+
+
+def test_a_value_that_no_model_takes_is_told_shortly(ghn: GHN) -> None:
+    with pytest.raises(ModelSpecError, match="takes no images") as raised:
+        create("resnet10t", ghn=ghn, images=labelled_images())
+    assert len(str(raised.value)) < 500
+
+
 def labelled_images() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(k)), torch.arange(8) % 4) for k in range(3)]
 

@@ -34,10 +34,11 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     """Fits a model's classification head to labelled images in closed form, in place: ridge regression, no training.
 
     The head is found by its place in the model's graph: the linear layer, 1×1 convolution, or layers whose results add up, that
-    makes the first output; a ReLU, means over positions, a softmax may follow. Outputs of the same width are fitted too; other
-    outputs keep their heads, as do those whose heads are frozen beside trainable parameters: a teacher's. The regression's
-    targets are ±1, its intercept is free, features are standardised (which the written weights make up for); its strength is
-    that of least leave-one-out error, its scores are divided by the temperature of least leave-one-out cross-entropy. Computed
+    makes the first output; a ReLU, means over positions, a softmax may follow. One that is all zero beside others stays: an
+    adapter's. Outputs of the same width are fitted too; other outputs keep their heads, as do those whose heads are frozen
+    beside trainable parameters: a teacher's. The regression's targets are ±1, its intercept is free, features are standardised
+    (which the written weights make up for); its strength is that of least leave-one-out error, its scores are divided by the
+    temperature of least leave-one-out cross-entropy. Computed
     in float64 on the CPU: N images and D features take the eigenvalues of a matrix of the smaller number, a second for a
     thousand, and about 30 · N · D bytes.
 

@@ -75,7 +75,7 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     places = []
     for number, output in enumerate(record.outputs):
         if output.shape == first:
-            heads = _heads(build_graph(replace(record, outputs=(output,))), first[1])
+            heads = _begun(_heads(build_graph(replace(record, outputs=(output,))), first[1]), dict(model.named_parameters()))
             if heads:
                 places.append(Place(number, first[1], heads, max(read[head.weight] for head in heads), len(record.outputs)))
     if not places or places[0].output:
@@ -94,6 +94,12 @@ def frozen_beside(places: Sequence[Place], parameters: Mapping[str, nn.Parameter
     if not any(parameter.requires_grad for parameter in parameters.values()):
         return []
     return [place for place in places if place.output and not any(parameters[name].requires_grad for name in place.parameters)]
+
+
+def _begun(heads: tuple[Head, ...], parameters: Mapping[str, nn.Parameter]) -> tuple[Head, ...]:
+    """Without those that are all zero beside others that aren't: an adapter's on the head (LoRA's B), which starts there."""
+    begun = tuple(head for head in heads if any(bool(parameters[name].any()) for name in head.parameters))
+    return begun or heads
 
 
 def _heads(graph: Graph, classes: int) -> tuple[Head, ...]:

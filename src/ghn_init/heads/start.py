@@ -57,7 +57,9 @@ def start_(prediction: Prediction, batches: Batches, why_not: str, also_kept: Co
         why_not = "the model has none that was found"
     if not why_not:
         why_not = next((f"'{name}' is {out[name]}" for name in head if name in out), "")
-    report = _without_head(prediction, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted")
+    report = without_head(
+        prediction.report, f"no head was fitted: {why_not}" if why_not else "not among those that were fitted"
+    )
     norms = norms_to_set(prediction, batches.model, out.keys() - set(also_kept))
     recalibrated = ["batch norms recalibrated on the data"] if norms else []
     with restored_on_failure([*model.parameters(), *model.buffers()]):
@@ -92,7 +94,7 @@ def norms_to_set(prediction: Prediction, inner: nn.Module, stay: Iterable[str]) 
     return unfrozen_norms(inner, inside(prediction.slots), inside(prediction.called), inside(stay))
 
 
-def _without_head(prediction: Prediction, why: str) -> Report:
+def without_head(report: Report, why: str) -> Report:
     """The report, where heads that were left to the fit say why they keep their values; the fit's own rows will say that."""
-    heads = [name for name, reason in prediction.kept.items() if reason == NO_HEAD]
-    return prediction.report.with_reasons(dict.fromkeys(heads, f"classification head, {why}"))
+    heads = [row.name for row in report.rows if row.note == NO_HEAD]
+    return report.with_reasons(dict.fromkeys(heads, f"classification head, {why}"))

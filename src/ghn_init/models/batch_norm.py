@@ -162,7 +162,8 @@ def _run(model: nn.Module, loader: Iterable[Any], in_vain: Callable[[], bool]) -
         most = max(most, len(inputs))
         strange += inputs.not_finite()
         if len(inputs) > 1 or most < 2:  # else norms over single positions would raise
-            forward(model, inputs)
+            with torch.autocast(device.type, enabled=False):  # as heads are fitted
+                forward(model, inputs)
             if in_vain():
                 break
     if not count:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 @contextmanager
 def restored_on_failure(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Gives tensors their values back where the block raises, whatever it raises. Takes their memory once more."""
+    """Gives tensors their values back where the block raises, whatever it raises. Takes their memory once more.
+
+    For blocks that write to them: casts to a lower precision that an autocast around it keeps are dropped.
+    """
     before = [(tensor, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
@@ -22,6 +25,8 @@ def restored_on_failure(tensors: Iterable[Tensor]) -> Iterator[None]:
                 if not tensor.is_meta and (tensor.layout != torch.strided or not _same(tensor, values)):
                     tensor.copy_(values)
         raise
+    finally:
+        torch.clear_autocast_cache()
 
 
 def _same(tensor: Tensor, values: Tensor) -> bool:

@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -178,7 +179,7 @@ def _called(spec: str, factory: Callable[..., Any], options: Mapping[str, Any]) 
     except Exception as error:
         name = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if name is not None and name[1] in options:
-            given = ", ".join(f"{key}={value!r}" for key, value in options.items() if value is not None)
+            given = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in options.items() if value is not None)
             raise ModelSpecError(
                 f"{spec!r} takes no {name[1]} ({error}), and was called with {given}: {_instead(spec, name[1])}."
             ) from error

@@ -16,6 +16,8 @@ from ghn_init.models.spec import build_timm
 
 _OF_FEATURES = ("features_only", "out_indices", "feature_cls")
 """Arguments that choose features of a model; the classifier that they come from knows nothing of them."""
+_OF_INITIALIZE = ("data", "choose", "max_images", "example_inputs", "only", "exclude", "overwrite", "condition", "strict")
+"""Of `ghn_init.initialize`; no model has such."""
 
 
 def create_model(
@@ -70,6 +72,12 @@ def create_model(
                 f"{argument}={value!r} would put trained weights in the place of all that is predicted for {model_name!r}; "
                 f"leave it out, or call timm.create_model, which needs no hypernetwork for that."
             )
+    misplaced = [name for name in _OF_INITIALIZE if name in kwargs]
+    if misplaced:
+        raise ModelSpecError(
+            f"{misplaced[0]} is an argument of ghn_init.initialize, not of {model_name!r}; pass "
+            f"ghn_kwargs={{{misplaced[0]!r}: …}}."
+        )
     options = {
         **kwargs,
         "pretrained_cfg": pretrained_cfg,

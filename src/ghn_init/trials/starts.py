@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ghn_init.heads.fit import fit_on
-from ghn_init.heads.start import left_out, norms_to_set, start_
+from ghn_init.heads.start import left_out, norms_to_set, start_, without_head
 from ghn_init.models.batch_norm import recalibrate_
 from ghn_init.models.batches import Batches
 from ghn_init.models.restored import restored_on_failure
@@ -79,7 +79,8 @@ class Start:
             if self.fitted:
                 done.append("head fitted")
                 fit = fit_on(batches, prefix, norms, left_out(plain), plain.overwritten)
-        report = plain.report.with_nothing_predicted(f"the choice took {self.name}", written, "orthogonal")
+        why = f"the choice took {self.name}"
+        report = without_head(plain.report, why).with_nothing_predicted(why, written, "orthogonal")
         return report.with_data(", ".join(done), fit)
 
 
