@@ -47,8 +47,8 @@ import ghn_init
 from ghn_init.evaluation.accuracy import accuracy
 from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
-from ghn_init.ranking.defaults import From
-from ghn_init.ranking.measure import FITTED_IMAGES, Look, Settings, judge, look
+from ghn_init.ranking.defaults import FITTED_IMAGES, From
+from ghn_init.ranking.measure import Look, Settings, judge, look
 from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.trials.halving import one_by_one, successive_halving
@@ -61,9 +61,8 @@ RUNS: dict[str, tuple[From, int, float]] = {
     "predicted-50": ("predicted", 50, 0.02),
     "predicted-100": ("predicted", 100, 0.02),
     "predicted+fitted-0": ("predicted+fitted", 0, 0.02),
-    "predicted+fitted-50": ("predicted+fitted", 50, 0.02),
     "predicted+fitted-50 at 0.004": ("predicted+fitted", 50, 0.004),
-    "predicted+fitted-100 at 0.004": ("predicted+fitted", 100, 0.004),
+    "predicted+fitted-50": ("predicted+fitted", 50, 0.02),
     "default-50 at 0.02": ("default", 50, 0.02),
     "default-50 at 0.05": ("default", 50, 0.05),
     "default-50 at 0.15": ("default", 50, 0.15),
@@ -73,9 +72,12 @@ RUNS: dict[str, tuple[From, int, float]] = {
 """Name → start, steps, rate."""
 TASK = "cifar10"
 """Whose head is predicted where nothing is trained."""
-OURS, UNTRAINED = "predicted-50", "predicted, no training"
+OURS, UNTRAINED = "rank", "predicted, no training"
 BATCH, VAL_IMAGES, ZERO_COST_BATCHES, ZERO_COST_BATCH = 32, 1000, 2, 128
-RUNGS = (50, 100)
+RUNGS = {0: "predicted+fitted-0", 50: "predicted+fitted-50 at 0.004"}
+"""Steps → the score of a rung of `rank`, as it is by default."""
+LEAST = 8
+"""Networks of which a row tells."""
 KNOWN = 20
 """Networks of which a calibration knows the truth."""
 SAMPLES = 1_000
@@ -183,25 +185,34 @@ def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[
     table: dict[str, tuple[dict[str, float], int]] = {
         name: ({arch: float(each["look"][name]) for arch, each in found.items()}, 0) for name in ("parameters", "macs")
     }
-    scores = {arch: each["scores"] for arch, each in found.items()}
-    measured = set.intersection(*map(set, scores.values()))
-    for name in (name for name in (*SCORES, UNTRAINED, *RUNS) if name in measured):
-        table[name] = ({arch: own[name] for arch, own in scores.items()}, images_of(name))
-    rungs = successive_halving(list(scores), RUNGS, one_by_one(lambda arch, steps: scores[arch][f"predicted-{steps}"]))
+    for name in (*SCORES, UNTRAINED, *RUNS):
+        measured = {arch: each["scores"][name] for arch, each in found.items() if name in each["scores"]}
+        if len(measured) >= LEAST:
+            table[name] = (measured, images_of(name))
+    scores = {arch: each["scores"] for arch, each in found.items() if each["scores"].keys() >= set(RUNGS.values())}
+
+    def mean_so_far(arch: str, steps: int) -> float:
+        return statistics.fmean(scores[arch][name] for rung, name in RUNGS.items() if rung <= steps)
+
+    rungs = successive_halving(list(scores), list(RUNGS), one_by_one(mean_so_far))
     farthest = {arch: 1_000 * k + score for k, rung in enumerate(rungs) for arch, score in rung.scores.items()}
-    mean_steps = sum(rung.steps * len(rung.scores) for rung in rungs) / len(scores)
-    table["rank"] = (farthest, round(BATCH * mean_steps))
-    known = random.Random(seed + 1).sample(sorted(found), min(KNOWN, len(found)))
-    if len(found) > 2 * KNOWN:
+    seen = sum(images_of(RUNGS[rung.steps]) * len(rung.scores) for rung in rungs)
+    table[OURS] = (farthest, round(seen / len(scores)))
+    first = RUNGS[0]
+    known = random.Random(seed + 1).sample(sorted(scores), min(KNOWN, len(scores)))
+    if len(scores) > 2 * KNOWN:
         looks = {
             arch: Look(each["look"]["parameters"], each["look"]["macs"], torch.tensor(each["look"]["embedding"]), "")
             for arch, each in found.items()
         }
-        fifty = {arch: own[OURS] for arch, own in scores.items()}
-        expected = calibrate(fifty, looks, {arch: truths[arch] for arch in known}).accuracies
-        rest = [arch for arch in found if arch not in known]
-        table[f"{OURS}, calibrated on {KNOWN}, the other {len(rest)}"] = ({arch: expected[arch] for arch in rest}, BATCH * 50)
-        table[f"{OURS}, the same {len(rest)}"] = ({arch: fifty[arch] for arch in rest}, BATCH * 50)
+        before = {arch: own[first] for arch, own in scores.items()}
+        expected = calibrate(before, looks, {arch: truths[arch] for arch in known}).accuracies
+        rest = [arch for arch in scores if arch not in known]
+        table[f"{first}, calibrated on {KNOWN}, the other {len(rest)}"] = (
+            {arch: expected[arch] for arch in rest},
+            images_of(first),
+        )
+        table[f"{first}, the same {len(rest)}"] = ({arch: before[arch] for arch in rest}, images_of(first))
     return table
 
 
@@ -225,24 +236,26 @@ def regret(scores: dict[str, float], truths: dict[str, float]) -> float:
 def text(found: dict[str, Any], truths: dict[str, float], seed: int) -> str:
     """The table."""
     lines = [
-        f"| score | τ, all | behind {OURS} | τ, better half | behind {OURS} | τ, best quarter | top-5 regret, points | "
-        "images | seconds |",
-        "| --- " * 9 + "|",
+        f"| score | networks | τ, all | behind {OURS} | τ, better half | behind {OURS} | τ, best quarter | "
+        "top-5 regret, points | images | seconds |",
+        "| --- " * 10 + "|",
     ]
     table = columns(found, truths, seed)
     for name, (scores, images) in table.items():
-        seconds = [each["seconds"].get(name, 0.0) for each in found.values()]
-        mean = f"{statistics.fmean(seconds):.1f}" if any(seconds) else ""
-        cells = []
+        seconds = [each["seconds"][name] for each in found.values() if name in each["seconds"]]
+        mean = f"{statistics.fmean(seconds):.1f}" if seconds else ""
+        cells = [str(len(scores))]
+        ours = table[OURS][0]
         for share in (1, 2, 4):
             names = best_of(scores, truths, share)
             taus = sampled(scores, truths, names)
             cells.append(f"{tau(scores, truths, names):.2f} ± {numpy.nanstd(taus):.2f}")
-            ours = table[OURS][0]
-            if share < 4:
+            if share < 4 and (name == OURS or not set(names) <= set(ours)):
+                cells.append("")
+            elif share < 4:
                 gap = tau(ours, truths, names) - tau(scores, truths, names)
                 error = numpy.nanstd(sampled(ours, truths, names) - taus)
-                cells.append("" if name.startswith(OURS) else f"{gap:+.2f} ± {error:.2f}")
+                cells.append(f"{gap:+.2f} ± {error:.2f}")
         cells += [f"{regret(scores, truths):.2f}", f"{images:,}", mean]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
@@ -259,7 +272,7 @@ def draw(found: dict[str, Any], truths: dict[str, float], seed: int, path: Path)
     from ghn_init.viz.style import COLOURS, figure, finish
 
     table = columns(found, truths, seed)
-    shown = (OURS, "default-50 at 0.05", "macs")
+    shown = (RUNGS[0], "default-50 at 0.05", "naswot")
     made, panels = figure(10, 3.4, 3, sharey=True)
     for panel, name, colour in zip(panels, shown, COLOURS, strict=False):
         scores, _ = table[name]
@@ -299,8 +312,8 @@ def main() -> None:
             for path in pool.map(run, jobs.values()):
                 print(path.stem, flush=True)
     done = {arch: json.loads(job.file.read_text()) for arch, job in jobs.items() if job.file.exists()}
-    if len(done) < 8:
-        raise SystemExit(f"{options.out} has {len(done)} networks with all scores; a table takes 8 at least.")
+    if sum(each["scores"].keys() >= set(RUNGS.values()) for each in done.values()) < LEAST:
+        raise SystemExit(f"{options.out} has the scores of both rungs for fewer than {LEAST} networks.")
     weights = ", ".join(sorted({each["weights"] for each in done.values()}))
     where = (
         f"{len(done)} networks of {options.space} at random (seed {options.seed}), truth `{options.truth}`; {options.ghn}, "

@@ -652,6 +652,7 @@ def test_compare_prints_a_table_and_draws_curves(data: Path) -> None:
 
 def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--val-images", "5", "--steps", "2", "--rungs", "2", "--batch-size", "3", "-o", "r.json", "--plot", "r.png"]
+    options += ["--start", "predicted"]
     text = run("rank", "own_models:small", "own_models:Wide", str(data), *options)
     table, first = text.splitlines()[1:3], text.splitlines()[-1]
     assert {line.split()[0] for line in table} == {"own_models:small", "own_models:Wide"}
@@ -662,7 +663,7 @@ def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: p
     order = torch.randperm(11, generator=torch.Generator().manual_seed(0))
     parts = [[(images.normalise(images.pixels[rows]), images.labels[rows])] for rows in (order[5:], order[:5])]
     models = ["own_models:small", "own_models:Wide"]
-    expected = ghn_init.rank(models, *parts, steps=2, rungs=2, batch_size=3, val_images=5)
+    expected = ghn_init.rank(models, *parts, start="predicted", steps=2, rungs=2, batch_size=3, val_images=5)
     assert {row["name"]: row["score"] for row in found["rows"]} == expected.scores
     assert Path("r.png").stat().st_size > 5000
     monkeypatch.delattr(bench, "judge")  # nothing is measured again

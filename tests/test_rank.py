@@ -62,17 +62,44 @@ def rigged(monkeypatch: pytest.MonkeyPatch, right: dict[str, list[int]]) -> list
 
 
 def test_the_better_half_starts_again_with_twice_the_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = {"net0": [9, 25], "net1": [20, 12], "net2": [7], "net3": [16, 30], "net4": [4]}
+    right = {"net0": [14, 29], "net1": [20, 12], "net2": [7], "net3": [16, 30], "net4": [4]}
     asked = rigged(monkeypatch, right)
-    found = ghn_init.rank(nets(5), TRAIN, VAL, ghn, steps=30, rungs=2)
+    found = ghn_init.rank(nets(5), TRAIN, VAL, ghn, start="predicted", steps=30, rungs=2)
     assert asked == [*((f"net{k}", 15) for k in range(5)), ("net0", 30), ("net1", 30), ("net3", 30)]
     assert found.order == ["net3", "net0", "net1", "net2", "net4"]
     assert found.best == "net3"
-    assert found.scores == {name: 100 * counts[-1] / 32 for name, counts in right.items()}
+    assert found.scores == {name: 100 * sum(counts) / len(counts) / 32 for name, counts in right.items()}
     assert [row.steps for row in found.rows] == [30, 30, 30, 15, 15]
-    assert [row.tied for row in found.rows] == [False, True, False, False, False]  # 5 of 32 more are not sure, 9 are
+    assert [row.tied for row in found.rows] == [False, True, False, False, False]  # 3 of 32 more are not sure, 14 are
     assert (found.steps, found.images) == (5 * 15 + 3 * 30, (5 * 15 + 3 * 30) * 32)
     assert found.rows[0].accuracies == (50.0, 93.75)
+
+
+def test_a_fitted_head_is_judged_before_any_step(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rigged(monkeypatch, {"net0": [8, 20], "net1": [16, 10], "net2": [4]})
+    found = ghn_init.rank(nets(3), TRAIN, VAL, ghn)
+    assert asked == [("net0", 0), ("net1", 0), ("net2", 0), ("net0", 50), ("net1", 50)]
+    assert [(row.name, row.accuracies, row.score) for row in found.rows] == [
+        ("net0", (25.0, 62.5), 43.75), ("net1", (50.0, 31.25), 40.625), ("net2", (12.5,), 12.5),
+    ]  # fmt: skip
+    asked = rigged(monkeypatch, {"net0": [8, 8], "net1": [16, 16, 16], "net2": [4]})
+    ghn_init.rank(nets(3), TRAIN, VAL, ghn, steps=8, rungs=3)
+    assert asked == [("net0", 0), ("net1", 0), ("net2", 0), ("net0", 4), ("net1", 4), ("net1", 8)]
+
+
+def test_heads_are_fitted_to_more_images_than_few_steps_see(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def noted(make: Any, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:
+        seen.append(len(train))
+        return Judgement(torch.arange(len(val)) < 9, 1.0, 2.0)
+
+    monkeypatch.setattr(bench, "judge", noted)
+    images = colours(1100)
+    many = [(images.normalise(images.pixels), images.labels)]
+    ghn_init.score(Tiny(1, 4), many, VAL, ghn, steps=1)
+    ghn_init.score(Tiny(1, 4), many, VAL, ghn, steps=1, start="predicted")
+    assert seen == [1000, 1000, 32]
 
 
 @pytest.mark.parametrize(("count", "tied"), [(4, False), (5, True)])
@@ -92,7 +119,7 @@ def test_ties_keep_the_order_of_the_candidates(ghn: GHN, monkeypatch: pytest.Mon
 
 def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN) -> None:
     model = Tiny(1, 4)
-    found = ghn_init.rank({"a": model, "copy of a": copy.deepcopy(model)}, TRAIN, VAL, ghn, steps=4)
+    found = ghn_init.rank({"a": model, "copy of a": copy.deepcopy(model)}, TRAIN, VAL, ghn, start="predicted", steps=4)
     assert [(row.name, row.steps, row.tied) for row in found.rows] == [("a", 4, False), ("copy of a", 2, True)]
     assert found.rows[0].accuracies[0] == found.rows[1].score
     assert "first: a, not surely ahead of copy of a on the same 32 images; " in found.summary
@@ -101,7 +128,7 @@ def test_a_copy_is_tied_with_the_first_also_where_one_network_was_left(ghn: GHN)
 def test_networks_are_compared_after_as_many_steps(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is at 31 of 32 in the end; when those that were dropped had 9, 5 and 0, it had 10."""
     rigged(monkeypatch, {"net0": [10, 31], "net1": [11, 20], "net2": [9], "net3": [5], "net4": [0], "net5": [10, 29]})
-    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, steps=4)
+    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, start="predicted", steps=4)
     assert {row.name for row in found.rows if row.tied} == {"net2", "net3", "net5"}
     sure = "surely ahead of 2 of 5 others on the same 32 images (1 after 4 steps, 1 after 2 steps), not of net5, net2, net3; "
     assert f"first: net0, {sure}" in found.summary
@@ -112,7 +139,7 @@ def test_the_first_by_known_accuracies_is_compared_with_those_that_came_farther(
 ) -> None:
     rigged(monkeypatch, {f"net{k}": [2 * k + 3, 2 * k + 4] for k in range(6)})
     known = {f"net{k}": 90.0 - 3 * k for k in (0, 1, 3, 5)}
-    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, steps=4, known=known)
+    found = ghn_init.rank(nets(6), TRAIN, VAL, ghn, start="predicted", steps=4, known=known)
     assert (found.best, found.rows[0].steps) == ("net0", 2)
     assert {row.name for row in found.rows if row.steps == 4} == {"net3", "net4", "net5"}
     assert all(row.tied for row in found.rows[1:])
@@ -125,12 +152,13 @@ def test_a_score_is_a_function_of_network_data_and_seed(ghn: GHN) -> None:
         np.random.seed(k)  # noqa: NPY002
         before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
         shuffled = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*TRAIN[0]), 16, shuffle=True)
-        found.append(ghn_init.rank(dict(list(nets(3).items())[::order]), shuffled, VAL, ghn, **QUICK))
+        ordered = dict(list(nets(3).items())[::order])
+        found.append(ghn_init.rank(ordered, shuffled, VAL, ghn, start="predicted", **QUICK))
         assert torch.equal(torch.get_rng_state(), before[0])
         assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
     assert found[0].scores == found[1].scores
     assert len(set(found[0].scores.values())) > 1
-    other = ghn_init.rank(nets(3), TRAIN, VAL, ghn, **QUICK, seed=1)
+    other = ghn_init.rank(nets(3), TRAIN, VAL, ghn, start="predicted", **QUICK, seed=1)
     assert other.scores != found[0].scores
 
 
@@ -306,7 +334,7 @@ def test_the_front_and_its_picture(tmp_path: Path) -> None:
 def test_every_measurement_is_told_of(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     rigged(monkeypatch, {"net0": [8, 16], "net1": [4]})
     seen: list[tuple[str, int, float]] = []
-    ghn_init.rank(nets(2), TRAIN, VAL, ghn, steps=4, on_judged=lambda *found: seen.append(found))
+    ghn_init.rank(nets(2), TRAIN, VAL, ghn, start="predicted", steps=4, on_judged=lambda *found: seen.append(found))
     assert seen == [("net0", 2, 25.0), ("net1", 2, 12.5), ("net0", 4, 50.0)]
 
 
@@ -343,12 +371,12 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         (
             {"candidates": {"a": lambda: Tiny(1, 4), "b": lambda: nn.Conv2d(3, 3, 1)}},
             ComparisonError,
-            "candidate 'b': Conv2d gives",
+            "candidate 'b': the first output of Conv2d is of shape .*; start='predicted' ranks networks with random heads",
         ),
-        ({"steps": 1, "rungs": 2}, ComparisonError, "1 steps can't be halved for 2 rungs"),
-        ({"start": "best"}, ComparisonError, "start is 'best'; expected 'predicted', 'predicted.fitted', 'default'"),
+        ({"steps": 1, "rungs": 2, "start": "predicted"}, ComparisonError, "1 steps can't be halved for 2 rungs"),
+        ({"start": "best"}, ComparisonError, "start is 'best'; expected 'predicted.fitted', 'predicted', 'default'"),
         ({"rate": 0.0}, ComparisonError, "rate is 0.0, batch_size 16; expected a finite rate above 0"),
-        ({"batch_size": 1}, ComparisonError, "rate is 0.02, batch_size 1"),
+        ({"batch_size": 1}, ComparisonError, "rate is 0.004, batch_size 1"),
         ({"train": []}, ComparisonError, "the loader has no batches"),
         ({"val": [VAL[0][0]]}, HeadError, "images without labels"),
         ({"train": [(x, y * 0) for x, y in TRAIN]}, ComparisonError, "images to train on are of class 0"),
@@ -420,7 +448,7 @@ def test_images_that_come_class_by_class_and_lack_some_are_refused(ghn: GHN) -> 
     with pytest.raises(ComparisonError, match=r"first 20 images to judge by .* none is of class 2; shuffle .* \(val_images\)"):
         ghn_init.rank(nets(), TRAIN, sorted_by_class(VAL), ghn, val_images=20, **QUICK)
     with pytest.raises(ComparisonError, match=r"first 32 images to train on .* none is of class 2; shuffle .* \(steps\)"):
-        ghn_init.rank(nets(), sorted_by_class(TRAIN), VAL, ghn, **QUICK)
+        ghn_init.rank(nets(), sorted_by_class(TRAIN), VAL, ghn, start="predicted", **QUICK)
 
 
 def test_candidates_that_share_a_part_are_refused_before_it_is_trained(ghn: GHN) -> None:

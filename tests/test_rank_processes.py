@@ -35,7 +35,7 @@ def modules() -> dict[str, nn.Module]:
 
 
 def test_processes_find_what_one_finds(ghn: GHN, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 4, "batch_size": 16}
+    options: dict[str, Any] = {"steps": 4, "batch_size": 16, "start": "predicted"}
     alone = ghn_init.rank(modules(), TRAIN, VAL, ghn, **options)
     found = ghn_init.rank(modules(), TRAIN, VAL, ghn, **options, workers=2, out=tmp_path / "ranking.json")
     assert found == alone

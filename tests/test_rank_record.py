@@ -50,7 +50,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, most: int = 100) -> list[int | None
 
 
 def test_the_same_call_goes_on_where_it_was(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 2, "batch_size": 16}
+    options: dict[str, Any] = {"steps": 2, "batch_size": 16, "start": "predicted"}
     expected = ghn_init.rank(nets(), TRAIN, VAL, ghn, **options)
     out = tmp_path / "ranking.json"
     with monkeypatch.context() as patch:
@@ -77,7 +77,16 @@ def adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> 
 
 
 def ranked(ghn: GHN, out: Path, **changes: Any) -> ghn_init.Ranking:
-    options = {"candidates": nets(2), "train": TRAIN, "val": VAL, "ghn": ghn, "out": out, **QUICK, **changes}
+    options = {
+        "candidates": nets(2),
+        "train": TRAIN,
+        "val": VAL,
+        "ghn": ghn,
+        "out": out,
+        "start": "predicted",
+        **QUICK,
+        **changes,
+    }
     return ghn_init.rank(**options)
 
 

@@ -19,18 +19,21 @@ from test_rank import QUICK, TRAIN, VAL, broken, nets
 from test_rank_record import watched
 
 
-@pytest.mark.parametrize("options", [{}, {"start": "predicted+fitted", "rate": 0.1, "val_images": 20, "seed": 1}])
+@pytest.mark.parametrize("options", [{"start": "predicted"}, {"rate": 0.1, "val_images": 20, "seed": 1}])
 def test_a_score_is_that_of_a_ranking(ghn: GHN, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watched(monkeypatch)
-    ranking = ghn_init.rank(nets(2), TRAIN, VAL, ghn, **{**QUICK, **options})
+    fitted = "start" not in options
+    ranking = ghn_init.rank(nets(2), TRAIN, VAL, ghn, **{**QUICK, "rungs": 1 + fitted, **options})
     torch.manual_seed(5)
     before = torch.get_rng_state()
     own = {name: ghn_init.score(net, TRAIN, VAL, ghn, steps=2, batch_size=16, **options) for name, net in nets(2).items()}
     assert torch.equal(torch.get_rng_state(), before)
-    assert seen == [None, None, 2, 2, 2, 2]  # with steps of training
+    assert seen == [None, None, *([0, 0, 2, 0, 2, 0, 2] if fitted else [2, 2, 2, 2])]  # with steps of training
     for row in ranking.rows:
         found = own[row.name]
-        assert (found.accuracy, found.interval, found.steps) == (row.score, row.interval, 2)
+        assert found.accuracies[: len(row.accuracies)] == row.accuracies  # with a fitted head one was dropped
+        if row.steps == 2:
+            assert (found.accuracy, found.interval, found.steps) == (row.score, row.interval, 2)
         assert found.val_images == options.get("val_images", 32)
 
 
@@ -43,8 +46,11 @@ def test_a_module_is_scored_as_a_copy(ghn: GHN) -> None:
 
 
 def test_a_score_is_read_in_a_line() -> None:
-    found = Score(53.44, (50.1, 56.7), 50, 2000, 3.21)
+    found = Score(53.44, (50.1, 56.7), (53.44,), 50, 2000, 3.21)
     assert str(found) == "53.4 % of 2,000 validation images (95 %: 50.1–56.7) after 50 steps, 3.2 s"
+    found = Score(53.44, (50.1, 56.7), (50.0, 56.88), 50, 2000, 3.21)
+    words = "53.4 % of 2,000 validation images (95 %: 50.1–56.7) on average, 50.0 % before training and 56.9 % after 50 steps"
+    assert str(found) == f"{words}, 3.2 s"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_a_class_that_is_masked_out_is_no_number_that_is_missing(ghn: GHN) -> No
             return super().forward(x).masked_fill(torch.arange(3) == 2, -torch.inf)
 
     two = [(x[y < 2], y[y < 2]) for x, y in TRAIN]
-    assert ghn_init.score(Masked(2, 8), two, two, ghn, steps=20, rate=0.05).accuracy > 50
+    assert ghn_init.score(Masked(2, 8), two, two, ghn, steps=20, start="predicted", rate=0.05).accuracy > 50
 
 
 def test_labels_that_judge_are_checked(ghn: GHN) -> None:

@@ -21,7 +21,7 @@ from ghn_init.cli.stopping import in_file, stoppable
 from ghn_init.cli.user_data import Loader
 from ghn_init.cli.words import in_options, on_data
 from ghn_init.models.kinds import KINDS
-from ghn_init.ranking.defaults import BATCH_SIZE, RATE, RUNGS, STEPS, From
+from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RUNGS, STEPS, From, training_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,13 +41,11 @@ def rank(
     ghn: Checkpoint = ghn_init.DEFAULT,
     val_images: Annotated[int, typer.Option(min=2, help="Validation images, others of the training split")] = 1000,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
-    start: Annotated[
-        From, typer.Option(help="Predicted parameters with a random or a fitted head, or default init")
-    ] = "predicted",
+    start: Annotated[From, typer.Option(help="Predicted parameters with a fitted or a random head, or default init")] = FITTED,
     steps: Annotated[int, typer.Option(min=1, help="Of those that come to the last rung")] = STEPS,
     rungs: Annotated[int, typer.Option(min=1, help="How often the field is judged, and halved in between")] = RUNGS,
     batch_size: Annotated[int, typer.Option(min=2)] = BATCH_SIZE,
-    lr: Annotated[float, typer.Option(help="Peak learning rate")] = RATE,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; by default the start's own")] = None,
     known: Annotated[
         list[str] | None, typer.Option(metavar="MODEL=ACCURACY", help="Known, in percent; may be repeated")
     ] = None,
@@ -58,7 +56,7 @@ def rank(
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="A picture: accuracy against cost")] = None,
 ) -> None:
-    """Ranks models by how well they learn your data in few steps from predicted weights."""
+    """Ranks models by what they know of your data with predicted weights, and how they learn from there in few steps."""
     from ghn_init.models.order import shuffled
     from ghn_init.tasks.image_reading import load_images
     from ghn_init.trials.halving import judgements
@@ -69,8 +67,9 @@ def rank(
     accuracies = dict(map(_known, known)) if known else None
     if _is_model(data):
         raise typer.BadParameter(f"the last argument is DATA, and {data!r} is a model", param_hint="DATA")
+    limit = val_images + training_images(start, steps, batch_size)
     with stoppable(), reading() as told:
-        whole = load_images(data, "train", image_size=image_size, limit=val_images + steps * batch_size, on_image=told)
+        whole = load_images(data, "train", image_size=image_size, limit=limit, on_image=told)
     count = len(whole.labels)
     if count <= val_images:
         raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")

@@ -14,21 +14,19 @@ from torch import Tensor, nn
 from ghn_init.api import Hypernetwork, predict
 from ghn_init.checkpoints.pretrained import given
 from ghn_init.devices import found
-from ghn_init.errors import ComparisonError
+from ghn_init.errors import ComparisonError, HeadError
 from ghn_init.heads.fit import fit_on
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.models.batch_norm import tracking_norms
 from ghn_init.models.batches import Batches, traced_on
 from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
-from ghn_init.ranking.defaults import From
+from ghn_init.ranking.defaults import FITTED, FITTED_IMAGES, RATES, From
 from ghn_init.tracing.trace import read
 from ghn_init.tracing.unwrap import taken_off
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
+from ghn_init.trials.halving import steps_of_rungs
 from ghn_init.trials.pool import Pool, seeded
-
-FITTED_IMAGES = 1000
-"""That heads are fitted to, where they are: as many as cost about as much as the steps that follow."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,27 @@ class Settings:
     seed: int = 0
 
     @classmethod
-    def of(cls, ghn: Hypernetwork, *others: Any) -> Settings:
-        """With a hypernetwork that is loaded where it isn't.
+    def of(cls, ghn: Hypernetwork, start: From, rate: float | None, *others: Any) -> Settings:
+        """With a hypernetwork that is loaded where it isn't, and the start's own rate where none is given.
 
         Raises:
             ComparisonError: No network can be measured with them.
             CheckpointError: As `ghn_init.load`.
         """
         hypernetwork = given(ghn)
-        settings = cls(hypernetwork, *others)
+        settings = cls(hypernetwork, start, RATES.get(start, 1.0) if rate is None else rate, *others)
         settings.check()
         return settings
+
+    def steps_of_rungs(self, steps: int, rungs: int) -> tuple[int, ...]:
+        """Steps after each rung. A network with a fitted head can be judged before it is trained: that is the first one.
+
+        Raises:
+            ComparisonError: They can't be halved for so many.
+        """
+        if self.start == FITTED and rungs > 1:
+            return (0, *steps_of_rungs(steps, rungs - 1))
+        return steps_of_rungs(steps, rungs)
 
     def check(self) -> None:
         """Refuses those that no ranking can have.
@@ -153,6 +161,9 @@ def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
     with traced_on(model, inputs):
         prediction = predict(model, settings.ghn, inputs, head=False, seed=settings.seed)
     prediction.apply_(statistics=False)
-    if settings.start == "predicted+fitted":
+    if settings.start == FITTED:
         few = train.first(FITTED_IMAGES)
-        fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))
+        try:
+            fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))
+        except HeadError as error:
+            raise HeadError(f"{str(error).removesuffix('.')}; start='predicted' ranks networks with random heads.") from error

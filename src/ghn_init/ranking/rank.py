@@ -1,4 +1,4 @@
-"""Few steps from predicted weights, and the better half goes on: the verb."""
+"""A head in closed form on predicted weights, few steps from there, and the better half goes on: the verb."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghn_init.api import Hypernetwork
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.calibration import calibrate, check_known
 from ghn_init.ranking.candidates import Candidates, Make, makers
-from ghn_init.ranking.defaults import BATCH_SIZE, RATE, RUNGS, STEPS, VAL_IMAGES, From
+from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RUNGS, STEPS, VAL_IMAGES, From
 from ghn_init.ranking.fingerprints import of_images, of_network
 from ghn_init.ranking.measure import Settings
 from ghn_init.ranking.processes import Processes, naming
@@ -23,7 +23,7 @@ from ghn_init.ranking.result import Ranked, Ranking
 from ghn_init.tasks.task import described
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
-from ghn_init.trials.halving import Rung, order, steps_of_rungs, successive_halving
+from ghn_init.trials.halving import Rung, order, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_interval, surely_ahead
 
 
@@ -35,8 +35,8 @@ def rank(
     *,
     steps: int = STEPS,
     rungs: int = RUNGS,
-    start: From = "predicted",
-    rate: float = RATE,
+    start: From = FITTED,
+    rate: float | None = None,
     batch_size: int = BATCH_SIZE,
     val_images: int = VAL_IMAGES,
     known: Mapping[str, float] | None = None,
@@ -47,29 +47,30 @@ def rank(
     out: str | Path | None = None,
     on_judged: Callable[[str, int, float], None] | None = None,
 ) -> Ranking:
-    """Ranks networks by how well they learn your data in few steps from predicted parameters.
+    """Ranks networks by what they know of your data with predicted parameters, and how they learn from there in few steps.
 
-    Each network is made, its parameters are predicted, and it is trained for few steps of small batches, the same for all;
-    accuracy on validation images, with batch statistics, is its score. The better half starts again with twice the steps.
-    What this is worth has not been measured yet: `docs/ranking.md` of the repository says how it can be. Random states and
-    modules that are passed stay as they were.
+    Each network is made, its parameters are predicted, and its head is fitted in closed form; it is judged on validation
+    images, with batch statistics. The better half is then trained for few steps of small batches, and judged again. A score
+    is the mean of the accuracies that a network had. What this is worth: `docs/ranking.md` of the repository. Random states
+    and modules that are passed stay as they were.
 
     Args:
         candidates: Modules, names (`timm:NAME`, `torchvision:NAME`, `module:callable`, or timm's name alone) or functions that
             make modules: a mapping of names to them, or a list. All take images of one size; those built by name get as many
             classes as there are labels.
         train: Yields (images, labels), or mappings, as `fit_head_` takes them. The first `steps` batches' worth are held in
-            memory.
+            memory, or the first 1,000, to which heads are fitted.
         val: Likewise, images that judge.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
-        steps: Of those that come to the last rung; each rung before it has half as many.
+        steps: Of those that come to the last rung; each rung before it has half as many, and with fitted heads the first
+            none.
         rungs: How often the field is judged.
-        start: `predicted` (with a random head), `predicted+fitted` (with one in closed form) or `default`.
-        rate: Peak learning rate, of one cycle.
+        start: `predicted+fitted` (with a head in closed form), `predicted` (with a random one) or `default`.
+        rate: Peak learning rate, of one cycle; by default 0.004 with fitted heads, else 0.02, from `default` 0.05.
         batch_size: Images of a step.
         val_images: The first so many judge, and are held in memory.
         known: Accuracies of some candidates after full training, in percent: the others' are then expected by a ridge
-            regression on the first rung's score, log parameters, log cost and the graph's embedding, and make the order.
+            regression on the first rung's accuracy, log parameters, log cost and the graph's embedding, and make the order.
         optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
         device: Where networks are trained.
         seed: Of what is random: constructors, loaders, order of the images.
@@ -96,11 +97,11 @@ def rank(
         ...     return torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), torch.nn.Flatten(), torch.nn.Linear(36 * width, 2))
         >>> found = ghn_init.rank({"narrow": lambda: net(2), "wide": lambda: net(8)}, data, data, steps=2)
         >>> found.steps, sorted(found.order)
-        (4, ['narrow', 'wide'])
+        (2, ['narrow', 'wide'])
     """
     begun = time.perf_counter()
     settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
-    counts = steps_of_rungs(steps, rungs)
+    counts = settings.steps_of_rungs(steps, rungs)
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)
         make = makers(candidates, bench.classes)
@@ -108,7 +109,7 @@ def rank(
             check_known(known, list(make))
         with Processes(make, bench, workers) as processes:
             record = Record(None if out is None else Path(out), {} if out is None else _setting(make, bench, steps, rungs))
-            race = _Race(processes, record, on_judged)
+            race = _Race(processes, record, counts, on_judged)
             race.look(list(make))
             found = successive_halving(list(make), counts, race.scores, show=on_judged is None)
     calibration = None if known is None else calibrate(found[0].scores, record.looks, known)
@@ -149,8 +150,14 @@ def _setting(make: Mapping[str, Make], bench: Bench, steps: int, rungs: int) -> 
 class _Race:
     """Measures what is not yet in the record."""
 
-    def __init__(self, processes: Processes, record: Record, on_judged: Callable[[str, int, float], None] | None) -> None:
-        self._processes, self._record, self._on_judged = processes, record, on_judged
+    def __init__(
+        self,
+        processes: Processes,
+        record: Record,
+        counts: Sequence[int],
+        on_judged: Callable[[str, int, float], None] | None,
+    ) -> None:
+        self._processes, self._record, self._counts, self._on_judged = processes, record, counts, on_judged
 
     def look(self, names: Sequence[str]) -> None:
         """What all networks are, before any training."""
@@ -159,7 +166,7 @@ class _Race:
             self._record.save()
 
     def scores(self, names: Sequence[str], steps: int) -> Iterator[tuple[str, float]]:
-        """Accuracies in percent after so many steps, as they come."""
+        """Means in percent of the accuracies up to so many steps, as they come."""
         judgements = self._record.judgements
         missing = [name for name in names if (name, steps) not in judgements]
         for name in names:
@@ -171,23 +178,28 @@ class _Race:
             yield self._told(name, steps)
 
     def _told(self, name: str, steps: int) -> tuple[str, float]:
-        score = accuracy(self._record.judgements[name, steps].right)
         if self._on_judged is not None:
-            self._on_judged(name, steps, score)
-        return name, score
+            self._on_judged(name, steps, accuracy(self._record.judgements[name, steps].right))
+        return name, accuracy(_right(self._record, name, [count for count in self._counts if count <= steps]))
+
+
+def _right(record: Record, name: str, counts: Sequence[int]) -> Tensor:
+    """(N,) in how many of these rungs each validation image was told rightly, as a share."""
+    return torch.stack([record.judgements[name, count].right.double() for count in counts]).mean(0)
 
 
 def _row(name: str, first: str, rungs: Sequence[Rung], record: Record, expected: float | None) -> Ranked:
     steps, seen = [rung.steps for rung in rungs if name in rung.scores], record.looks[name]
     own = [record.judgements[name, count] for count in steps]
-    last = max(count for count in steps if (first, count) in record.judgements)  # after more steps anyone is ahead
-    compared = next(len(rung.scores) for rung in rungs if rung.steps == last)
+    both = [count for count in steps if (first, count) in record.judgements]  # after more steps anyone is ahead
+    compared = next(len(rung.scores) for rung in rungs if rung.steps == both[-1])
     pairs = compared * (compared - 1) // 2  # any two of them could have been the ones to compare
-    sure = surely_ahead(record.judgements[first, last].right, record.judgements[name, last].right, pairs)
+    sure = surely_ahead(_right(record, first, both), _right(record, name, both), pairs)
+    right = _right(record, name, steps)
     return Ranked(
         name=name,
-        score=accuracy(own[-1].right),
-        interval=accuracy_interval(own[-1].right),
+        score=accuracy(right),
+        interval=accuracy_interval(right),
         steps=steps[-1],
         accuracies=tuple(accuracy(each.right) for each in own),
         tied=name != first and not sure,

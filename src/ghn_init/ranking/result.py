@@ -21,10 +21,10 @@ class Ranked:
 
     Attributes:
         name: The candidate's.
-        score: Accuracy on the validation images after the last rung that it came to, in percent.
+        score: Mean of the accuracies, in percent.
         interval: Its 95 % (Wilson's), in percent.
         steps: Of training up to there.
-        accuracies: After each rung, in percent.
+        accuracies: On the validation images after each rung that it came to, in percent.
         tied: Whether the first is not surely ahead of it: by the exact sign test on the same images, 95 % for all pairs of
             networks together, after the last rung that both came to.
         parameters: Number of elements.
@@ -87,7 +87,7 @@ class Ranking:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Name → accuracy after the last rung that it came to, in percent."""
+        """Name → mean of the accuracies after the rungs that it came to, in percent."""
         return {row.name: row.score for row in self.rows}
 
     @property

@@ -13,7 +13,7 @@ from ghn_init.api import Hypernetwork
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Candidate, maker, name_of
-from ghn_init.ranking.defaults import BATCH_SIZE, RATE, STEPS, VAL_IMAGES, From
+from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, STEPS, VAL_IMAGES, From
 from ghn_init.ranking.measure import Settings
 from ghn_init.ranking.processes import Processes, naming
 from ghn_init.tracing.untouched import untouched
@@ -26,8 +26,9 @@ class Score:
     """How well a network learns. `str` says it in a line.
 
     Attributes:
-        accuracy: On the validation images after few steps, in percent.
+        accuracy: On the validation images, in percent: the mean of `accuracies`.
         interval: Its 95 % (Wilson's), in percent.
+        accuracies: With a fitted head before and after training, else after it.
         steps: Of training.
         val_images: That judged.
         seconds: What it took.
@@ -35,15 +36,20 @@ class Score:
 
     accuracy: float
     interval: tuple[float, float]
+    accuracies: tuple[float, ...]
     steps: int
     val_images: int
     seconds: float = field(compare=False)
 
     def __str__(self) -> str:
         low, high = self.interval
+        after = f"after {self.steps} steps"
+        if len(self.accuracies) > 1:
+            before, end = self.accuracies
+            after = f"on average, {before:.1f} % before training and {end:.1f} % {after}"
         return (
-            f"{self.accuracy:.1f} % of {self.val_images:,} validation images (95 %: {low:.1f}–{high:.1f}) after {self.steps} "
-            f"steps, {self.seconds:.1f} s"
+            f"{self.accuracy:.1f} % of {self.val_images:,} validation images (95 %: {low:.1f}–{high:.1f}) {after}, "
+            f"{self.seconds:.1f} s"
         )
 
 
@@ -54,15 +60,15 @@ def score(
     ghn: Hypernetwork = None,
     *,
     steps: int = STEPS,
-    start: From = "predicted",
-    rate: float = RATE,
+    start: From = FITTED,
+    rate: float | None = None,
     batch_size: int = BATCH_SIZE,
     val_images: int = VAL_IMAGES,
     optimizer: MakeOptimizer = sgd,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Score:
-    """How well a network learns your data in few steps from predicted parameters: what `rank` measures in a rung.
+    """What a network knows of your data with predicted parameters, and how it learns from there: as `rank` measures it.
 
     The objective of a search over networks (`docs/ranking.md` of the repository). Random states and a module that is passed
     stay as they were.
@@ -73,8 +79,8 @@ def score(
         val: Images that judge.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         steps: Of training.
-        start: `predicted`, `predicted+fitted` or `default`.
-        rate: Peak learning rate, of one cycle.
+        start: `predicted+fitted`, `predicted` or `default`.
+        rate: Peak learning rate, of one cycle; by default as for `rank`.
         batch_size: Images of a step.
         val_images: The first so many judge, and are held in memory.
         optimizer: (parameters, learning rate, weight decay) → optimiser; by default SGD with momentum 0.9.
@@ -104,6 +110,15 @@ def score(
         if not isinstance(candidate, nn.Module):
             with naming(name):
                 make()  # the same one again is then an error, before it is trained
+        counts = (0, steps) if start == FITTED else (steps,)
         with Processes({name: make}, bench, workers=1) as processes:
-            ((_, found),) = processes.each(Bench.judge, [name], steps)
-    return Score(accuracy(found.right), accuracy_interval(found.right), steps, len(bench.val), found.seconds)
+            judgements = [found for count in counts for _, found in processes.each(Bench.judge, [name], count)]
+    right = torch.stack([found.right.double() for found in judgements]).mean(0)
+    return Score(
+        accuracy(right),
+        accuracy_interval(right),
+        tuple(accuracy(found.right) for found in judgements),
+        steps,
+        len(bench.val),
+        sum(found.seconds for found in judgements),
+    )

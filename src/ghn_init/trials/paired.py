@@ -13,7 +13,7 @@ _QUANTILE = NormalDist().inv_cdf(1 - LEVEL)
 
 
 def accuracy(right: Tensor) -> float:
-    """In percent, of (N,) bool."""
+    """In percent, of (N,) bool, or shares of several judgements in which an image was told rightly."""
     return 100 * float(right.double().mean())
 
 
@@ -24,7 +24,10 @@ def accuracy_error(right: Tensor) -> float:
 
 
 def accuracy_interval(right: Tensor) -> tuple[float, float]:
-    """Of 95 %, in percent: Wilson's score interval (JASA 1927), which has a width at 0 and at 100 % too."""
+    """Of 95 %, in percent: Wilson's score interval (JASA 1927), which has a width at 0 and at 100 % too.
+
+    Of shares it is that of a single judgement with this mean, which varies more.
+    """
     N, share = len(right), float(right.double().mean())
     spread = _QUANTILE**2 / N
     centre = (share + spread / 2) / (1 + spread)
@@ -40,13 +43,13 @@ def difference(right: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def surely_ahead(right: Tensor, other: Tensor, among: int = 1) -> bool:
-    """By the sign test on the images that one of two tells rightly and the other not (McNemar, Psychometrika 1947), exact.
+    """By the sign test on the images that one of two tells rightly more often (McNemar, Psychometrika 1947), exact.
 
     Where the first is one that did best on these very images, chance had more than one try: `among` is the number of
     comparisons that this one was taken from. Were all equally good, all together would be wrong in 2.5 % of cases at most
     (Bonferroni); in 5 %, where either of two could have been the first.
     """
-    won, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    won, lost = int((right > other).sum()), int((other > right).sum())
     decided = won + lost
     as_many = sum(math.comb(decided, k) for k in range(won, decided + 1))  # of 2 ** decided, were both equally good
     return among * as_many / 2**decided < LEVEL
