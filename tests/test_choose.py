@@ -355,10 +355,16 @@ class Features(Tiny):
         ({"loader": [(x.byte(), y) for x, y in images()]}, TraceError, r"of torch.uint8: .* yield images.float\(\) / 255"),
         ({"loader": [(x[:, :1], y) for x, y in images()]}, TraceError, r"\[2, 1, 6, 6\]\) from the loader: .* Let the loader"),
         ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
+        ({"steps": 2.5}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"batch_size": 1}, ComparisonError, "batch_size is 1; expected a whole number, 2 at least"),
+        ({"max_images": None}, ValueError, "max_images is None; expected a whole number, 1 at least"),
+        ({"rates": ["a"]}, ComparisonError, r"learning rates are \['a'\]; expected one at least"),
+        ({"held_out": "a"}, ComparisonError, "held_out is 'a'; expected a share"),
+        ({"seed": "a"}, ValueError, "seed is 'a'; expected a whole number"),
         ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),
         ({"rates": (0.1, -1.0)}, ComparisonError, r"learning rates are \[0.1, -1.0\]"),
-        ({"held_out": 1.0}, ComparisonError, "held_out 1.0; expected 2 images at least, and a share"),
+        ({"held_out": 1.0}, ComparisonError, "held_out is 1.0; expected a share of the images"),
         ({"exclude": "tail.*"}, ValueError, r"exclude='tail.\*' matches no parameter"),
         ({"seed": -1}, ValueError, "seed is -1"),
     ],
@@ -549,6 +555,9 @@ def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:
     data = images()
     data[0][0][0] = float("nan")
     with pytest.raises(ComparisonError, match="1 hold values that are not finite"):
+        ghn_init.choose(tiny(), data, ghn, **QUICK)
+    data[0][0][:] = float("nan")  # all alike, and so copies of few
+    with pytest.raises(ComparisonError, match="of 96 images to choose on 16 hold values that are not finite"):
         ghn_init.choose(tiny(), data, ghn, **QUICK)
 
 

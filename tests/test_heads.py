@@ -431,8 +431,10 @@ def test_a_sigmoid_of_two_classes_is_none_of_them() -> None:
 
 
 def test_settings_and_places() -> None:
-    with pytest.raises(ValueError, match="max_images is 0; expected at least 1"):
-        ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=0)
+    for value in (0, "100", None, 64.0, True):
+        with pytest.raises(ValueError, match=f"max_images is {value!r}; expected a whole number, 1 at least"):
+            ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=value)  # type: ignore[arg-type]
+    assert ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=np.int64(20)).images == 20  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModelError, match="expected a torch.nn.Module, got int"):
         ghn_init.fit_head_(3, loader())  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModelError, match="Fn is on the meta device, without values"):

@@ -64,7 +64,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         TraceError: The forward fails on the images.
         UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device, a program of `torch.export`, or
             distributed over several processes.
-        ValueError: `max_images` is below 1.
+        ValueError: `max_images` is no whole number, or below 1.
 
     Example:
         >>> import ghn_init, torch

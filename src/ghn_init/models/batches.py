@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ghn_init.errors import RecalibrationError, TraceError
 from ghn_init.tracing.holders import mapped, plain
 from ghn_init.tracing.unwrap import taken_off
+from ghn_init.whole import whole
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
@@ -236,12 +237,10 @@ class Batches:
     """
 
     def __init__(self, loader: Iterable[Any], model: nn.Module, max_images: int) -> None:
-        if max_images < 1:
-            raise ValueError(f"max_images is {max_images}; expected at least 1.")
+        self.model, self.max_images = model, whole("max_images", max_images, 1, ValueError)
         if not isinstance(loader, Iterable):
             raise RecalibrationError(f"the data are a {type(loader).__name__}; expected a loader, which yields batches.")
         check_loader(loader)
-        self.model, self.max_images = model, max_images
         self.device = next(model.parameters()).device
         self._loader = loader
         if isinstance(loader, Iterator):

@@ -153,8 +153,6 @@ def _joined(values: Sequence[Any] | tuple[Any, ...], sizes: Sequence[int]) -> An
 def check_outputs(pool: Pool, classes: int, full: bool) -> None:
     """Refuses images of some of a head's classes alone, as the first of a loader in the order of its classes are.
 
-    Labels that are none of its classes are refused where they are judged.
-
     Args:
         pool: They.
         classes: How many the head has.
@@ -164,7 +162,7 @@ def check_outputs(pool: Pool, classes: int, full: bool) -> None:
         ComparisonError: They are.
     """
     missing = without_images(pool.labels, classes)
-    if missing and pool.labels.min() >= 0 and pool.labels.max() < classes:
+    if missing:
         others = ", shuffle them, or let more than the first of them count: pass max_images=…" if full else ""
         raise ComparisonError(
             f"the model has {classes} outputs, but none of {len(pool)} images to choose on is of class {missing}; make the "
