@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, Choice, Report
@@ -378,6 +379,48 @@ def test_what_cannot_be_chosen_leaves_the_model_alone(
     with pytest.raises(error, match=words):
         ghn_init.choose(model, ghn=ghn, **{"loader": images(), **QUICK, **changes})
     assert changed(state(model), before) == set()
+
+
+def test_labels_beyond_the_outputs_are_refused_before_starts_are_made(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "_Race", None)
+    with pytest.raises(ComparisonError, match="labels go from 1 to 3, and Tiny has classes 0 to 2"):
+        ghn_init.choose(tiny(), [(x, y + 1) for x, y in images()], ghn, **QUICK)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_loader_is_read_in_the_order_that_the_seed_tells(ghn: GHN, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    generator = torch.Generator() if own else None
+    loader = DataLoader(TensorDataset(*labelled(96)), 16, shuffle=True, generator=generator)
+    before = generator and generator.get_state()
+    first, second = (ghn_init.choose(tiny(), loader, ghn, **QUICK) for _ in range(2))
+    assert figures(first) == figures(second)
+    assert generator is None or torch.equal(generator.get_state(), before)
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    model, expected = tiny(), tiny()
+    assert ghn_init.choose(model, loader, ghn, **QUICK).chosen == "predicted+fitted"
+    ghn_init.initialize(expected, ghn, data=loader)
+    assert same_state(model, expected)
+
+
+def test_how_often_a_loader_is_read(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted:
+        reads = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.reads += 1
+            yield from images()
+
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    counts = []
+    for verb in (
+        lambda data: ghn_init.choose(tiny(), data, ghn, **QUICK),
+        lambda data: ghn_init.initialize(tiny(), ghn, data=data),
+        lambda data: ghn_init.fit_head_(tiny(), data),
+    ):
+        data = Counted()
+        verb(data)
+        counts.append(data.reads)
+    assert counts == [3, 2, 2]
 
 
 def test_models_without_anything_to_choose(ghn: GHN) -> None:

@@ -247,6 +247,16 @@ def test_every_kind_of_loader_gives_the_same(kind: str) -> None:
     assert changed(state(expected), state(model)) == set()
 
 
+def test_a_loaders_own_generator_stays() -> None:
+    generator = torch.Generator().manual_seed(3)
+    data, before = DataLoader(TensorDataset(*labelled()), 16, shuffle=True, generator=generator), generator.get_state()
+    first, second = (HEADS["linear"].model() for _ in range(2))
+    for model in (first, second):
+        ghn_init.fit_head_(model, data)
+        assert torch.equal(generator.get_state(), before)
+    assert changed(state(first), state(second)) == set()
+
+
 def test_the_number_of_images_is_bounded() -> None:
     few, model = HEADS["linear"].model(), HEADS["linear"].model()
     images, labels = labelled()

@@ -17,6 +17,7 @@ from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, check_loader, labels_of, traced_on
+from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
@@ -80,7 +81,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     check_modes(inner)
     try:
         check_loader(loader)
-        with untouched(inner):
+        with untouched(inner), generators_kept(loader):
             norms = unfrozen_norms(inner) if recalibrate else []
             return fit_on(Batches(watched(loader), inner, max_images), prefix, norms)
     except RecalibrationError as error:

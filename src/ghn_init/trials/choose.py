@@ -18,6 +18,7 @@ from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.start import left_out
 from ghn_init.models.batches import Batches, traced_on
+from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
@@ -108,8 +109,9 @@ def choose_(
     inner, _ = unwrap(model)
     check_values(inner)
     check_modes(inner)
-    with untouched(inner):
-        seeded(settings.seed)
+    loader = data
+    with untouched(inner), generators_kept(loader):
+        seeded(settings.seed, loader)
         pool, data = _read(inner, data, settings)
         read = len(pool)
         pool = pool.unique()
@@ -127,8 +129,8 @@ def choose_(
         race = _Race(train, held_out, settings, plain if inner is model else predicting(inner), predicting, copied)
         rungs = race.run()
         chosen = race.chosen(rungs)
-        seeded(settings.seed)  # a loader that shuffles yields what it yielded
-        written = chosen.write_(plain, model, Batches(data, inner, max(MAX_IMAGES, settings.max_images)), predicting)
+        seeded(settings.seed, loader)  # one that shuffles yields what it yielded
+        written = chosen.write_(plain, model, _batches(data, inner, max(MAX_IMAGES, settings.max_images)), predicting)
     return Choice(
         chosen=chosen.name,
         rungs=tuple(map(race.judged, rungs)),

@@ -17,17 +17,19 @@ from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers, without_images
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
 from ghn_init.models.copies import Seen
+from ghn_init.models.generators import seed_loaders
 from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tracing.untouched import seed_torch
 
 JUDGED_AT_ONCE = 64
 
 
-def seeded(seed: int) -> None:
-    """Seeds all generators that loaders and constructors draw from; the caller has made sure that they are restored."""
+def seeded(seed: int, *loaders: Any) -> None:
+    """Seeds all generators that constructors and these loaders draw from; the caller has made sure that they are restored."""
     seed_torch(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
+    seed_loaders(seed, *loaders)
 
 
 @dataclass(frozen=True)
