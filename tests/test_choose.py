@@ -402,6 +402,22 @@ def test_a_loader_is_read_in_the_order_that_the_seed_tells(ghn: GHN, monkeypatch
     assert same_state(model, expected)
 
 
+def test_a_loader_whose_batches_are_only_looked_at_is_let_go() -> None:
+    def yielding() -> Iterator[Any]:
+        try:
+            yield from images()
+        finally:
+            closed.append(True)
+
+    class Loader:
+        def __iter__(self) -> Iterator[Any]:
+            return yielding()
+
+    closed: list[bool] = []
+    assert len(Batches(Loader(), tiny(), 96).first_inputs) == 16
+    assert closed == [True]
+
+
 def test_how_often_a_loader_is_read(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     class Counted:
         reads = 0

@@ -253,6 +253,18 @@ def _are_labels(value: Any, images: Tensor) -> bool:
 _Batch = tuple[Any, Inputs]
 
 
+def _read(loader: Iterable[Any], model: nn.Module, max_images: int) -> Iterator[_Batch]:
+    """A pass. No method: one that was only begun would hold its `Batches`, which hold it, and a loader's workers with them."""
+    count, device = 0, next(model.parameters()).device
+    for given in loader:
+        content = mapped(plain, given)
+        inputs = inputs_of(model, content, device)
+        count += len(inputs)
+        yield content, inputs
+        if count >= max_images:
+            return
+
+
 class Batches:
     """Batches of a loader until there are so many images. What can be read only once, an iterator, is held in memory.
 
@@ -277,10 +289,9 @@ class Batches:
                 f"torch.utils.data.DataLoader(data, 32)."
             )
         check_loader(loader)
-        self.device = next(model.parameters()).device
         self._loader = loader
         if isinstance(loader, Iterator):
-            self._loader = [content for content, _ in self._read()]
+            self._loader = [content for content, _ in _read(loader, model, self.max_images)]
         self._begun: tuple[_Batch, Iterator[_Batch]] | None = self._begin(NO_BATCHES)
         self.first, self.first_inputs = self._begun[0]
         check_batch(self.first)
@@ -294,21 +305,11 @@ class Batches:
 
     def _begin(self, without: str) -> tuple[_Batch, Iterator[_Batch]]:
         """The first batch and those after it, of the loader read anew."""
-        others = self._read()
+        others = _read(self._loader, self.model, self.max_images)
         first = next(others, None)
         if first is None:
             raise RecalibrationError(without)
         return first, others
-
-    def _read(self) -> Iterator[_Batch]:
-        count = 0
-        for given in self._loader:
-            content = mapped(plain, given)
-            inputs = inputs_of(self.model, content, self.device)
-            count += len(inputs)
-            yield content, inputs
-            if count >= self.max_images:
-                return
 
     @property
     def contents(self) -> Iterator[Any]:
