@@ -108,7 +108,8 @@ def test_files_are_short(module: str) -> None:
 
 
 BELOW_PREDICTION = {
-    "errors", "devices", "confidence", "graph", "viz", "processes", "progress", "tracing", "hypernetwork", "models", "deepnets"
+    "errors", "devices", "confidence", "graph", "viz", "processes", "progress", "tracing", "hypernetwork", "models", "deepnets",
+    "whole",
 }  # fmt: skip
 RULES = {
     "confidence": {"errors"},
@@ -117,7 +118,7 @@ RULES = {
     "hypernetwork": {"errors", "confidence", "graph", "viz"},
     "deepnets": {"errors", "graph", "viz", "processes", "progress", "tracing", "models"},
     "families": BELOW_PREDICTION - {"hypernetwork"} | {"prediction"},
-    "models": {"errors", "connection", "graph", "viz", "progress", "tracing"},
+    "models": {"errors", "connection", "graph", "viz", "progress", "tracing", "whole"},
     "tasks": {"errors", "connection", "models"},
     "checkpoints": {"errors", "devices", "connection", "version", "confidence", "graph", "viz", "hypernetwork"},
     "prediction": BELOW_PREDICTION,

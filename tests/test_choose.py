@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, Choice, Report
@@ -358,10 +359,16 @@ class Features(Tiny):
         ({"loader": [(x.byte(), y) for x, y in images()]}, TraceError, r"of torch.uint8: .* yield images.float\(\) / 255"),
         ({"loader": [(x[:, :1], y) for x, y in images()]}, TraceError, r"\[2, 1, 6, 6\]\) from the loader: .* Let the loader"),
         ({"loader": [(x, y + 1) for x, y in images()]}, ComparisonError, "labels go from 1 to 3, and Tiny has classes 0 to 2"),
+        ({"steps": 2.5}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"batch_size": 1}, ComparisonError, "batch_size is 1; expected a whole number, 2 at least"),
+        ({"max_images": None}, ValueError, "max_images is None; expected a whole number, 1 at least"),
+        ({"rates": ["a"]}, ComparisonError, r"learning rates are \['a'\]; expected one at least"),
+        ({"held_out": "a"}, ComparisonError, "held_out is 'a'; expected a share"),
+        ({"seed": "a"}, ValueError, "seed is 'a'; expected a whole number"),
         ({"steps": 1}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"rates": ()}, ComparisonError, r"learning rates are \[\]; expected one at least"),
         ({"rates": (0.1, -1.0)}, ComparisonError, r"learning rates are \[0.1, -1.0\]"),
-        ({"held_out": 1.0}, ComparisonError, "held_out 1.0; expected 2 images at least, and a share"),
+        ({"held_out": 1.0}, ComparisonError, "held_out is 1.0; expected a share of the images"),
         ({"exclude": "tail.*"}, ValueError, r"exclude='tail.\*' matches no parameter"),
         ({"seed": -1}, ValueError, "seed is -1"),
     ],
@@ -375,6 +382,64 @@ def test_what_cannot_be_chosen_leaves_the_model_alone(
     with pytest.raises(error, match=words):
         ghn_init.choose(model, ghn=ghn, **{"loader": images(), **QUICK, **changes})
     assert changed(state(model), before) == set()
+
+
+def test_labels_beyond_the_outputs_are_refused_before_starts_are_made(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "_Race", None)
+    with pytest.raises(ComparisonError, match="labels go from 1 to 3, and Tiny has classes 0 to 2"):
+        ghn_init.choose(tiny(), [(x, y + 1) for x, y in images()], ghn, **QUICK)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_loader_is_read_in_the_order_that_the_seed_tells(ghn: GHN, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    generator = torch.Generator() if own else None
+    loader = DataLoader(TensorDataset(*labelled(96)), 16, shuffle=True, generator=generator)
+    before = generator and generator.get_state()
+    first, second = (ghn_init.choose(tiny(), loader, ghn, **QUICK) for _ in range(2))
+    assert figures(first) == figures(second)
+    assert generator is None or torch.equal(generator.get_state(), before)
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    model, expected = tiny(), tiny()
+    assert ghn_init.choose(model, loader, ghn, **QUICK).chosen == "predicted+fitted"
+    ghn_init.initialize(expected, ghn, data=loader)
+    assert same_state(model, expected)
+
+
+def test_a_loader_whose_batches_are_only_looked_at_is_let_go() -> None:
+    def yielding() -> Iterator[Any]:
+        try:
+            yield from images()
+        finally:
+            closed.append(True)
+
+    class Loader:
+        def __iter__(self) -> Iterator[Any]:
+            return yielding()
+
+    closed: list[bool] = []
+    assert len(Batches(Loader(), tiny(), 96).first_inputs) == 16
+    assert closed == [True]
+
+
+def test_how_often_a_loader_is_read(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted:
+        reads = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.reads += 1
+            yield from images()
+
+    rigged(monkeypatch, {"predicted+fitted": 15})
+    counts = []
+    for verb in (
+        lambda data: ghn_init.choose(tiny(), data, ghn, **QUICK),
+        lambda data: ghn_init.initialize(tiny(), ghn, data=data),
+        lambda data: ghn_init.fit_head_(tiny(), data),
+    ):
+        data = Counted()
+        verb(data)
+        counts.append(data.reads)
+    assert counts == [3, 2, 2]
 
 
 def test_models_without_anything_to_choose(ghn: GHN) -> None:
@@ -398,7 +463,7 @@ def test_a_loader_that_fails_late_leaves_the_model_alone(ghn: GHN, monkeypatch: 
         def __iter__(self) -> Iterator[Any]:
             self.reads += 1
             for k, batch in enumerate(images()):
-                if k == 3 and self.reads > 3:
+                if k == 3 and self.reads > 2:
                     raise OSError("the disk is gone")
                 yield batch
 
@@ -552,6 +617,9 @@ def test_images_that_are_not_finite_are_refused(ghn: GHN) -> None:
     data = images()
     data[0][0][0] = float("nan")
     with pytest.raises(ComparisonError, match="1 hold values that are not finite"):
+        ghn_init.choose(tiny(), data, ghn, **QUICK)
+    data[0][0][:] = float("nan")  # all alike, and so copies of few
+    with pytest.raises(ComparisonError, match="of 96 images to choose on 16 hold values that are not finite"):
         ghn_init.choose(tiny(), data, ghn, **QUICK)
 
 

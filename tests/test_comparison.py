@@ -304,6 +304,16 @@ def test_equal_inits_are_equal_and_nobody_wins() -> None:
     assert found.tuning == ()
 
 
+def test_a_generator_of_the_loaders_own_gives_all_inits_the_same_batches() -> None:
+    generator = torch.Generator()
+    data = torch.utils.data.DataLoader(loader(False).dataset, 16, shuffle=True, generator=generator)
+    twins, before = {"one": comparison.named("default"), "two": comparison.named("default")}, generator.get_state()
+    found = ghn_init.compare(tiny, data, loader(False), twins, steps=4, seeds=2, rates=(0.05,))
+    assert [run.losses for run in found.of("one")] == [run.losses for run in found.of("two")]
+    ghn_init.compare(tiny, data, loader(False), ["default", "orthogonal"], steps=1, seeds=1, rates=(0.05,))
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
     class Recorded:
         def __iter__(self) -> Iterator[Any]:

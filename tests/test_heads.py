@@ -247,6 +247,16 @@ def test_every_kind_of_loader_gives_the_same(kind: str) -> None:
     assert changed(state(expected), state(model)) == set()
 
 
+def test_a_loaders_own_generator_stays() -> None:
+    generator = torch.Generator().manual_seed(3)
+    data, before = DataLoader(TensorDataset(*labelled()), 16, shuffle=True, generator=generator), generator.get_state()
+    first, second = (HEADS["linear"].model() for _ in range(2))
+    for model in (first, second):
+        ghn_init.fit_head_(model, data)
+        assert torch.equal(generator.get_state(), before)
+    assert changed(state(first), state(second)) == set()
+
+
 def test_the_number_of_images_is_bounded() -> None:
     few, model = HEADS["linear"].model(), HEADS["linear"].model()
     images, labels = labelled()
@@ -330,17 +340,35 @@ def fails(model: nn.Module, data: Any, error: type[Exception], words: str) -> No
     assert changed(before, state(model)) == set()
 
 
+OUT = (
+    r"\. To data without classes no head is fitted: initialize\(…, exclude=.<head>\.\*.\) leaves it out, as images alone do\.$"
+)
+SINGLE = r"the loader yields single images; wrap it: torch.utils.data.DataLoader\(data, 32\)\.$"
+
+
+class Once:
+    """Its iterator can be used up."""
+
+    def __init__(self) -> None:
+        self.batches = iter(loader())
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+
 LABELS: dict[str, tuple[Any, str]] = {
     "whole fractions": (with_labels(torch.ones(16)), r"of shape \(16,\); expected .* of 16 images: yield labels.long\(\)\.$"),
-    "true fractions": (with_labels(torch.full((16,), 0.5)), "one for each of 16 images\\.$"),
+    "true fractions": (with_labels(torch.full((16,), 0.5)), rf"one for each of 16 images{OUT}"),
+    "several": (with_labels(torch.ones(16, 3)), rf"\(16, 3\); expected .* each of 16 images{OUT}"),
+    "maps": (with_labels(torch.zeros(16, 6, 6).long()), rf"\(16, 6, 6\); expected .* each of 16 images{OUT}"),
     "a column": (with_labels(torch.ones(16, 1)), r"\(16, 1\); .* of 16 images: yield labels.flatten\(\).long\(\)\.$"),
-    "smoothed": (with_labels(torch.rand(16, 3)), r"\(16, 3\); .* 16 images: if they are one-hot, yield labels.argmax\(1\)\.$"),
+    "smoothed": (with_labels(torch.rand(16, 3)), rf"\(16, 3\); .* 16 images{OUT}"),
     "none": ([x for x, _ in loader()], "the loader yields images without labels; yield"),
     "no images": ([], "the loader has no batches; pass one that yields images"),
     "fractions": (with_labels(torch.zeros(16)), r"the labels are torch.float32 of shape \(16,\); expected whole class numbers"),
     "one-hot": (
         with_labels(torch.eye(3)[[0] * 16].long()),
-        r"of shape \(16, 3\); expected whole class numbers from 0, one for",
+        r"of shape \(16, 3\); expected .* of 16 images: if they are one-hot, yield labels.argmax\(1\)\.$",
     ),
     "too few": (
         with_labels(torch.zeros(15).long()),
@@ -360,6 +388,17 @@ LABELS: dict[str, tuple[Any, str]] = {
     ),
     "numbers": ([3], "the loader yields int; expected a tensor"),
     "no loader": (3, "the data are a int; expected a loader"),
+    "no batches": (
+        TensorDataset(*labelled()),
+        r"the data are a TensorDataset; .* such as torch.utils.data.DataLoader\(data, 32",
+    ),
+    "single images": ([(x, int(y)) for x, y in zip(*labelled(), strict=True)], SINGLE),
+    "single images in mappings": ([{"image": x, "label": y} for x, y in zip(*labelled(), strict=True)], SINGLE),
+    "mappings of lists": (
+        [{"image": [[0.0]], "label": 1}],
+        r"mappings without a tensor \('image': list, 'label': int\); .*DataLoader\(data.with_format\(\"torch\"\), 32\)\.$",
+    ),
+    "images once": (Once(), r"the loader yields its images once; pass list\(loader\)\.$"),
     "words for images": ([(["a", "b"], torch.arange(2))], "the loader yields tuple that begins with list; expected a"),
     "arrays": ([(np.zeros((4, 3, 8, 8)), np.arange(4))], "the loader yields tuple that begins with ndarray; expected a tensor"),
 }
@@ -431,8 +470,10 @@ def test_a_sigmoid_of_two_classes_is_none_of_them() -> None:
 
 
 def test_settings_and_places() -> None:
-    with pytest.raises(ValueError, match="max_images is 0; expected at least 1"):
-        ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=0)
+    for value in (0, "100", None, 64.0, True):
+        with pytest.raises(ValueError, match=f"max_images is {value!r}; expected a whole number, 1 at least"):
+            ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=value)  # type: ignore[arg-type]
+    assert ghn_init.fit_head_(HEADS["linear"].model(), loader(), max_images=np.int64(20)).images == 20  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModelError, match="expected a torch.nn.Module, got int"):
         ghn_init.fit_head_(3, loader())  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModelError, match="Fn is on the meta device, without values"):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN
-from ghn_init.errors import RecalibrationError, TraceError, UnsupportedModelError
+from ghn_init.errors import HeadError, RecalibrationError, TraceError, UnsupportedModelError
 from zoo import Fn, conv
 
 
@@ -123,6 +123,16 @@ def fails(model: nn.Module, loader: Any, error: type[Exception], words: str) -> 
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert model[2].momentum == model[5].momentum == 0.1
+
+
+def test_batches_of_one_image_are_too_small_for_norms_over_it() -> None:
+    model = nn.Sequential(conv(3, 4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    one_by_one = [(x, torch.tensor([k % 2])) for k, x in enumerate(torch.cat(batches()).split(1))]
+    words = r"norms need two images: pass larger batches \(Expected more than 1 value per channel"
+    with pytest.raises(RecalibrationError, match=words):
+        ghn_init.recalibrate_batchnorm(model, one_by_one)
+    with pytest.raises(HeadError, match=words):
+        ghn_init.fit_head_(model, one_by_one)
 
 
 def test_failures_change_nothing() -> None:

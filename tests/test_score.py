@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, Score
@@ -35,6 +36,21 @@ def test_a_score_is_that_of_a_ranking(ghn: GHN, options: dict[str, Any], monkeyp
         if row.steps == 2:
             assert (found.accuracy, found.interval, found.steps) == (row.score, row.interval, 2)
         assert found.val_images == options.get("val_images", 32)
+
+
+@pytest.mark.parametrize("verb", ["score", "rank"])
+def test_a_loader_with_a_generator_of_its_own_is_read_alike_each_time(ghn: GHN, tmp_path: Path, verb: str) -> None:
+    generator = torch.Generator()
+    images, labels = TRAIN[0]
+    loader = DataLoader(TensorDataset(images, labels), 8, shuffle=True, generator=generator)
+    before = generator.get_state()
+    if verb == "score":
+        first, second = (ghn_init.score(nets(1)["net0"], loader, VAL, ghn, steps=3, batch_size=16) for _ in range(2))
+        assert first == second
+    else:
+        for _ in range(2):
+            ghn_init.rank(nets(2), loader, VAL, ghn, out=tmp_path / "ranking.json", **QUICK)
+    assert torch.equal(generator.get_state(), before)
 
 
 def test_a_module_is_scored_as_a_copy(ghn: GHN) -> None:

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, Report
@@ -289,13 +290,13 @@ def interrupted() -> Iterator[Any]:
 
 
 class Breaking(list[Any]):
-    """Fails when it is read for the third time: once for the first batch, once for the norms, once for the head."""
+    """Fails when it is read for the second time: once for the norms, once for the head."""
 
     reads = 0
 
     def __iter__(self) -> Iterator[Any]:
         self.reads += 1
-        return interrupted() if self.reads == 3 else super().__iter__()
+        return interrupted() if self.reads == 2 else super().__iter__()
 
 
 FAILURES: dict[str, tuple[Any, int, type[Exception], str]] = {
@@ -370,6 +371,22 @@ def test_a_default_device_changes_nothing(ghn: GHN, data: Any) -> None:
     with torch.device("meta"):
         ghn_init.initialize(model, ghn, data=data)
     assert same_state(model, expected)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_loader_that_shuffles_does_so_by_the_seed(ghn: GHN, own: bool) -> None:
+    generator = torch.Generator() if own else None
+    data = DataLoader(TensorDataset(*labelled()), 15, shuffle=True, generator=generator)
+    found = [tiny() for _ in range(3)]
+    before = generator and generator.get_state()
+    for number, model in enumerate(found):
+        torch.manual_seed(number)
+        ghn_init.initialize(model, ghn, data=data, seed=max(number, 1))
+        assert generator is None or torch.equal(generator.get_state(), before)
+    assert same_state(found[0], found[1])
+    assert not torch.equal(found[1].body[1].running_mean, found[2].body[1].running_mean)
+    with pytest.raises(ValueError, match="seed is 'a'; expected an integer"):
+        ghn_init.initialize(tiny(), ghn, data=data, seed="a")  # type: ignore[arg-type]
 
 
 def test_autocast_is_for_training(ghn: GHN) -> None:

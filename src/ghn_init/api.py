@@ -25,6 +25,7 @@ from ghn_init.heads.start import start_, why_not_fitted
 from ghn_init.hypernetwork.ghn import GraphHyperNetwork
 from ghn_init.hypernetwork.slots import Slot, slots_of
 from ghn_init.models.batches import Batches, check_loader, traced_on
+from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.balance import adding_up, balanced
 from ghn_init.prediction.cautions import cautions
@@ -40,6 +41,7 @@ from ghn_init.tracing.trace import read
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_one_process, unwrap
 from ghn_init.trials.choose import Settings, choose_
+from ghn_init.trials.pool import seeded
 from ghn_init.trials.predicting import copied, predicting
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,8 @@ def initialize(
             True predicts it always, that of the only task with as many outputs, else like other layers. A model whose
             `num_classes` is 0 has none.
         device: Where the hypernetwork computes; `auto`: where the model's parameters live.
-        seed: Of the random rows (class tokens of positional embeddings) and of `condition`'s noise; everything else is
-            deterministic.
+        seed: Of the random rows (class tokens of positional embeddings), of `condition`'s noise, and of what `data` draws: the
+            order of a loader that shuffles; everything else is deterministic.
         strict: Refuse models of which a parameter would be kept or approximated, unless you left it out yourself.
         only: Patterns of dotted parameter names (`fnmatch`: `backbone.*`); what matches none of them is kept.
         exclude: Patterns of dotted parameter names that are kept.
@@ -155,7 +157,9 @@ def initialize(
             _say_that_statistics_are_of_noise()
     else:
         inner, _ = unwrap(model)
-        with untouched(inner):  # loaders draw random numbers
+        _check_seed(seed)
+        with untouched(inner), generators_kept(data):
+            seeded(seed, data)  # a loader's order
             batches = Batches(watched(data), inner, MAX_IMAGES if max_images is None else max_images)
             why_not = why_not_fitted(batches, head)
             fits = not why_not
@@ -222,8 +226,7 @@ def prediction_for(
     **patterns: Any,
 ) -> Prediction:
     """As `predict`, with its patterns; `fits_head`: the head gets other values later, so that its own count for nothing."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
+    _check_seed(seed)
     source = given(ghn)
     conditioning = Conditioning.of(condition)
     found = read(model, example_inputs)
@@ -278,6 +281,12 @@ def prediction_for(
         prediction.report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([prediction.report.summary, *prediction.report.warnings]))
     return prediction
+
+
+def _check_seed(seed: object) -> None:
+    """Refuses what PyTorch's generators can't be seeded with."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
 
 
 def _chosen(

@@ -53,8 +53,8 @@ def choose(
 
     Args:
         model: Any that gives (images, classes), which is written to; or a function that makes one, which is seeded.
-        loader: Yields (images, labels), or mappings, as `fit_head_` takes them, of one size. Read twice, or held in memory
-            where it is an iterator.
+        loader: Yields (images, labels), or mappings, as `fit_head_` takes them, of one size. Read up to four times, or
+            held in memory where it is an iterator.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: As for `initialize`; by default from the loader.
         steps: Of training, of those that come to the last rung; each rung before it has half as many. Eight starts in three
@@ -77,6 +77,7 @@ def choose(
             forward fails. The model is then as before, as it is where the loader raises an error of its own.
         HeadError: No labels, or labels that are no class numbers.
         GHNInitError: As `predict`.
+        ValueError: `seed` or `max_images` is no whole number, or too small, or as `predict`.
         TypeError: Another keyword, such as `head`: the model's own is raced, and one that is fitted.
 
     Example:
@@ -91,6 +92,7 @@ def choose(
     if strange:
         raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
+    settings.check()
     with untouched(nn.Module()), torch.inference_mode(False):  # random states stay; contestants learn
         made, copies = _made(model, seed)
         check_one_process(made)

@@ -26,6 +26,7 @@ from ghn_init.devices import found as device_found
 from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers
 from ghn_init.models.batches import Inputs, check_loader, inputs_of, labels_of
+from ghn_init.models.generators import generators_kept, seed_loaders
 from ghn_init.progress import counting
 from ghn_init.tracing.untouched import seed_torch
 from ghn_init.trials.anew import Made
@@ -174,13 +175,15 @@ def compare(
     device: torch.device | str = "cpu",
     on_run: Callable[[Run], None] | None = None,
 ) -> Comparison:
-    """Trains a model briefly from each init and says which one is ahead, if any. PyTorch's random state stays as it was.
+    """Trains a model briefly from each init and says which one is ahead, if any.
+
+    PyTorch's random state, and generators that loaders have for themselves, stay as they were.
 
     Args:
         make_model: Builds the model, with its own random init; a new one each time. Or a model, of which copies are trained:
             all seeds then share its own init.
-        train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled by PyTorch's generator, which
-            is seeded alike for all inits.
+        train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled by PyTorch's generator or
+            one of its own, which are seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `impulse`, `dirac`, `whitened`, `lsuv`, or a
             hypernetwork and a condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By
@@ -262,6 +265,7 @@ def compare(
             raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
         model = model.to(device)
         seed_torch(seed)  # the same batches, whatever the init drew
+        seed_loaders(seed, *loaders)
         own = make_optimizer(model.parameters(), *setting)
         marks, accuracies, losses = _train(model, *loaders, own, steps, checks)
         found = Run(name, *setting, seed, marks, accuracies, losses)
@@ -275,7 +279,8 @@ def compare(
     tried: list[Run] = []
     total = len(chosen) * (seeds + (len(settings) if len(settings) > 1 else 0))
     bar = counting(total, "runs", on_run is None)
-    with bar as tell, torch.random.fork_rng(range(torch.cuda.device_count())):
+    forked = torch.random.fork_rng(range(torch.cuda.device_count()))
+    with bar as tell, forked, generators_kept(*data, *(tuning or ())):
         if len(settings) > 1:
             tried = [run(name, setting, TUNING_SEED, tuning or data) for name in chosen for setting in settings]
             for name in chosen:
@@ -287,7 +292,7 @@ def compare(
 
 def _named(model: nn.Module, names: Sequence[str] | None, loader: Loader, left_out: dict[str, str]) -> dict[str, Init]:
     """Inits by name, or all that suit, which see the model's graph on images as it will be trained on; who was left out."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):  # loaders draw their order
+    with torch.random.fork_rng(range(torch.cuda.device_count())), generators_kept(loader):  # loaders draw their order
         contents = list(islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1))
     batches = [inputs_of(model, content, torch.device("cpu")) for content in contents]
     few = batches[0].few() if batches else None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
 from ghn_init.heads.watch import Watch
-from ghn_init.models.batches import Batches, Inputs, forward, labels_of
+from ghn_init.models.batches import SINGLE, Batches, Inputs, forward, is_one_label, labels_of
 from ghn_init.models.copies import Seen
 from ghn_init.tracing.alone import eagerly
 from ghn_init.tracing.record import output_tensors
@@ -95,21 +95,31 @@ def class_numbers(labels: Any, count: int) -> Tensor:
     wanted = f"expected whole class numbers from 0, one for each of {count} images"
     if labels is None:
         raise HeadError("the loader yields images without labels; yield (images, labels), or mappings with 'label'.")
+    if is_one_label(labels):
+        raise HeadError(SINGLE)
     try:
         numbers = torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"the labels are a {type(labels).__name__} such as {str(labels)[:40]!r}; {wanted}.") from error
     if numbers.is_floating_point() or numbers.is_complex() or tuple(numbers.shape) != (count,):
-        raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}{_whole(numbers, count)}.")
+        raise HeadError(f"the labels are {numbers.dtype} of shape {tuple(numbers.shape)}; {wanted}{_way(numbers, count)}.")
     return numbers.detach().long()
 
 
-def _whole(labels: Tensor, count: int) -> str:
-    """How other labels may become class numbers, where that can be told."""
-    if labels.dim() == 2 and len(labels) == count and not labels.is_complex():
-        return ": if they are one-hot, yield labels.argmax(1)" if labels.shape[1] > 1 else ": yield labels.flatten().long()"
-    whole = tuple(labels.shape) == (count,) and not labels.is_complex() and torch.equal(labels, labels.round())
-    return ": yield labels.long()" if whole else ""
+def _way(labels: Tensor, count: int) -> str:
+    """How other labels may become class numbers, or what is to be done with those that are none."""
+    if labels.shape[:1] != (count,):
+        return ""
+    if labels.dim() == 2 and labels.shape[1] > 1 and _one_hot(labels):
+        return ": if they are one-hot, yield labels.argmax(1)"
+    if labels.numel() == count and not labels.is_complex() and torch.equal(labels, labels.long().to(labels.dtype)):
+        return ": yield labels.long()" if labels.dim() == 1 else ": yield labels.flatten().long()"
+    return '. To data without classes no head is fitted: initialize(…, exclude="<head>.*") leaves it out, as images alone do'
+
+
+def _one_hot(labels: Tensor) -> bool:
+    ones, others = (labels == 1).sum(1), (labels != 0).sum(1)
+    return bool((ones == 1).all() and (others == 1).all())
 
 
 def _checked(watch: Watch, name: str, count: int) -> Tensor:

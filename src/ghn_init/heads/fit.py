@@ -17,6 +17,7 @@ from ghn_init.heads.regression import Regression
 from ghn_init.heads.result import HeadFit
 from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, check_loader, labels_of, traced_on
+from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
 from ghn_init.models.restored import restored_on_failure
 from ghn_init.progress import watched
@@ -65,7 +66,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
         TraceError: The forward fails on the images.
         UnsupportedModelError: As `ghn_init.trace`, or the model is on the meta device, a program of `torch.export`, or
             distributed over several processes.
-        ValueError: `max_images` is below 1.
+        ValueError: `max_images` is no whole number, or below 1.
 
     Example:
         >>> import ghn_init, torch
@@ -81,7 +82,7 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     check_modes(inner)
     try:
         check_loader(loader)
-        with untouched(inner):
+        with untouched(inner), generators_kept(loader):
             norms = unfrozen_norms(inner) if recalibrate else []
             return fit_on(Batches(watched(loader), inner, max_images), prefix, norms)
     except RecalibrationError as error:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ghn_init.errors import RecalibrationError
-from ghn_init.models.batches import check_loader, forward, inputs_of
+from ghn_init.models.batches import NO_BATCHES, Inputs, check_loader, forward, inputs_of
 from ghn_init.models.modes import check_norms, eval_
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
 from ghn_init.progress import watched
@@ -163,12 +163,22 @@ def _run(model: nn.Module, loader: Iterable[Any], in_vain: Callable[[], bool]) -
         strange += inputs.not_finite()
         if len(inputs) > 1 or most < 2:  # else norms over single positions would raise
             with torch.autocast(device.type, enabled=False):  # as heads are fitted
-                forward(model, inputs)
+                _forward(model, inputs)
             if in_vain():
                 break
     if not count:
-        raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
+        raise RecalibrationError(NO_BATCHES)
     return strange
+
+
+def _forward(model: nn.Module, inputs: Inputs) -> None:
+    """In words of the loader where norms see single values."""
+    try:
+        forward(model, inputs)
+    except ValueError as error:
+        if "more than 1" not in str(error):
+            raise
+        raise RecalibrationError(f"norms need two images: pass larger batches ({error}).") from error
 
 
 def _check(model: nn.Module, statistics: Statistics, strange: int) -> None:

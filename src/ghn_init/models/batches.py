@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ghn_init.errors import RecalibrationError, TraceError
 from ghn_init.tracing.holders import mapped, plain
 from ghn_init.tracing.unwrap import taken_off
+from ghn_init.whole import whole
 
 LABELS = ("labels", "label", "label_ids", "targets", "target")
 """Keys of mappings that are no inputs, the likeliest first."""
@@ -25,6 +26,9 @@ LABELS = ("labels", "label", "label_ids", "targets", "target")
 YIELD_WHAT_IT_TAKES = (
     "Let the loader yield what the forward takes: images of its channels and size, or mappings of its keyword arguments"
 )
+
+NO_BATCHES = "the loader has no batches; pass one that yields images (what yields them once may be used up: pass a list)."
+SINGLE = "the loader yields single images; wrap it: torch.utils.data.DataLoader(data, 32)."
 
 _OF_PRECISION = re.compile(
     r"dtype|scalar type|Input type|floating point or complex|Type promoting|not implemented for '(Byte|Half|BFloat16|Double)'"
@@ -108,13 +112,15 @@ def traced_on(model: nn.Module, inputs: tuple[Any, ...] | dict[str, Any]) -> Ite
         yield
     except TraceError as error:
         values = inputs.values() if isinstance(inputs, dict) else inputs
-        told = _of_precision(model, values, error.__cause__) or TraceError(_of_the_loader(str(error)))
+        told = _of_precision(model, values, error.__cause__) or TraceError(_of_the_loader(str(error), values))
         raise told from error.__cause__
 
 
-def _of_the_loader(text: str) -> str:
+def _of_the_loader(text: str, inputs: Iterable[Any]) -> str:
     what, takes, _ = text.replace(" from example_inputs", " from the loader").rpartition("Pass what it takes: ")
-    return f"{what}{YIELD_WHAT_IT_TAKES}." if takes else text
+    may_be_single = any(isinstance(value, Tensor) and value.dim() == 3 for value in inputs)
+    way = "; of single images make batches: torch.utils.data.DataLoader(data, 32)" if may_be_single else ""
+    return f"{what}{YIELD_WHAT_IT_TAKES}{way}." if takes else text
 
 
 def _of_precision(model: nn.Module, inputs: Iterable[Any], error: BaseException | None) -> TraceError | None:
@@ -152,6 +158,12 @@ def _from_mapping(model: nn.Module, content: Mapping[str, Any], device: torch.de
         return Inputs((tensors[0],), {})
     if tensors and _takes_any(parameters):
         return Inputs((), given)
+    if not tensors:
+        kinds = ", ".join(f"{name!r}: {type(value).__name__}" for name, value in content.items())
+        raise RecalibrationError(
+            f"the loader yields mappings without a tensor ({kinds}); of a Hugging Face data set pass "
+            f'torch.utils.data.DataLoader(data.with_format("torch"), 32).'
+        )
     raise RecalibrationError(
         f"the loader yields mappings with {sorted(content)}, the model's forward takes {list(parameters)}; yield these, or "
         f"tuples that begin with the images."
@@ -218,12 +230,45 @@ def check_loader(data: Any) -> None:
         )
 
 
+def check_batch(content: Any) -> None:
+    """Refuses an image and its label, as data sets yield them, in the place of a batch.
+
+    Raises:
+        RecalibrationError: They are.
+    """
+    if is_one_label(labels_of(content)):
+        raise RecalibrationError(SINGLE)
+
+
+def is_one_label(labels: Any) -> bool:
+    """Whether it is a number, and not those of a batch."""
+    scalar = isinstance(labels, Tensor | np.ndarray) and not labels.ndim
+    return scalar or isinstance(labels, int | float | np.generic)
+
+
 def _are_labels(value: Any, images: Tensor) -> bool:
     return value.dim() < images.dim() if isinstance(value, Tensor) else isinstance(value, np.ndarray)
 
 
+_Batch = tuple[Any, Inputs]
+
+
+def _read(loader: Iterable[Any], model: nn.Module, max_images: int) -> Iterator[_Batch]:
+    """A pass. No method: one that was only begun would hold its `Batches`, which hold it, and a loader's workers with them."""
+    count, device = 0, next(model.parameters()).device
+    for given in loader:
+        content = mapped(plain, given)
+        inputs = inputs_of(model, content, device)
+        count += len(inputs)
+        yield content, inputs
+        if count >= max_images:
+            return
+
+
 class Batches:
     """Batches of a loader until there are so many images. What can be read only once, an iterator, is held in memory.
+
+    The first pass goes on where the look at the first batch has stopped, so that the loader starts once for each pass.
 
     Args:
         loader: As for `recalibrate_batchnorm`.
@@ -231,36 +276,40 @@ class Batches:
         max_images: The batch that reaches this number is the last.
 
     Raises:
-        RecalibrationError: There is none, the model can't be given the first, or as `check_loader`.
-        ValueError: `max_images` is below 1.
+        RecalibrationError: There is none, or none in a later pass; batches are single images, or the model can't be given them;
+            or as `check_loader`.
+        ValueError: `max_images` is no whole number, or below 1.
     """
 
     def __init__(self, loader: Iterable[Any], model: nn.Module, max_images: int) -> None:
-        if max_images < 1:
-            raise ValueError(f"max_images is {max_images}; expected at least 1.")
+        self.model, self.max_images = model, whole("max_images", max_images, 1, ValueError)
         if not isinstance(loader, Iterable):
-            raise RecalibrationError(f"the data are a {type(loader).__name__}; expected a loader, which yields batches.")
+            raise RecalibrationError(
+                f"the data are a {type(loader).__name__}; expected a loader, which yields batches, such as "
+                f"torch.utils.data.DataLoader(data, 32)."
+            )
         check_loader(loader)
-        self.model, self.max_images = model, max_images
-        self.device = next(model.parameters()).device
         self._loader = loader
         if isinstance(loader, Iterator):
-            self._loader = [content for content, _ in self]
-        first = next(iter(self), None)
-        if first is None:
-            raise RecalibrationError("the loader has no batches; pass one that yields images (an iterator may be used up).")
-        self.first, self.first_inputs = first
+            self._loader = [content for content, _ in _read(loader, model, self.max_images)]
+        self._begun: tuple[_Batch, Iterator[_Batch]] | None = self._begin(NO_BATCHES)
+        self.first, self.first_inputs = self._begun[0]
+        check_batch(self.first)
 
-    def __iter__(self) -> Iterator[tuple[Any, Inputs]]:
+    def __iter__(self) -> Iterator[_Batch]:
         """Each batch, its tensors plain ones, and what of it the model is given."""
-        count = 0
-        for given in self._loader:
-            content = mapped(plain, given)
-            inputs = inputs_of(self.model, content, self.device)
-            count += len(inputs)
-            yield content, inputs
-            if count >= self.max_images:
-                return
+        first, others = self._begun or self._begin("the loader yields its images once; pass list(loader).")
+        self._begun = None
+        yield first
+        yield from others
+
+    def _begin(self, without: str) -> tuple[_Batch, Iterator[_Batch]]:
+        """The first batch and those after it, of the loader read anew."""
+        others = _read(self._loader, self.model, self.max_images)
+        first = next(others, None)
+        if first is None:
+            raise RecalibrationError(without)
+        return first, others
 
     @property
     def contents(self) -> Iterator[Any]:

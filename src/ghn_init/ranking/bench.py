@@ -11,6 +11,7 @@ from torch import nn
 
 from ghn_init.errors import ComparisonError, RecalibrationError
 from ghn_init.models.batches import Batches
+from ghn_init.models.generators import generators_kept
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import training_images
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look
@@ -35,8 +36,10 @@ class Bench:
         """
         if val_images < 1 or steps < 1:
             raise ComparisonError(f"steps is {steps}, val_images {val_images}; expected 1 at least.")
-        seeded(settings.seed)
-        found = cls(_pool(train, training_images(settings.start, steps, settings.batch_size)), _pool(val, val_images), settings)
+        with generators_kept(train, val):
+            seeded(settings.seed, train, val)
+            most = training_images(settings.start, steps, settings.batch_size)
+            found = cls(_pool(train, most), _pool(val, val_images), settings)
         sizes = [pool.image_sizes() for pool in (found.train, found.val)]
         if sizes[0] != sizes[1]:
             raise ComparisonError(

@@ -115,6 +115,7 @@ def seed_torch(seed: int) -> None:
 def _random_states() -> Callable[[], None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def restore() -> None:
         random.setstate(states[0])
@@ -122,6 +123,8 @@ def _random_states() -> Callable[[], None]:
         torch.set_rng_state(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
 
     return restore
 

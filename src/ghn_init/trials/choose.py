@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from numbers import Real
 from typing import Any
 
 import torch
@@ -17,16 +18,18 @@ from ghn_init.heads.fit import MAX_IMAGES
 from ghn_init.heads.places import find_heads
 from ghn_init.heads.start import left_out
 from ghn_init.models.batches import Batches, traced_on
+from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
 from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_values, unwrap
 from ghn_init.trials.choice import Choice, Judged
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_rates, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_range, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, check_outputs, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
+from ghn_init.whole import whole
 
 OWN = "default"
 STEPS, RUNGS, BATCH_SIZE = 40, 3, 32
@@ -57,15 +60,16 @@ class Settings:
         Raises:
             ComparisonError: They are.
         """
+        for name, least in (("steps", 1), ("rungs", 1), ("batch_size", 2)):
+            whole(name, getattr(self, name), least, ComparisonError)
+        for name, least in (("max_images", 1), ("seed", 0)):
+            whole(name, getattr(self, name), least, ValueError)
         steps_of_rungs(self.steps, self.rungs)
         check_rates("rates", self.rates)
-        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
+        if not self.rates or not all(isinstance(rate, Real) and 0 < rate < float("inf") for rate in self.rates):
             raise ComparisonError(f"learning rates are {list(self.rates)}; expected one at least, finite and above 0.")
-        if self.batch_size < 2 or not 0 < self.held_out < 1:
-            raise ComparisonError(
-                f"batch_size is {self.batch_size}, held_out {self.held_out}; expected 2 images at least, and a share of them "
-                f"between 0 and 1."
-            )
+        if not isinstance(self.held_out, Real) or not 0 < self.held_out < 1:
+            raise ComparisonError(f"held_out is {self.held_out!r}; expected a share of the images, between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,9 @@ def choose_(
     inner, _ = unwrap(model)
     check_values(inner)
     check_modes(inner)
-    with untouched(inner):
-        seeded(settings.seed)
+    loader = data
+    with untouched(inner), generators_kept(loader):
+        seeded(settings.seed, loader)
         pool, data = _read(inner, data, settings)
         read = len(pool)
         pool = pool.unique()
@@ -118,13 +123,14 @@ def choose_(
         outputs = _outputs(inner, few, plain)
         seen = tuple(pool.labels.unique().tolist())
         if outputs is not None:
+            check_range(inner, outputs, pool.labels)
             check_outputs(pool, outputs, full=read == settings.max_images)
         del pool  # the images are in the two parts of it
         race = _Race(train, held_out, settings, plain if inner is model else predicting(inner), predicting, copied)
         rungs = race.run()
         chosen = race.chosen(rungs)
-        seeded(settings.seed)  # a loader that shuffles yields what it yielded
-        written = chosen.write_(plain, model, Batches(data, inner, max(MAX_IMAGES, settings.max_images)), predicting)
+        seeded(settings.seed, loader)  # one that shuffles yields what it yielded
+        written = chosen.write_(plain, model, _batches(data, inner, max(MAX_IMAGES, settings.max_images)), predicting)
     return Choice(
         chosen=chosen.name,
         rungs=tuple(map(race.judged, rungs)),
@@ -144,16 +150,23 @@ def choose_(
 
 def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Pool, Iterable[Any]]:
     """The images of the race, and the data such that they can be read again."""
-    try:
-        used_up = isinstance(data, Iterator)  # then images for the fit have to be read now
-        batches = Batches(data, model, max(settings.max_images, MAX_IMAGES if used_up and settings.max_images > 0 else 0))
-        if used_up:
-            data = list(batches.contents)
-    except RecalibrationError as error:
-        raise ComparisonError(str(error)) from error
+    used_up = isinstance(data, Iterator)  # then images for the fit have to be read now
+    batches = _batches(data, model, max(settings.max_images, MAX_IMAGES if used_up else 0))
+    if used_up:
+        data = list(batches.contents)
     if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
         raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
-    return Pool.of(batches).first(settings.max_images), data
+    pool = Pool.of(batches).first(settings.max_images)
+    if strange := pool.inputs.not_finite():
+        raise ComparisonError(f"of {len(pool)} images to choose on {strange} hold values that are not finite; leave them out.")
+    return pool, data
+
+
+def _batches(data: Iterable[Any], model: nn.Module, max_images: int) -> Batches:
+    try:
+        return Batches(data, model, max_images)
+    except RecalibrationError as error:
+        raise ComparisonError(str(error)) from error
 
 
 def _outputs(model: nn.Module, inputs: Any, plain: Prediction) -> int | None:
@@ -169,8 +182,6 @@ def _outputs(model: nn.Module, inputs: Any, plain: Prediction) -> int | None:
 
 def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:
     check_classes(pool, "to choose on")
-    if strange := pool.inputs.not_finite():
-        raise ComparisonError(f"of {len(pool)} images to choose on {strange} hold values that are not finite; leave them out.")
     train, held_out = pool.split(settings.held_out, settings.seed)
     if len(train) < settings.batch_size or len(held_out) < LEAST_HELD_OUT:
         raise ComparisonError(

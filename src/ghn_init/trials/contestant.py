@@ -168,14 +168,19 @@ class batch_statistics:  # noqa: N801
 
 
 def check_labels(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-    """Refuses labels that a model has no class for.
+    """Refuses labels that a model, which gave (B, K) logits, has no class for.
 
     Raises:
         ComparisonError: They are.
     """
+    check_range(model, logits.shape[1], labels)
+
+
+def check_range(model: nn.Module, classes: int, labels: Tensor) -> None:
+    """As `check_labels`, of a model that has so many classes."""
     least, most = int(labels.min()), int(labels.max())
-    if least < 0 or most >= logits.shape[1]:
+    if least < 0 or most >= classes:
         raise ComparisonError(
-            f"the labels go from {least} to {most}, and {type(model).__name__} has classes 0 to {logits.shape[1] - 1}; make it "
-            f"with an output for each class of the data."
+            f"the labels go from {least} to {most}, and {type(model).__name__} has classes 0 to {classes - 1}; make it with an "
+            f"output for each class of the data."
         )

@@ -17,17 +17,19 @@ from ghn_init.errors import ComparisonError
 from ghn_init.heads.features import class_numbers, without_images
 from ghn_init.models.batches import Batches, Inputs, accepted, labels_of
 from ghn_init.models.copies import Seen
+from ghn_init.models.generators import seed_loaders
 from ghn_init.models.order import in_runs, shuffled
 from ghn_init.tracing.untouched import seed_torch
 
 JUDGED_AT_ONCE = 64
 
 
-def seeded(seed: int) -> None:
-    """Seeds all generators that loaders and constructors draw from; the caller has made sure that they are restored."""
+def seeded(seed: int, *loaders: Any) -> None:
+    """Seeds all generators that constructors and these loaders draw from; the caller has made sure that they are restored."""
     seed_torch(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
+    seed_loaders(seed, *loaders)
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,6 @@ def _joined(values: Sequence[Any] | tuple[Any, ...], sizes: Sequence[int]) -> An
 def check_outputs(pool: Pool, classes: int, full: bool) -> None:
     """Refuses images of some of a head's classes alone, as the first of a loader in the order of its classes are.
 
-    Labels that are none of its classes are refused where they are judged.
-
     Args:
         pool: They.
         classes: How many the head has.
@@ -164,7 +164,7 @@ def check_outputs(pool: Pool, classes: int, full: bool) -> None:
         ComparisonError: They are.
     """
     missing = without_images(pool.labels, classes)
-    if missing and pool.labels.min() >= 0 and pool.labels.max() < classes:
+    if missing:
         others = ", shuffle them, or let more than the first of them count: pass max_images=…" if full else ""
         raise ComparisonError(
             f"the model has {classes} outputs, but none of {len(pool)} images to choose on is of class {missing}; make the "
