@@ -130,10 +130,11 @@ def test_a_network_that_no_image_reaches_has_the_lowest_score(script: ModuleType
 @pytest.mark.parametrize("script", ["ranking"], indirect=True)
 def test_equal_scores_are_ties_in_the_ranking_of_rungs(script: ModuleType) -> None:
     names = [f"net{k}" for k in range(8)]
-    scores = {name: {"predicted-50": 10.0 + k // 2, "predicted-100": 20.0} for k, name in enumerate(names)}
+    before, after = script.RUNGS.values()
+    scores = {name: {before: 10.0 + k // 2, after: 30.0 - k // 2} for k, name in enumerate(names)}
     found = {name: {"look": {"parameters": 1, "macs": 1}, "scores": scores[name], "seconds": {}} for name in names}
     places, images = script.columns(found, dict.fromkeys(names, 0.0), 0)["rank"]
-    assert images == 32 * (50 * 8 + 100 * 4) // 8
+    assert images == (1000 * 8 + (1000 + 32 * 50) * 4) // 8
     assert len({places[name] for name in names[4:]}) == 1
     assert places["net0"] == places["net1"] < places["net2"] == places["net3"] < places["net4"]
 
