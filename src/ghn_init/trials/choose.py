@@ -22,10 +22,10 @@ from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_values, unwrap
 from ghn_init.trials.choice import Choice, Judged
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_rates, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
-from ghn_init.trials.pool import Pool, check_classes, check_outputs, seeded
+from ghn_init.trials.pool import Pool, check_classes, check_finite, check_outputs, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
 
 OWN = "default"
@@ -151,8 +151,7 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
             data = list(batches.contents)
     except RecalibrationError as error:
         raise ComparisonError(str(error)) from error
-    if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
-        raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
+    check_classifier(model)
     return Pool.of(batches).first(settings.max_images), data
 
 
@@ -169,8 +168,7 @@ def _outputs(model: nn.Module, inputs: Any, plain: Prediction) -> int | None:
 
 def _split(pool: Pool, settings: Settings) -> tuple[Pool, Pool]:
     check_classes(pool, "to choose on")
-    if strange := pool.inputs.not_finite():
-        raise ComparisonError(f"of {len(pool)} images to choose on {strange} hold values that are not finite; leave them out.")
+    check_finite(pool, "to choose on")
     train, held_out = pool.split(settings.held_out, settings.seed)
     if len(train) < settings.batch_size or len(held_out) < LEAST_HELD_OUT:
         raise ComparisonError(
