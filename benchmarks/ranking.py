@@ -134,7 +134,7 @@ def run(job: Job) -> Path:
     data = Data.read(job.images, job.seed)
     make = partial(SPACES[job.space], job.arch, data.judges.num_classes)
     if "look" not in done:
-        seen = look(make, data.train, Settings(ghn, "default", 0.1, BATCH))
+        seen = look(make, data.train, data.train.labels, Settings(ghn, "default", 0.1, BATCH))
         done["look"] = {"parameters": seen.parameters, "macs": seen.macs, "embedding": seen.embedding.tolist()}
     for name, score in measurements(make, data, ghn, job).items():
         if name not in done["scores"]:

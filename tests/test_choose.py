@@ -309,7 +309,7 @@ def test_a_choice_is_read_by_people_and_programs(ghn: GHN, monkeypatch: pytest.M
     choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
     lines = str(choice).splitlines()
     assert lines[-1] == choice.verdict
-    won = "chosen: predicted+fitted, 65.2 ± 9.9 % on 23 held-out images after 2 steps at 0.02: surely ahead of default, by 43.5"
+    won = "chosen: predicted+fitted, 65.2 ± 9.3 % on 23 held-out images after 2 steps at 0.02: surely ahead of default, by 43.5"
     assert lines[-1].startswith(f"{won} ± ")
     assert lines[1].split()[0] == "predicted+fitted"
     assert json.loads(json.dumps(choice.to_dict()))["rungs"][1][0]["start"] == "predicted+fitted"
@@ -648,7 +648,7 @@ def by_class(count: int = 96) -> list[tuple[Tensor, Tensor]]:
 
 def test_a_race_on_some_of_the_classes_is_refused(ghn: GHN) -> None:
     model = tiny()
-    missing = "the model has 3 outputs, but none of 48 images to choose on is of class 2; make the model with an output for"
+    missing = "the model has 3 outputs, but none of 48 images is of class 2; make the model with an output for"
     way = r"each class of the data, shuffle them, or let more than the first of them count: pass max_images=…\.$"
     with pytest.raises(ComparisonError, match=f"{missing} {way}"):
         ghn_init.choose(model, by_class(), ghn, max_images=48, **QUICK)

@@ -620,7 +620,12 @@ def test_export_reads_images_of_the_size_that_the_model_is_built_for(data: Path)
             "takes no wings (small() got an unexpected keyword argument",
         ),
         (["rank", "own_models:small", "own_models:Wide", "data"], 2, "--val-images"),
-        (["rank", "own_models:small", "data", "--val-images", "5"], 1, "error: there are 1 candidates"),
+        (["rank", "own_models:small", "own_models:Wide", "data", "--val-images", "10"], 2, "there are 12 images, 2 of them"),
+        (
+            ["rank", "own_models:small", "data", "--val-images", "5", "--batch-size", "3"],
+            1,
+            "error: there is one candidate",
+        ),
         (["rank", "own_models:small", "data", "--known", "a=b"], 2, "--known"),
         (["init", "own_models:small", "nothing/here", "-o", "x.safetensors"], 1, "error: 'nothing/here' is no folder here"),
         (["init", "own_models:small", "data", "-o", "x.safetensors", "--head", "dogs"], 2, "--head"),
@@ -670,6 +675,11 @@ def test_rank_prints_a_table_and_writes_what_it_found(data: Path, monkeypatch: p
     assert run("rank", *models, str(data), *options).splitlines()[1:3] == table
     other = CliRunner().invoke(cli.app, ["rank", *models, str(data), *options, "--seed", "1"])
     assert (other.exit_code, "seed (0 there, 1 here)" in str(other.exception)) == (1, True)
+
+
+def test_a_fifth_of_few_images_judges(data: Path) -> None:
+    run("rank", "own_models:small", "own_models:Wide", str(data), "--batch-size", "3", "--start", "default", "-o", "r.json")
+    assert json.loads(Path("r.json").read_text())["ranking"]["val_images"] == 2
 
 
 def test_init_chooses_a_start(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

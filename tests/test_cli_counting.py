@@ -95,7 +95,7 @@ def test_a_run_that_is_stopped_says_where(training: None, at_step_five: Path, mo
 @pytest.mark.parametrize(
     ("command", "verb"),
     [
-        (["rank", "timm:resnet18", "timm:resnet34", "data", "--val-images", "2"], "rank"),
+        (["rank", "timm:resnet18", "timm:resnet34", "data", "--val-images", "2", "--batch-size", "2"], "rank"),
         (["evaluate", "data"], "evaluate"),
         (["compare", "timm:resnet18", "data", "--images", "2", "--val-images", "2", "--init", "default"], "compare"),
     ],

@@ -79,7 +79,7 @@ def test_rank_shows_short_figures_and_what_matters_most(terminal: io.StringIO, m
     pictures = Images.from_tensors(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     monkeypatch.setattr(image_reading, "load_images", lambda *_, **__: pictures)
     monkeypatch.setattr(ghn_init, "rank", lambda *_, **__: Ranking(tuple(rows), 200, 6400, 1000, 3.0))
-    CliRunner().invoke(cli.app, ["rank", *names, "data", "--val-images", "2"])
+    CliRunner().invoke(cli.app, ["rank", *names, "data", "--val-images", "2", "--batch-size", "2"])
     text = shown(terminal).replace("\u00a0", " ")
     assert "4.9 M" in text
     assert "118 M" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 import ghn_init
 from ghn_init import Conditioning, api, comparison
 from ghn_init.comparison import Comparison, Run
-from ghn_init.errors import ComparisonError, DeviceError, RecalibrationError
+from ghn_init.errors import ComparisonError, DeviceError
 from ghn_init.trials.contestant import sgd
 from ghn_init.viz.race import draw
 from helpers import Tiny, colours
@@ -291,6 +292,8 @@ def test_learning_rate_and_weight_decay_are_chosen_on_data_of_their_own() -> Non
     )
     assert [(run.lr, run.weight_decay) for run in found.tuning[:4]] == [(1e-6, 0.0), (1e-6, 0.5), (0.1, 0.0), (0.1, 0.5)]
     assert found.of("default")[0].lr == 1e-6
+    assert sorted(used[:4]) == ["data", "data", "own", "own"]  # looked at before the race
+    used = used[4:]
     assert used == sorted(used, key=["own", "data"].index)
     assert used.count("own") == 4 * used.count("data") > 0
     assert seen == [run.weight_decay for run in (*found.tuning, *found.runs)]
@@ -338,6 +341,7 @@ def test_an_init_may_draw_random_numbers_without_changing_the_batches() -> None:
     modes: set[tuple[bool, bool]] = set()
     inits = {"one": plain, "two": drawing}
     ghn_init.compare(lambda: Noted(1, 8), Recorded(), loader(False), inits, steps=4, seeds=2, rates=(0.05,))
+    del seen[0]  # looked at before the race
     assert seen[:8] == seen[8:]
     assert seen[:4] != seen[4:8]
     assert starts[:2] == starts[2:]
@@ -384,7 +388,7 @@ def test_answers_that_are_no_numbers_are_wrong_answers() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) * math.nan
 
-    first = [(torch.randn(8, 3, 16, 16), torch.zeros(8, dtype=torch.long))]
+    first = [(torch.randn(8, 3, 16, 16), torch.arange(8) % 2)]  # argmax takes NaN for 0
     twins = {"one": comparison.named("default"), "two": comparison.named("default")}
     found = ghn_init.compare(lambda: Broken(1, 8), first, first, twins, steps=1, seeds=1, rates=(0.1,))
     assert {run.final for run in found.runs} == {0.0}
@@ -440,8 +444,12 @@ class Pair(Tiny):
 
 
 def test_a_name_of_no_init_is_said_to_be_none() -> None:
-    with pytest.raises(ComparisonError, match="there is no init 'predicted'; expected one of default, orthogonal, "):
+    with pytest.raises(
+        ComparisonError, match="there is no init 'predicted'; expected one of default, .*, GHN.CONDITION.weights.$"
+    ):
         comparison.named("predicted")
+    with pytest.raises(ComparisonError, match="there is no init 'ghn9'; .* As a GHN: 'ghn9' is neither a bundled checkpoint"):
+        comparison.named("ghn9")
 
 
 def test_mappings_and_models_of_several_outputs_race_as_others() -> None:
@@ -507,7 +515,7 @@ def test_a_last_batch_of_one_image_is_left_out() -> None:
     setting: dict[str, Any] = {"inits": ["default", "orthogonal"], "steps": 3, "seeds": 1, "rates": (0.1,)}
     assert ghn_init.compare(make, pairs, pairs, **setting).runs == ghn_init.compare(make, pairs[:1], pairs, **setting).runs
     with pytest.raises(ComparisonError, match="norms need two images: pass larger batches, or drop_last=True"):
-        ghn_init.compare(make, pairs[1:], pairs, **setting)
+        ghn_init.compare(make, [(x[:1], y) for x, _ in pairs for y in torch.arange(2).split(1)], pairs, **setting)
 
 
 def test_nothing_is_raced_on_the_meta_device() -> None:
@@ -520,8 +528,13 @@ def test_nothing_is_raced_on_the_meta_device() -> None:
 
 def test_images_and_labels_in_the_place_of_a_loader_are_refused() -> None:
     images = colours()
-    with pytest.raises(RecalibrationError, match=r"expected a loader, which yields batches: \[\(images, labels\)\]"):
-        ghn_init.compare(tiny, (images.normalise(images.pixels), images.labels), loader(False))
+    pair = (images.normalise(images.pixels), images.labels)
+    with pytest.raises(
+        ComparisonError, match=r"train_loader: .*expected a loader, which yields batches: \[\(images, labels\)\]"
+    ):
+        ghn_init.compare(tiny, pair, loader(False))
+    with pytest.raises(ComparisonError, match=r"val_loader: .*expected a loader, which yields batches: \[\(images, labels\)\]"):
+        ghn_init.compare(tiny, loader(False), pair)
 
 
 def test_one_init_in_the_place_of_several_is_refused() -> None:
@@ -545,6 +558,25 @@ def test_the_table_says_what_may_be_chance() -> None:
     assert alone.verdict.endswith("; 1 seed, which tells nothing of chance")
 
 
+def test_equal_differences_of_few_images_have_a_width() -> None:
+    """They are 2 of 60 images: the share is no surer than 4 of 64 images make it."""
+    found = Comparison(tuple(replace(run, images=60) for run in (*runs("a", 80, 70), *runs("b", 80 - 10 / 3, 70 - 10 / 3))), ())
+    deviation = 100 * (4 / 64 * 60 / 64 / 64) ** 0.5
+    assert found.behind("b") == pytest.approx((10 / 3, 1.96 * deviation))
+    assert found.winner is None
+
+
+def test_of_coarse_accuracies_of_equal_inits_few_have_a_winner() -> None:
+    """60 images that each of two tells rightly with the same chance, which a seed shifts; two seeds."""
+    torch.manual_seed(0)
+    won = 0
+    for _ in range(400):
+        right = (torch.rand(2, 2, 60) < 0.5 + 0.02 * torch.randn(2, 2, 1)).double().mean(2) * 100
+        a, b = right.tolist()
+        won += Comparison(tuple(replace(run, images=60) for run in (*runs("a", *a), *runs("b", *b))), ()).winner is not None
+    assert won / 400 < 0.05
+
+
 def test_inits_that_do_not_differ_seldom_have_a_winner() -> None:
     """Of normal accuracies with the same mean, 5 % of the races of two."""
     torch.manual_seed(0)
@@ -556,22 +588,59 @@ def test_inits_that_do_not_differ_seldom_have_a_winner() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"inits": ["default"]}, "inits: 1, steps: 2"),
-        ({"steps": 0}, "steps: 0"),
-        ({"rates": ()}, "learning rates: 0"),
-        ({"weight_decays": ()}, "weight decays: 0"),
-        ({"checks": 0}, "checks: 0"),
+        ({"inits": ["default"]}, "there is default alone to race; a race needs two inits."),
+        ({"inits": {}}, "there is no init alone to race; a race needs two inits."),
+        ({"inits": ["default", "orthogonal", "default"]}, "the init 'default' stands in inits twice; name each once"),
+        ({"steps": 0}, "steps is 0; expected a whole number, 1 at least"),
+        ({"steps": 2.5}, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"seeds": "a"}, "seeds is 'a'; expected a whole number, 1 at least"),
+        ({"rates": ()}, "rates is empty; a race needs one at least"),
+        ({"weight_decays": ()}, "weight_decays is empty; a race needs one at least"),
+        ({"checks": 0}, "checks is 0; expected a whole number, 1 at least"),
+        ({"rates": ("fast",)}, r"learning rates \['fast'\], weight decays"),
+        (
+            {"optimizer": 3},
+            "the optimizer 3 can't be made of parameters, lr and weight_decay .*; pass a function such as lambda",
+        ),
         ({"rates": (0.1, -1.0)}, r"learning rates \[0.1, -1.0\], weight decays \[0.0005\]: expected finite"),
         ({"rates": (math.nan,)}, r"learning rates \[nan\]"),
         ({"weight_decays": (-0.1,)}, r"weight decays \[-0.1\]"),
-        ({"train_loader": []}, "training loader has no batches"),
-        ({"val_loader": []}, "validation loader has no batches"),
+        ({"train_loader": []}, "train_loader has no batches"),
+        ({"val_loader": []}, "val_loader has no batches"),
+        ({"train_loader": None}, "train_loader is a NoneType; expected a loader, which yields batches"),
+        ({"train_loader": loader(False).dataset}, "train_loader is a TensorDataset; expected a loader, which yields"),
+        ({"val_loader": loader(False).dataset}, "val_loader is a TensorDataset; expected a loader, which yields"),
+        ({"val_loader": [x for x, _ in loader(False)]}, "val_loader: the loader yields images without labels"),
+        ({"val_loader": [(x, y.float()) for x, y in loader(False)]}, "val_loader: the labels are torch.float32"),
+        ({"tuning": (loader(True), [])}, r"tuning\[1\] has no batches"),
+        ({"train_loader": [(x, y * 0) for x, y in loader(False)]}, "all 32 images of train_loader are of class 0; nothing can"),
+        ({"val_loader": [(x, y * 0 + 2) for x, y in loader(False)]}, "all 60 images of val_loader are of class 2; nothing"),
+        (
+            {"train_loader": [(x.log(), y) for x, y in loader(False)]},
+            "train_loader: of 16 images of a batch 16 hold values that",
+        ),
+        ({"inits": ["default", "mimetic"]}, "the init 'mimetic' can't race: Tiny has no attention"),
+        ({"inits": ["default", "impulse"]}, "the init 'impulse' can't race: Tiny has no plain attention"),
+        ({"inits": ["default", "zero-gamma"]}, "the init 'zero-gamma' can't race: Tiny has no residual branch"),
+        (
+            {"inits": None, "train_loader": [(x[:, :1], y) for x, y in loader(False)]},
+            "failed on .* from the loader: .* Let the l",
+        ),
     ],
 )
 def test_races_that_cannot_be_run(changes: dict[str, object], words: str) -> None:
     options = {"train_loader": loader(True), "val_loader": loader(False), "inits": ["default", "orthogonal"], "steps": 2}
+    seen: list[Run] = []
     with pytest.raises(ComparisonError, match=words):
-        ghn_init.compare(tiny, **{**options, **changes})  # type: ignore[arg-type]
+        ghn_init.compare(tiny, **{**options, "on_run": seen.append, **changes})  # type: ignore[arg-type]
+    assert seen == []
+
+
+def test_a_model_without_classes_does_not_race() -> None:
+    model = tiny()
+    model.num_classes = 0  # type: ignore[assignment]
+    with pytest.raises(ComparisonError, match=r"Tiny has no classes \(num_classes is 0\)"):
+        ghn_init.compare(model, loader(True), loader(False), ["default", "orthogonal"])
 
 
 def test_a_picture(tmp_path: Path) -> None:
@@ -616,7 +685,7 @@ def test_a_weight_that_a_hook_computes_is_said_to_be_none_that_an_init_writes() 
 def test_what_can_be_read_once_is_refused() -> None:
     data = list(loader(shuffle=False))
     for loaders in ((iter(data), data), (data, iter(data))):
-        with pytest.raises(ComparisonError, match="is a list_iterator, which is used up"):
+        with pytest.raises(ComparisonError, match="_loader is a list_iterator, which is used up"):
             ghn_init.compare(tiny, *loaders, ["default", "orthogonal"], steps=1, seeds=1)
     with pytest.raises(ComparisonError, match="is used up"):
         ghn_init.compare(tiny, data, data, ["default", "orthogonal"], steps=1, seeds=1, tuning=(data, iter(data)))
@@ -671,7 +740,9 @@ def test_zero_gammas_that_are_the_default_are_left_out_aloud(
     found = ghn_init.compare(zero_gammas, small(), small(), inits, steps=1, seeds=1, rates=(0.01,))
     assert set(found.inits) == {"default", "orthogonal"}
     assert found.verdict.endswith("; zero-gamma: the model's default already")
-    with pytest.raises(ComparisonError, match="a race needs two inits .*; zero-gamma: the model's default already"):
+    with pytest.raises(
+        ComparisonError, match="there is default alone to race; a race needs two inits; zero-gamma: the model's default already"
+    ):
         ghn_init.compare(zero_gammas, small(), small(), ["default", "zero-gamma"], steps=1, seeds=1)
 
 

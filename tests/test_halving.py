@@ -74,9 +74,12 @@ def test_steps_double() -> None:
     assert steps_of_rungs(40, 3) == (10, 20, 40)
     assert steps_of_rungs(30, 3) == (8, 15, 30)
     assert steps_of_rungs(1, 1) == (1,)
-    for steps, rungs in ((3, 3), (0, 1), (5, 0)):
-        with pytest.raises(ComparisonError, match=f"{steps} steps can't be halved for {rungs} rungs"):
-            steps_of_rungs(steps, rungs)
+    with pytest.raises(ComparisonError, match="3 steps can't be halved for 3 rungs"):
+        steps_of_rungs(3, 3)
+    with pytest.raises(ComparisonError, match="steps is 0; expected a whole number, 1 at least"):
+        steps_of_rungs(0, 1)
+    with pytest.raises(ComparisonError, match="rungs is 0; expected a whole number, 1 at least"):
+        steps_of_rungs(5, 0)
 
 
 def verdicts(won: int, lost: int, both: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,7 +129,8 @@ def test_starts_that_do_not_differ_are_seldom_surely_ahead() -> None:
 def test_accuracies_and_their_errors() -> None:
     first, second = verdicts(won=3, lost=1, both=4)
     assert accuracy(first) == 87.5
-    assert accuracy_error(first) == pytest.approx(100 * (0.875 * 0.125 / 8) ** 0.5)
+    assert accuracy_error(first) == pytest.approx(100 * (0.75 * 0.25 / 12) ** 0.5)  # 7 of 8, and 2 of 4
+    assert accuracy_error(torch.ones(8, dtype=torch.bool)) == pytest.approx(100 * (10 / 12 * 2 / 12 / 12) ** 0.5)
     assert difference(first, second)[0] == 25.0
     gaps = torch.tensor([1.0, 1, 1, -1, 0, 0, 0, 0])
     assert difference(first, second)[1] == pytest.approx(100 * float(gaps.std()) / 8**0.5)

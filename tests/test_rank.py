@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ghn_init.ranking.calibration import Calibration, _features, calibrate
 from ghn_init.ranking.candidates import makers
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, start_
 from ghn_init.ranking.result import Ranked
+from ghn_init.trials.contestant import WEIGHT_DECAY, Contestant
 from ghn_init.trials.pool import Pool
 from ghn_init.viz.ranking import draw, front
 from helpers import Tiny, colours
@@ -192,14 +195,14 @@ def test_a_measurement_is_its_steps_of_training(ghn: GHN) -> None:
 
 def test_what_a_network_is(ghn: GHN) -> None:
     pool = Pool.of(Batches(TRAIN, Tiny(1, 4), 64))
-    found = look(lambda: Tiny(2, 8), pool, Settings(ghn, "predicted", 0.1, 16))
+    found = look(lambda: Tiny(2, 8), pool, pool.labels, Settings(ghn, "predicted", 0.1, 16))
     conv, head = 16 * 16 * 9 * (3 * 8 + 8 * 8), 8 * 3
     assert (found.parameters, found.macs) == (sum(p.numel() for p in Tiny(2, 8).parameters()), conv + head)
     (embeddings,) = ghn.embed_nodes([ghn_init.trace(Tiny(2, 8), torch.zeros(2, 3, 16, 16))])
     torch.testing.assert_close(found.embedding, embeddings.detach().mean(0))
     assert "8 of 10 parameters predicted" in found.predicted
     assert found.share == pytest.approx(100 * (1 - (head + 3) / found.parameters))
-    own = look(lambda: Tiny(2, 8), pool, Settings(ghn, "default", 0.1, 16))
+    own = look(lambda: Tiny(2, 8), pool, pool.labels, Settings(ghn, "default", 0.1, 16))
     assert (own.predicted, own.share, own.macs) == ("", 0.0, found.macs)
 
 
@@ -327,8 +330,64 @@ def test_the_front_and_its_picture(tmp_path: Path) -> None:
     sizes = {"cheap": (50.0, 10), "worse": (40.0, 20), "good": (70.0, 30), "same": (70.0, 40)}
     rows = tuple(Ranked(n, score, (0.0, score), 100, (score,), False, 1, macs, "") for n, (score, macs) in sizes.items())
     assert [row.name for row in front(rows)] == ["cheap", "good"]
+    dropped = Ranked("dropped", 30.0, (20.0, 40.0), 50, (30.0,), False, 1, 50, "")
+    draw(Ranking((*rows, dropped), 1, 1, 1, 1.0), tmp_path / "front.svg")
+    drawn = (tmp_path / "front.svg").read_text()
+    assert all(
+        f"<!-- {words} -->" in drawn for words in ("after 100 steps", "dropped after fewer steps", "none is cheaper and better")
+    )
     draw(Ranking(rows, 1, 1, 1, 1.0), tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_forward_pass_is_timed_without_the_first() -> None:
+    pool = Pool.of(Batches(VAL * 6, Tiny(1, 4), 192))
+
+    class Slow(Tiny):
+        called = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Slow.called += 1
+            time.sleep(0.5 if Slow.called == 1 else 0.0)
+            return super().forward(x)
+
+    contestant = Contestant(Slow(1, 4), 0.1)
+    contestant.judge(pool)
+    assert Slow.called == 3
+    assert 0 < contestant.milliseconds < 500 / 64
+    Slow.called = 0
+    contestant.judge(pool.first(64))
+    assert contestant.milliseconds > 500 / 64
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "numbers"),
+    [
+        (torch.optim.SGD, {"lr": 0.1, "weight_decay": WEIGHT_DECAY, "momentum": 0}),
+        (torch.optim.AdamW, {"lr": 0.1, "weight_decay": WEIGHT_DECAY, "betas": (0.9, 0.999)}),
+        (partial(torch.optim.SGD, nesterov=True, momentum=0.8), {"lr": 0.1, "weight_decay": WEIGHT_DECAY, "momentum": 0.8}),
+        (partial(torch.optim.AdamW, weight_decay=0.2), {"lr": 0.1, "weight_decay": 0.2}),
+    ],
+)
+def test_optimizers_get_their_numbers_by_name(optimizer: Any, numbers: dict[str, Any]) -> None:
+    made = Contestant(Tiny(1, 4), 0.1, optimizer)._optimizer
+    assert {name: made.defaults[name] for name in numbers} == numbers
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (
+            torch.optim.LBFGS,
+            "the optimizer LBFGS can't be made of parameters, lr and weight_decay .TypeError: .*; pass a function",
+        ),
+        (lambda parameters, lr: None, "the optimizer <lambda> can't be made"),
+        (lambda *_: 3, "the optimizer is a int; pass a function such as lambda parameters, lr, weight_decay: torch.optim.SGD"),
+    ],
+)
+def test_what_is_no_optimizer(optimizer: Any, words: str) -> None:
+    with pytest.raises(ComparisonError, match=words):
+        Contestant(Tiny(1, 4), 0.1, optimizer)
 
 
 def test_every_measurement_is_told_of(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,13 +412,14 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"candidates": {"a": Tiny(1, 4)}}, ComparisonError, "there are 1 candidates; a ranking needs two"),
+        ({"candidates": {"a": Tiny(1, 4)}}, ComparisonError, "there is one candidate; a ranking needs two"),
+        ({"candidates": {1: Tiny(1, 4), 2: Tiny(1, 8)}}, ComparisonError, "a candidate is called 1, a int; expected a string"),
         ({"candidates": [Tiny(1, 4), Tiny(1, 8)]}, ComparisonError, "two candidates are called 'Tiny'; pass a mapping"),
         ({"candidates": {"a": 3, "b": broken}}, ComparisonError, "the candidate 'a' is a int; expected a module"),
         (
             {"candidates": {"a": broken, "b": broken}},
             ComparisonError,
-            r"candidate 'a': the candidate 'a' can't be made .Runtime",
+            r"^the candidate 'a' can't be made .RuntimeError: no luck.\.$",
         ),
         ({"candidates": {"a": lambda: 3, "b": broken}}, ComparisonError, "the candidate 'a' makes a int; expected a torch"),
         (
@@ -371,18 +431,49 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         (
             {"candidates": {"a": lambda: Tiny(1, 4), "b": lambda: nn.Conv2d(3, 3, 1)}},
             ComparisonError,
-            "candidate 'b': the first output of Conv2d is of shape .*; start='predicted' ranks networks with random heads",
+            "candidate 'b': Conv2d gives",
         ),
         ({"steps": 1, "rungs": 2, "start": "predicted"}, ComparisonError, "1 steps can't be halved for 2 rungs"),
         ({"start": "best"}, ComparisonError, "start is 'best'; expected 'predicted.fitted', 'predicted', 'default'"),
-        ({"rate": 0.0}, ComparisonError, "rate is 0.0, batch_size 16; expected a finite rate above 0"),
-        ({"batch_size": 1}, ComparisonError, "rate is 0.004, batch_size 1"),
+        ({"rate": 0.0}, ComparisonError, "rate is 0.0; expected a finite number above 0"),
+        ({"rate": [0.1]}, ComparisonError, r"rate is \[0.1\]; expected a finite number above 0"),
+        ({"batch_size": 1}, ComparisonError, "batch_size is 1; expected a whole number, 2 at least"),
+        ({"batch_size": 3.5}, ComparisonError, "batch_size is 3.5; expected a whole number, 2 at least"),
+        ({"steps": 2.5}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"rungs": 0}, ComparisonError, "rungs is 0; expected a whole number, 1 at least"),
+        ({"val_images": 0.5}, ComparisonError, "val_images is 0.5; expected a whole number, 1 at least"),
+        ({"seed": True}, ComparisonError, "seed is True; expected a whole number, 0 at least"),
+        ({"seed": "a"}, ComparisonError, "seed is 'a'; expected a whole number, 0 at least"),
+        ({"workers": 1.5}, ComparisonError, "workers is 1.5; expected a whole number, 1 at least"),
+        (
+            {"train": [(x[:9], y[:9]) for x, y in TRAIN]},
+            ComparisonError,
+            r"are 9 images to train on, and a step takes 16 .batch",
+        ),
+        ({"train": [(x.log(), y) for x, y in TRAIN]}, ComparisonError, "of 64 images to train on 64 hold values that are not"),
+        (
+            {"val": [(x.log(), y) for x, y in VAL]},
+            ComparisonError,
+            "of 32 images to judge by 32 hold values that are not finite",
+        ),
+        (
+            {"steps": 4, "train": [(x, y % 2) for x, y in TRAIN]},
+            ComparisonError,
+            "judge by of class 2, and none of 64 to train on is",
+        ),
+        (
+            {"optimizer": "adam"},
+            ComparisonError,
+            "the optimizer 'adam' can't be made of .*; pass a function such as lambda param",
+        ),
         ({"train": []}, ComparisonError, "the loader has no batches"),
         ({"val": [VAL[0][0]]}, HeadError, "images without labels"),
         ({"train": [(x, y * 0) for x, y in TRAIN]}, ComparisonError, "images to train on are of class 0"),
         ({"val": [(x, y * 0 + 2) for x, y in VAL]}, ComparisonError, "all 32 images to judge by are of class 2; nothing"),
         ({"candidates": normed(), "val": [(x[:1], y[:1]) for x, y in VAL]}, ComparisonError, "1 image to judge by; .* need 2"),
         ({"known": {"x": 1.0}}, ComparisonError, "the accuracy of 'x' is known, which is no candidate; there are net0, net1"),
+        ({"known": [1.0]}, ComparisonError, "known is a list; expected a mapping of candidates' names to accuracies"),
+        ({"known": {"net0": "5"}}, ComparisonError, "the known accuracy of 'net0' is '5'; expected a number, in percent"),
         ({"known": {"net0": 1.0}}, ComparisonError, "1 accuracies are known, of which 0 are not finite; a calibration needs 4"),
         ({"known": {f"net{k}": float("nan") for k in range(4)}}, ComparisonError, "4 accuracies are known, of which 4 are not"),
         ({"known": {f"net{k}": 0.6 + k / 10 for k in range(4)}}, ComparisonError, "go from 0.6 to 0.9; expected percent, as"),
@@ -395,6 +486,55 @@ def test_what_cannot_be_ranked(ghn: GHN, changes: dict[str, Any], error: type[Ex
     with pytest.raises(error, match=words):
         ghn_init.rank(ghn=ghn, **options)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def without_classes(model: nn.Module) -> nn.Module:
+    model.num_classes = 0  # type: ignore[assignment]
+    return model
+
+
+def narrow(outputs: int) -> nn.Module:
+    model = Tiny(1, 4)
+    model.head = nn.Linear(4, outputs)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "start", "words"),
+    [
+        (lambda: narrow(2), "predicted", "labels go from 0 to 2, and Tiny has classes 0 to 1; make it with an output for each"),
+        (lambda: narrow(2), "default", "labels go from 0 to 2, and Tiny has classes 0 to 1"),
+        (
+            lambda: narrow(5),
+            "predicted+fitted",
+            "the model has 5 outputs, but none of 64 images is of class 3, 4; make the model .*start='predicted' ranks",
+        ),
+        (lambda: without_classes(Tiny(1, 4)), "default", r"Tiny has no classes \(num_classes is 0\)"),
+    ],
+)
+def test_a_network_of_other_classes_is_found_before_any_is_trained(
+    ghn: GHN, monkeypatch: pytest.MonkeyPatch, make: Any, start: Any, words: str
+) -> None:
+    asked = rigged(monkeypatch, {})
+    with pytest.raises(ComparisonError, match=f"candidate 'other': .*{words}"):
+        ghn_init.rank({"net": lambda: Tiny(1, 4), "other": make}, TRAIN, VAL, ghn, start=start, **QUICK)
+    assert asked == []
+
+
+def test_few_images_do_not_come_class_by_class(ghn: GHN) -> None:
+    few = [(x[:2], torch.tensor([0, 1])) for x, _ in VAL]
+    assert ghn_init.score(Tiny(1, 4), TRAIN, few, ghn, steps=2).val_images == 2
+
+
+def test_numbers_may_be_those_of_numpy(ghn: GHN, tmp_path: Path) -> None:
+    options = {name: np.int64(value) for name, value in QUICK.items()}
+    found = ghn_init.rank(nets(2), TRAIN, VAL, ghn, **options, seed=np.int64(1), out=tmp_path / "r.json")
+    assert found == ghn_init.rank(nets(2), TRAIN, VAL, ghn, **QUICK, seed=1)
+
+
+def test_a_fitted_head_of_more_classes_is_told_no_argument_that_rank_lacks(ghn: GHN) -> None:
+    with pytest.raises(ComparisonError, match="an output for each class of the data; start='predicted' ranks .* heads.$"):
+        ghn_init.score(narrow(5), TRAIN, VAL, ghn, steps=2, start="predicted+fitted")
 
 
 def test_modules_that_cannot_be_copied() -> None:

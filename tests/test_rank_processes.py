@@ -55,7 +55,7 @@ def local(parameters: Any, lr: float, weight_decay: float) -> torch.optim.Optimi
             {"optimizer": lambda *args: local(*args)},
             "the optimizer can't be sent to another process .*; pass names, or",
         ),
-        ({"workers": 0}, "workers is 0; expected 1 at least"),
+        ({"workers": 0}, "workers is 0; expected a whole number, 1 at least"),
     ],
 )
 def test_what_cannot_be_sent(ghn: GHN, changes: dict[str, Any], words: str) -> None:

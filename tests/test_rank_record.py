@@ -106,9 +106,6 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"optimizer": adam}, f"optimizer ({sgd.__module__}.sgd there, {adam.__module__}.adam here)"),
         ({"train": [(x + 1, y) for x, y in TRAIN]}, "training images ("),
         ({"val": [(x, y.flip(0)) for x, y in VAL]}, "validation images ("),
-        ({"candidates": nets(3)}, "candidate 'net2' (here alone): call as then to go on, or name another file."),
-        ({"candidates": {"net0": nets()["net0"], "a": nets()["net1"]}}, "'net1' (there alone); candidate 'a' (here alone)"),
-        ({"candidates": dict(zip(nets(2), reversed(nets(2).values()), strict=True))}, "candidate 'net0' (another network; a"),
     ],
 )
 def test_a_file_of_another_ranking(
@@ -121,6 +118,79 @@ def test_a_file_of_another_ranking(
     with pytest.raises(ComparisonError, match=f"ranking.json holds a ranking that differs in .*{re.escape(words)}"):
         ranked(ghn, out, **changes)
     assert out.read_text() == before
+
+
+def test_what_was_measured_of_others_is_not_lost(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A network that fails is left out, mended, and beside one more; each is measured once."""
+
+    class Failing(Tiny):
+        fails = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.fails and self.training and len(x) > 2:
+                raise RuntimeError("boom")
+            return super().forward(x)
+
+    class Mended(Failing):
+        fails = False
+
+    seen, out = watched(monkeypatch), tmp_path / "ranking.json"
+    first, last = nets(2).items()
+    with pytest.raises(ComparisonError, match="candidate 'boom': Failing fails on images .*boom"):
+        ranked(ghn, out, candidates=dict([first, ("boom", lambda: Failing(1, 4)), last]))
+    assert [one for one in seen if one] == [2, 2]  # the first, and the one that failed
+    ranked(ghn, out, candidates=nets(2))
+    assert [one for one in seen if one] == [2, 2, 2]
+    mended = {**nets(2), "boom": lambda: Mended(1, 4), "more": lambda: Tiny(1, 4)}
+    found = ranked(ghn, out, candidates=mended)
+    assert [one for one in seen if one] == [2] * 5
+    seen.clear()
+    ranked(ghn, out, candidates=nets(2))
+    assert ranked(ghn, out, candidates=mended) == found
+    assert seen == []
+    assert found == ghn_init.rank(mended, TRAIN, VAL, ghn, start="predicted", **QUICK)
+
+
+def test_another_network_of_the_same_name_is_measured_anew_aloud(
+    ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "ranking.json"
+    ranked(ghn, out)
+    seen = watched(monkeypatch)
+    other = {"net0": nets()["net0"], "net1": nets()["net2"]}
+    found = ranked(ghn, out, candidates=other)
+    assert seen == [None, 2]
+    assert found == ghn_init.rank(other, TRAIN, VAL, ghn, start="predicted", **QUICK)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"'net1' is another network than in {out}, and is measured anew; a module that is made without a seed is so each time: "
+        f"pass a function that makes it"
+    ]
+
+
+def test_a_network_that_is_dropped_now_is_compared_where_it_was_dropped(
+    ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file has it after more steps too, from a ranking with one that was worse; known accuracies make it the first."""
+    right = {"worse": [4], "first": [8, 31], "a": [20], "b": [25, 5], "c": [24, 5]}
+
+    def stub(make: Any, steps: int, *_: Any) -> Judgement:
+        return Judgement(torch.arange(32) < right[make().called][steps - 1], 1.0, 2.0)
+
+    def called(name: str) -> nn.Module:
+        model = Tiny(1, 4)
+        model.called = name  # type: ignore[assignment]
+        return model
+
+    stubs(monkeypatch)
+    monkeypatch.setattr(bench, "judge", stub)
+    options: dict[str, Any] = {"steps": 2, "rungs": 2}
+    makes = {name: partial(called, name) for name in right}
+    ranked(ghn, tmp_path / "r.json", candidates={name: makes[name] for name in ("worse", "first")}, **options)
+    options |= {"candidates": {name: makes[name] for name in ("first", *"abc")}}
+    options |= {"known": {"first": 98.0, "a": 86.0, "b": 81.0, "c": 82.0}}
+    found = ranked(ghn, tmp_path / "r.json", **options)
+    assert (found.best, found.rows[0].steps) == ("first", 1)
+    assert found == ranked(ghn, tmp_path / "other.json", **options)
 
 
 def test_optimizers_that_are_made_in_one_place(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

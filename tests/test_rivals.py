@@ -56,6 +56,12 @@ def test_dirac_kernels_pass_their_input_on() -> None:
     assert torch.equal(model[5].weight[16:], before[1][16:])
 
 
+def test_dirac_kernels_need_a_convolution() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.Flatten(), nn.Linear(12, 3))
+    with pytest.raises(ComparisonError, match="Sequential has no 2-D convolution without groups"):
+        comparison.dirac(model, 0)
+
+
 def test_whitened_patches_are_uncorrelated_and_of_unit_variance() -> None:
     filters = whitening(images(), (2, 2), floor=0.0)
     outputs = F.conv2d(images(), filters).transpose(0, 1).flatten(1)

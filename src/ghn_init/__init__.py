@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ghn_init.checkpoints.pretrained import GHN as GHN
     from ghn_init.checkpoints.pretrained import load as load
     from ghn_init.comparison.choose import choose as choose
-    from ghn_init.comparison.race import Comparison as Comparison
     from ghn_init.comparison.race import compare as compare
+    from ghn_init.comparison.result import Comparison as Comparison
     from ghn_init.confidence.regression import Expectation as Expectation
     from ghn_init.evaluation.evaluate import evaluate as evaluate
     from ghn_init.evaluation.results import Evaluation as Evaluation
@@ -65,7 +65,8 @@ _HOMES = {
     "checkpoints.default": ("DEFAULT",),
     "checkpoints.pretrained": ("GHN", "load"),
     "comparison.choose": ("choose",),
-    "comparison.race": ("Comparison", "compare"),
+    "comparison.race": ("compare",),
+    "comparison.result": ("Comparison",),
     "confidence.regression": ("Expectation",),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Evaluation",),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LEAST = ("ms/image", "predicted, %", "steps", "after each rung, %", "MACs", "95 %")
 """Columns that narrow terminals are not shown, the first ones first."""
+JUDGE = 1000
+"""Validation images, unless there are fewer than twice as many."""
 
 
 @app.command()
@@ -39,7 +41,14 @@ def rank(
     data: Annotated[str, typer.Argument(help="Folder with train.parquet or train/CLASS/…, or a hub data set")],
     *,
     ghn: Checkpoint = ghn_init.DEFAULT,
-    val_images: Annotated[int, typer.Option(min=2, help="Validation images, others of the training split")] = 1000,
+    val_images: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help=f"Validation images, others of the training split; by default {JUDGE}, or a fifth of fewer than {2 * JUDGE}",
+            show_default=False,
+        ),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
     start: Annotated[From, typer.Option(help="Predicted parameters with a fitted or a random head, or default init")] = FITTED,
     steps: Annotated[int, typer.Option(min=1, help="Of those that come to the last rung")] = STEPS,
@@ -67,12 +76,18 @@ def rank(
     accuracies = dict(map(_known, known)) if known else None
     if _is_model(data):
         raise typer.BadParameter(f"the last argument is DATA, and {data!r} is a model", param_hint="DATA")
-    limit = val_images + training_images(start, steps, batch_size)
     with stoppable(), reading() as told:
+        limit = (val_images or JUDGE) + training_images(start, steps, batch_size)
         whole = load_images(data, "train", image_size=image_size, limit=limit, on_image=told)
     count = len(whole.labels)
-    if count <= val_images:
-        raise typer.BadParameter(f"there are {count} images, none beside {val_images}", param_hint="--val-images")
+    if val_images is None:
+        val_images = max(count // 5, 2) if count < min(2 * JUDGE, limit) else JUDGE
+    if count - val_images < batch_size:
+        raise typer.BadParameter(
+            f"there are {count} images, {max(count - val_images, 0)} of them beside {val_images} that judge, and a step takes "
+            f"{batch_size}; pass more images, or a smaller --val-images or --batch-size",
+            param_hint="--val-images",
+        )
     order = shuffled(count)
     judged = itertools.count(1)
     with stoppable(in_file(output)), on_data(), counting(judgements(len(models), rungs), every=0) as tell:

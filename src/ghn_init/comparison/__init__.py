@@ -3,7 +3,8 @@
 from ghn_init.comparison.classical import mimetic, orthogonal, residual_norms, zero_gamma
 from ghn_init.comparison.impulse import impulse
 from ghn_init.comparison.inits import Init, applicable, named, predicted
-from ghn_init.comparison.race import Comparison, Run, compare
+from ghn_init.comparison.race import compare
+from ghn_init.comparison.result import Comparison, Run
 from ghn_init.comparison.rivals import dirac, lsuv, whitened
 
 __all__ = [

@@ -91,7 +91,10 @@ def named(name: str, example_inputs: Any = None, images: Tensor | None = None) -
     try:
         ghn = load(checkpoint)
     except CheckpointError as error:
-        raise ComparisonError(f"there is no init {name!r}; expected one of {', '.join(NAMES)}. As a GHN: {error}") from error
+        a_word = checkpoint.replace("-", "").replace("_", "").isalpha()  # and so no hypernetwork that one could have meant
+        raise ComparisonError(
+            f"there is no init {name!r}; expected one of {', '.join(NAMES)}.{'' if a_word else f' As a GHN: {error}'}"
+        ) from error
     if not plus:
         return predicted(ghn, example_inputs=example_inputs)
     kind = condition.removesuffix(_WEIGHTS)

@@ -17,11 +17,16 @@ def dirac(model: nn.Module, seed: int) -> None:
     """The first filters of each 2-D convolution pass their input on, the others keep the model's own values.
 
     Source: airbench (Jordan 2024, arXiv 2404.00498, section 3.1): `dirac_` on as many filters as there are input channels.
+
+    Raises:
+        ComparisonError: There is no such convolution.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            passed = min(module.weight.shape[:2])
-            write_(module, nn.init.dirac_(torch.empty_like(module.weight[:passed])), slice(passed))
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1]
+    if not layers:
+        raise ComparisonError(f"{type(model).__name__} has no 2-D convolution without groups.")
+    for layer in layers:
+        passed = min(layer.weight.shape[:2])
+        write_(layer, nn.init.dirac_(torch.empty_like(layer.weight[:passed])), slice(passed))
 
 
 def whitened(model: nn.Module, seed: int, images: Tensor) -> None:

@@ -15,7 +15,9 @@ from ghn_init.models.generators import generators_kept
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import training_images
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look
-from ghn_init.trials.pool import Pool, check_classes, seeded
+from ghn_init.tasks.image_reading import FEW
+from ghn_init.trials.pool import Pool, check_classes, check_finite, seeded
+from ghn_init.whole import whole
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Bench:
         """Reads both loaders once, seeded: images for so many steps, and so many that judge, at most.
 
         Raises:
-            ComparisonError: No images, of several sizes, of one class, or one that judges.
+            ComparisonError: No images, of several sizes, of one class, with values that are not finite, fewer than a step has,
+                one that judges, or numbers that are no such numbers.
             HeadError: No labels, or labels that are no class numbers.
         """
-        if val_images < 1 or steps < 1:
-            raise ComparisonError(f"steps is {steps}, val_images {val_images}; expected 1 at least.")
+        val_images = whole("val_images", val_images, 1, ComparisonError)
         with generators_kept(train, val):
             seeded(settings.seed, train, val)
             most = training_images(settings.start, steps, settings.batch_size)
@@ -47,17 +49,26 @@ class Bench:
                 f"size."
             )
         check_classes(found.train, "to train on")
+        if len(found.train) < settings.batch_size:
+            raise ComparisonError(
+                f"there are {len(found.train)} images to train on, and a step takes {settings.batch_size} (batch_size); pass "
+                f"more images, or a smaller batch_size."
+            )
         if len(found.val) < 2:
             raise ComparisonError(
                 "there is 1 image to judge by; networks are judged with batch statistics, which need 2 at least: pass more as "
                 "val, or a larger val_images."
             )
         check_classes(found.val, "to judge by")
+        check_finite(found.train, "to train on")
+        check_finite(found.val, "to judge by")
         found.check_cut()
         return replace(found, val=found.val.mixed(settings.seed))
 
     def check_cut(self) -> None:
         """Refuses images that were taken from the beginning of a loader in the classes' order, and so lack some of them.
+
+        And classes of which no image is to train on, unless there are so few of each that chance alone left them out.
 
         Raises:
             ComparisonError: They were.
@@ -66,11 +77,17 @@ class Bench:
             (self.train, self.val, "to train on", "steps"),
             (self.val, self.train, "to judge by", "val_images"),
         ):
-            missing = sorted(set(other.labels.tolist()) - set(pool.labels.tolist()))
-            if missing and pool.in_runs:
+            seen = set(pool.labels.tolist())
+            missing = sorted(set(other.labels.tolist()) - seen)
+            if missing and pool.in_runs and len(pool) > len(seen):
                 raise ComparisonError(
                     f"the first {len(pool)} images {what} come class by class, and none is of class {missing[0]}; shuffle "
                     f"them, or take more of them ({way})."
+                )
+            if missing and pool is self.train and len(pool) >= FEW * self.classes:
+                raise ComparisonError(
+                    f"there are images to judge by of class {missing[0]}, and none of {len(pool)} to train on is; number the "
+                    f"classes alike, or leave it out."
                 )
 
     @property
@@ -80,7 +97,7 @@ class Bench:
 
     def look(self, make: Make) -> Look:
         """What a network is before any training."""
-        return look(make, self.train, self.settings)
+        return look(make, self.train, torch.cat([self.train.labels, self.val.labels]), self.settings)
 
     def judge(self, make: Make, steps: int) -> Judgement:
         """How it does after so many steps."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -45,13 +46,18 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
     """Refuses known accuracies that can't calibrate.
 
     Raises:
-        ComparisonError: They are of no candidate, no numbers, too few, or fractions.
+        ComparisonError: They are no mapping, of no candidate, no numbers, too few, or fractions.
     """
+    if not isinstance(known, Mapping):
+        raise ComparisonError(f"known is a {type(known).__name__}; expected a mapping of candidates' names to accuracies.")
     strange = [name for name in known if name not in names]
     if strange:
         raise ComparisonError(
             f"the accuracy of {strange[0]!r} is known, which is no candidate; there are {', '.join(names[:5])}."
         )
+    for name, value in known.items():
+        if not isinstance(value, Real):
+            raise ComparisonError(f"the known accuracy of {name!r} is {value!r}; expected a number, in percent.")
     broken = {name: value for name, value in known.items() if not math.isfinite(value)}
     if broken or len(known) < LEAST_KNOWN:
         raise ComparisonError(

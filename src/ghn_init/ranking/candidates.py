@@ -26,7 +26,7 @@ def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
         classes: That models which are built by name get.
 
     Raises:
-        ComparisonError: There are fewer than two, two have the same name, or one is something else.
+        ComparisonError: There are fewer than two, two have the same name, a name is no string, or one is something else.
     """
     if isinstance(candidates, str | nn.Module) or not isinstance(candidates, Iterable):
         raise ComparisonError(
@@ -35,11 +35,13 @@ def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
     named = candidates.items() if isinstance(candidates, Mapping) else [(name_of(each), each) for each in candidates]
     found: dict[str, Make] = {}
     for name, candidate in named:
+        if not isinstance(name, str):
+            raise ComparisonError(f"a candidate is called {name!r}, a {type(name).__name__}; expected a string for its name.")
         if name in found:
             raise ComparisonError(f"two candidates are called {name!r}; pass a mapping of names to candidates.")
         found[name] = maker(name, candidate, classes)
     if len(found) < 2:
-        raise ComparisonError(f"there are {len(found)} candidates; a ranking needs two at least.")
+        raise ComparisonError(f"there is {'one candidate' if found else 'no candidate'}; a ranking needs two at least.")
     return found
 
 
@@ -50,6 +52,11 @@ def name_of(candidate: Candidate) -> str:
     return type(candidate).__name__ if isinstance(candidate, nn.Module) else getattr(candidate, "__name__", repr(candidate))
 
 
+def called(name: str) -> str:
+    """A candidate in errors."""
+    return f"the candidate {name!r}"
+
+
 def maker(name: str, candidate: Candidate, classes: int) -> Make:
     """What makes the network.
 
@@ -57,13 +64,13 @@ def maker(name: str, candidate: Candidate, classes: int) -> Make:
         ComparisonError: It is something else.
     """
     if isinstance(candidate, nn.Module):
-        return partial(copied, candidate, f"the candidate {name!r}", "pass a function that makes it")
+        return partial(copied, candidate, called(name), "pass a function that makes it")
     if isinstance(candidate, str):
         return partial(_built, name, candidate if ":" in candidate else f"timm:{candidate}", classes)
     if callable(candidate):
         return partial(_made, name, candidate)
     raise ComparisonError(
-        f"the candidate {name!r} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module."
+        f"{called(name)} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module."
     )
 
 
@@ -71,9 +78,9 @@ def _made(name: str, make: Make) -> nn.Module:
     try:
         model = make()
     except Exception as error:  # whatever the function raises
-        raise ComparisonError(f"the candidate {name!r} can't be made ({type(error).__name__}: {error}).") from error
+        raise ComparisonError(f"{called(name)} can't be made ({type(error).__name__}: {error}).") from error
     if not isinstance(model, nn.Module):
-        raise ComparisonError(f"the candidate {name!r} makes a {type(model).__name__}; expected a torch.nn.Module.")
+        raise ComparisonError(f"{called(name)} makes a {type(model).__name__}; expected a torch.nn.Module.")
     return _anew(name, model)
 
 
@@ -83,7 +90,7 @@ def _built(name: str, spec: str, classes: int) -> nn.Module:
 
 def _anew(name: str, model: nn.Module) -> nn.Module:
     """What was made, unless a part of it was made before and is still there: it would be trained on and on."""
-    _MADE.check(f"the candidate {name!r}", model)
+    _MADE.check(called(name), model)
     return model
 
 

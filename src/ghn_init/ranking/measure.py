@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -23,10 +26,12 @@ from ghn_init.prediction import cost
 from ghn_init.ranking.candidates import Make
 from ghn_init.ranking.defaults import FITTED, FITTED_IMAGES, RATES, From
 from ghn_init.tracing.trace import read
+from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import taken_off
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_labels, logits_of, sgd
 from ghn_init.trials.halving import steps_of_rungs
-from ghn_init.trials.pool import Pool, seeded
+from ghn_init.trials.pool import Pool, check_outputs, seeded
+from ghn_init.whole import whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Settings:
         hypernetwork = given(ghn)
         settings = cls(hypernetwork, start, RATES.get(start, 1.0) if rate is None else rate, *others)
         settings.check()
-        return settings
+        return replace(settings, batch_size=int(settings.batch_size), seed=int(settings.seed))
 
     def steps_of_rungs(self, steps: int, rungs: int) -> tuple[int, ...]:
         """Steps after each rung. A network with a fitted head can be judged before it is trained: that is the first one.
@@ -74,10 +79,10 @@ class Settings:
         found(self.device, computes=True)
         if self.start not in get_args(From):
             raise ComparisonError(f"start is {self.start!r}; expected {', '.join(map(repr, get_args(From)))}.")
-        if not 0 < self.rate < float("inf") or self.batch_size < 2:
-            raise ComparisonError(
-                f"rate is {self.rate}, batch_size {self.batch_size}; expected a finite rate above 0, and 2 images at least."
-            )
+        if not isinstance(self.rate, Real) or not 0 < self.rate < float("inf"):
+            raise ComparisonError(f"rate is {self.rate!r}; expected a finite number above 0.")
+        whole("batch_size", self.batch_size, 2, ComparisonError)
+        whole("seed", self.seed, 0, ComparisonError)
 
 
 @dataclass(frozen=True)
@@ -108,15 +113,23 @@ class Judgement:
     milliseconds: float
 
 
-def look(make: Make, images: Pool, settings: Settings) -> Look:
-    """Reads a network's graph.
+def look(make: Make, images: Pool, labels: Tensor, settings: Settings) -> Look:
+    """Reads a network's graph, and sees whether it can be trained and judged: what it fails at later costs all others' time.
+
+    Args:
+        make: What makes it.
+        images: To train on.
+        labels: Of all images.
+        settings: Of the ranking.
 
     Raises:
+        ComparisonError: It fails on the images, or has no classes, fewer than they, or with a fitted head more.
         GHNInitError: As `ghn_init.predict`.
     """
     seeded(settings.seed)
     model = make()
-    inputs = images.suited(model).inputs.few()
+    few = images.suited(model).first(2)
+    inputs = few.inputs.few()
     with traced_on(model, inputs):
         found = read(model, inputs)
     macs = cost.features(found.record)
@@ -124,11 +137,25 @@ def look(make: Make, images: Pool, settings: Settings) -> Look:
         (embeddings,) = settings.ghn.embed_nodes([found.graph])
     numel = sum(parameter.numel() for parameter in model.parameters())
     seen = Look(numel, round(macs["dense"] + macs["depthwise"]), embeddings.mean(0).cpu(), "")
-    if settings.start == "default":
-        return seen
-    report = predict(model, settings.ghn, inputs, head=False).report
-    share = 100 * sum(row.numel for row in report.predicted) / numel
-    return replace(seen, predicted=report.summary, share=share)
+    if settings.start != "default":
+        report = predict(model, settings.ghn, inputs, head=False).report
+        share = 100 * sum(row.numel for row in report.predicted) / numel
+        seen = replace(seen, predicted=report.summary, share=share)
+    outputs = _outputs(model, few, labels)
+    if settings.start == FITTED:
+        with _fitted():
+            check_outputs(images.first(FITTED_IMAGES), outputs, full=False)
+    return seen
+
+
+def _outputs(model: nn.Module, few: Pool, labels: Tensor) -> int:
+    """How many classes a network has, which are enough for the labels."""
+    model, _ = taken_off(model)
+    check_classifier(model)
+    with untouched(model), torch.no_grad():
+        logits = logits_of(model.eval(), few.to(next(model.parameters()).device).inputs)
+    check_labels(model, logits, labels)
+    return logits.shape[1]
 
 
 def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:
@@ -143,14 +170,13 @@ def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) ->
     begun = time.perf_counter()
     seeded(settings.seed)
     model, _ = taken_off(make())
+    check_classifier(model)
     train, val = train.suited(model), val.suited(model)
     start_(model, train, settings)
     contestant = Contestant(model.to(settings.device), settings.rate, settings.optimizer)
     contestant.train(train, steps, settings.batch_size, settings.seed)
-    trained = time.perf_counter()
     right = contestant.judge(val)
-    ended = time.perf_counter()
-    return Judgement(right, ended - begun, 1000 * (ended - trained) / len(val))
+    return Judgement(right, time.perf_counter() - begun, contestant.milliseconds)
 
 
 def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
@@ -163,7 +189,15 @@ def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
     prediction.apply_(statistics=False)
     if settings.start == FITTED:
         few = train.first(FITTED_IMAGES)
-        try:
-            fit_on(Batches(few.contents(), model, len(few)), "", tracking_norms(model))
-        except HeadError as error:
-            raise HeadError(f"{str(error).removesuffix('.')}; start='predicted' ranks networks with random heads.") from error
+        with _fitted():
+            fit_on(Batches(few.contents(), model, len(few) + 1), "", tracking_norms(model))  # no more of them could count
+
+
+@contextmanager
+def _fitted() -> Iterator[None]:
+    """Errors of heads that can't be fitted, with a way out."""
+    try:
+        yield
+    except (ComparisonError, HeadError) as error:
+        what = str(error).removesuffix(".")
+        raise ComparisonError(f"{what}; start='predicted' ranks networks with random heads.") from error

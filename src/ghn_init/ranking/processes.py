@@ -15,7 +15,8 @@ import torch
 from ghn_init.errors import ComparisonError, GHNInitError
 from ghn_init.processes import ended
 from ghn_init.ranking.bench import Bench
-from ghn_init.ranking.candidates import Make
+from ghn_init.ranking.candidates import Make, called
+from ghn_init.whole import whole
 
 Result = TypeVar("Result")
 
@@ -35,13 +36,11 @@ class Processes:
     """
 
     def __init__(self, make: Mapping[str, Make], bench: Bench, workers: int) -> None:
-        if workers < 1:
-            raise ComparisonError(f"workers is {workers}; expected 1 at least.")
         self._make, self._bench = make, bench
         self._pool: ProcessPoolExecutor | None = None
-        workers = min(workers, len(make))
+        workers = min(whole("workers", workers, 1, ComparisonError), len(make))
         if workers > 1:
-            self._sent = {name: _sent(one, f"the candidate {name!r}") for name, one in make.items()}
+            self._sent = {name: _sent(one, called(name)) for name, one in make.items()}
             _sent(bench.settings.optimizer, "the optimizer")
             shared = (_sent(bench, "what all candidates share"), max(torch.get_num_threads() // workers, 1))
             self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _share, shared)
@@ -78,7 +77,8 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except GHNInitError as error:
-        raise ComparisonError(f"candidate {name!r}: {error}") from error
+        told = str(error)
+        raise ComparisonError(told if told.startswith(called(name)) else f"candidate {name!r}: {told}") from error
     except BrokenProcessPool as error:
         raise ComparisonError(ended(error, f"it had measured {name!r}", "images and a network")) from error
 

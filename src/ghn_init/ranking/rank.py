@@ -76,7 +76,8 @@ def rank(
         seed: Of what is random: constructors, loaders, order of the images.
         workers: Processes that measure at once, with an equal part of the threads each; with 1, this one does it all. Results
             are the same but for rounding, where a sum's order hangs on the number of threads.
-        out: A JSON file: what is in it is not measured again, each measurement is saved when it is there.
+        out: A JSON file: what is in it is not measured again, each measurement is saved when it is there. Candidates may come,
+            go or be mended; all else has to be as it was.
         on_judged: Called with each measurement, those of the file too: name, steps and accuracy in percent; without it there is
             a progress bar.
 
@@ -84,9 +85,10 @@ def rank(
         Networks, best first: those that came farther before the others, and by their last score.
 
     Raises:
-        ComparisonError: Fewer than two candidates, two of one name, one that can't be made or measured, settings that no
-            ranking can have, one class, no images or one to judge by, known accuracies that can't calibrate, candidates
-            that can't be sent to other processes, or a file that is damaged or of another ranking.
+        ComparisonError: Fewer than two candidates, two of one name, one that can't be made or measured or has too few classes,
+            settings that no ranking can have, one class, fewer images than a step has, one to judge by, values that are not
+            finite, known accuracies that can't calibrate, candidates that can't be sent to other processes, or a file that is
+            damaged or of other settings or images.
         HeadError: No labels, or labels that are no class numbers.
         DeviceError: There is no such device.
 
@@ -102,6 +104,7 @@ def rank(
     begun = time.perf_counter()
     settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
     counts = settings.steps_of_rungs(steps, rungs)
+    steps, rungs = counts[-1], len(counts)  # as ints, which the file takes
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)
         make = makers(candidates, bench.classes)
@@ -119,7 +122,7 @@ def rank(
     expected = {} if calibration is None else calibration.accuracies
     rows = tuple(_row(name, names[0], found, record, expected.get(name)) for name in names)
     total = sum(rung.steps * len(rung.scores) for rung in found)
-    images = total * min(batch_size, len(bench.train))
+    images = total * min(settings.batch_size, len(bench.train))
     ranking = Ranking(rows, total, images, len(bench.val), time.perf_counter() - begun, calibration)
     record.save(ranking.to_dict())
     return ranking
@@ -191,7 +194,7 @@ def _right(record: Record, name: str, counts: Sequence[int]) -> Tensor:
 def _row(name: str, first: str, rungs: Sequence[Rung], record: Record, expected: float | None) -> Ranked:
     steps, seen = [rung.steps for rung in rungs if name in rung.scores], record.looks[name]
     own = [record.judgements[name, count] for count in steps]
-    both = [count for count in steps if (first, count) in record.judgements]  # after more steps anyone is ahead
+    both = [rung.steps for rung in rungs if {name, first} <= rung.scores.keys()]  # after more steps anyone is ahead
     compared = next(len(rung.scores) for rung in rungs if rung.steps == both[-1])
     pairs = compared * (compared - 1) // 2  # any two of them could have been the ones to compare
     sure = surely_ahead(_right(record, first, both), _right(record, name, both), pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +16,14 @@ from ghn_init.errors import ComparisonError
 from ghn_init.ranking.measure import Judgement, Look
 from ghn_init.saving import differing, save_json
 
+log = logging.getLogger(__name__)
+
 CANDIDATES = "candidates"
+_ANEW = "a module that is made without a seed is so each time: pass a function that makes it"
 
 
 class Record:
-    """All measurements of a ranking.
+    """All measurements of a ranking. A network's depend on the settings and on itself, so those of other networks stay beside.
 
     Args:
         path: The file, or None.
@@ -30,11 +34,11 @@ class Record:
         judgements: Name and steps → how it did.
 
     Raises:
-        ComparisonError: The file is damaged or of another ranking, or can't be written.
+        ComparisonError: The file is damaged or of other settings, or can't be written.
     """
 
     def __init__(self, path: Path | None, setting: Mapping[str, Any]) -> None:
-        self._path, self._setting = path, setting
+        self._path, self._setting = path, dict(setting)
         self.looks: dict[str, Look] = {}
         self.judgements: dict[tuple[str, int], Judgement] = {}
         if path is not None and path.exists():
@@ -64,10 +68,16 @@ class Record:
                 self.judgements[one["name"], one["steps"]] = _judgement(one)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ComparisonError(f"{path} holds no measurements of a ranking ({error!r}); name another file.") from error
-        if other := _differences(setting, self._setting):
+        there, here = setting.pop(CANDIDATES), self._setting[CANDIDATES]
+        if other := differing(setting, {name: value for name, value in self._setting.items() if name != CANDIDATES}):
             raise ComparisonError(
                 f"{path} holds a ranking that differs in {'; '.join(other)}: call as then to go on, or name another file."
             )
+        for name in sorted(name for name in there.keys() & here.keys() if there[name] != here[name]):
+            log.warning("%r is another network than in %s, and is measured anew; %s", name, path, _ANEW)
+            self.looks.pop(name, None)
+            self.judgements = {key: one for key, one in self.judgements.items() if key[0] != name}
+        self._setting[CANDIDATES] = {**there, **here}
 
 
 def _plain(found: Judgement) -> dict[str, Any]:
@@ -78,16 +88,3 @@ def _plain(found: Judgement) -> dict[str, Any]:
 def _judgement(plain: Mapping[str, Any]) -> Judgement:
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(plain["right"]), np.uint8), count=plain["images"])
     return Judgement(torch.from_numpy(bits.astype(bool)), plain["seconds"], plain["milliseconds"])
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words: settings with both values, and candidates that are another network, missing or new."""
-    known, own = there[CANDIDATES], here[CANDIDATES]
-    others = [name for name in known.keys() & own.keys() if known[name] != own[name]]
-    hint = "another network; a module that is made without a seed is so each time: pass a function that makes it"
-    return [
-        *differing({**there, CANDIDATES: None}, {**here, CANDIDATES: None}),
-        *(f"candidate {name!r} ({hint})" for name in sorted(others)),
-        *(f"candidate {name!r} (there alone)" for name in known if name not in own),
-        *(f"candidate {name!r} (here alone)" for name in own if name not in known),
-    ]

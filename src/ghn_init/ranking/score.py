@@ -19,6 +19,7 @@ from ghn_init.ranking.processes import Processes, naming
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.paired import accuracy, accuracy_interval
+from ghn_init.whole import whole
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ def score(
         >>> found.interval[0] <= found.accuracy <= found.interval[1]
         True
     """
-    if steps < 1:
-        raise ComparisonError(f"steps is {steps}; expected 1 at least.")
+    steps = whole("steps", steps, 1, ComparisonError)
     settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)

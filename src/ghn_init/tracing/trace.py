@@ -144,9 +144,9 @@ def _failed(model: nn.Module, failures: list[tuple[Inputs, Exception]], other_gu
         return TraceError(why)
     inputs, error = failures[-1]
     others = f" ({other_guesses} other guesses failed too)" if other_guesses else ""
+    told = f"{type(error).__name__}: {str(error).removesuffix('.')}"
     return TraceError(
-        f"the forward pass of {type(model).__name__} failed on {inputs}{others}: {type(error).__name__}: {error}. "
-        f"Pass what it takes: {wanted(inputs)}."
+        f"the forward pass of {type(model).__name__} failed on {inputs}{others}: {told}. Pass what it takes: {wanted(inputs)}."
     )
 
 

@@ -24,10 +24,10 @@ from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_values, unwrap
 from ghn_init.trials.choice import Choice, Judged
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_range, check_rates, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_range, check_rates, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
-from ghn_init.trials.pool import Pool, check_classes, check_outputs, seeded
+from ghn_init.trials.pool import Pool, check_classes, check_finite, check_outputs, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
 from ghn_init.whole import whole
 
@@ -154,11 +154,9 @@ def _read(model: nn.Module, data: Iterable[Any], settings: Settings) -> tuple[Po
     batches = _batches(data, model, max(settings.max_images, MAX_IMAGES if used_up else 0))
     if used_up:
         data = list(batches.contents)
-    if getattr(model, "num_classes", None) == 0:  # timm's mark of a model whose last layer is one like the others
-        raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); starts are judged by a classifier.")
+    check_classifier(model)
     pool = Pool.of(batches).first(settings.max_images)
-    if strange := pool.inputs.not_finite():
-        raise ComparisonError(f"of {len(pool)} images to choose on {strange} hold values that are not finite; leave them out.")
+    check_finite(pool, "to choose on")
     return pool, data
 
 

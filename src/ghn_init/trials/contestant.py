@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +31,38 @@ CLIP = 5.0
 def sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """With momentum 0.9."""
     return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
+
+
+def optimizer_of(
+    make: MakeOptimizer, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimiser that is made of them. One of PyTorch's classes gets the numbers by their names: its places are others.
+
+    Args:
+        make: A function of the three, one of PyTorch's classes, or a partial of one, whose own keywords stay.
+        parameters: Which are trained.
+        lr: Peak learning rate.
+        weight_decay: Likewise.
+
+    Raises:
+        ComparisonError: None is made.
+    """
+    kind = make.func if isinstance(make, partial) else make
+    way = "pass a function such as lambda parameters, lr, weight_decay: torch.optim.SGD(parameters, lr=lr, momentum=0.9)"
+    try:
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+            keywords = {"lr": lr, "weight_decay": weight_decay, **getattr(make, "keywords", {})}
+            made: object = make(parameters, **keywords)  # type: ignore[call-arg]
+        else:
+            made = make(parameters, lr, weight_decay)
+    except Exception as error:  # whatever the function raises
+        raise ComparisonError(
+            f"the optimizer {getattr(kind, '__name__', repr(kind))} can't be made of parameters, lr and weight_decay "
+            f"({type(error).__name__}: {error}); {way}."
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ComparisonError(f"the optimizer is a {type(made).__name__}; {way}.")
+    return made
 
 
 def check_rates(name: str, rates: object) -> None:
@@ -99,17 +134,19 @@ class Contestant:
 
     Attributes:
         steps: Of training so far.
+        milliseconds: Of an image's forward pass when it was judged last: the median of the batches after the first, where
+            there are several.
 
     Raises:
-        ComparisonError: All parameters are frozen.
+        ComparisonError: All parameters are frozen, or there is no such optimiser.
     """
 
     def __init__(self, model: nn.Module, rate: float, optimizer: MakeOptimizer = sgd) -> None:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
-        self.model, self.rate, self.steps = model, rate, 0
-        self._optimizer = optimizer(trainable, rate, WEIGHT_DECAY)
+        self.model, self.rate, self.steps, self.milliseconds = model, rate, 0, 0.0
+        self._optimizer = optimizer_of(optimizer, trainable, rate, WEIGHT_DECAY)
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._device = trainable[0].device
 
@@ -137,13 +174,16 @@ class Contestant:
 
     def judge(self, held_out: Pool) -> Tensor:
         """(N,) bool, on the CPU: which images are told rightly."""
-        right = []
+        right, milliseconds = [], []
         with torch.no_grad(), batch_statistics(self.model):
             for part in held_out.parts():
+                begun = time.perf_counter()
                 logits = logits_of(self.model, part.to(self._device).inputs)
                 check_labels(self.model, logits, part.labels)
                 told = logits.argmax(1).cpu() == part.labels
                 right.append(told & ~logits.isnan().any(1).cpu())  # argmax would take NaN for the first class
+                milliseconds.append(1000 * (time.perf_counter() - begun) / len(part))
+        self.milliseconds = statistics.median(milliseconds[1:] or milliseconds)
         return torch.cat(right)
 
 
@@ -165,6 +205,16 @@ class batch_statistics:  # noqa: N801
 
     def __exit__(self, *failure: object) -> None:
         self._model.train()
+
+
+def check_classifier(model: nn.Module) -> None:
+    """Refuses a model that says of itself that it has no classes: its last layer is one like the others.
+
+    Raises:
+        ComparisonError: It does.
+    """
+    if getattr(model, "num_classes", None) == 0:  # timm's mark
+        raise ComparisonError(f"{type(model).__name__} has no classes (num_classes is 0); only a classifier can be judged.")
 
 
 def check_labels(model: nn.Module, logits: Tensor, labels: Tensor) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ghn_init.errors import ComparisonError
 from ghn_init.progress import counting
+from ghn_init.whole import whole
 
 Scores = Callable[[Sequence[str], int], Iterable[tuple[str, float]]]
 """(names, steps) → each name and its score, higher is better, as they come."""
@@ -109,9 +110,10 @@ def steps_of_rungs(steps: int, rungs: int) -> tuple[int, ...]:
     """Steps in all after each rung: the last has `steps`, each before it half as many.
 
     Raises:
-        ComparisonError: There would be none in the first.
+        ComparisonError: One is no whole number of 1 at least, or there would be no step in the first.
     """
-    if steps < 1 or rungs < 1 or steps < 2 ** (rungs - 1):
+    steps, rungs = whole("steps", steps, 1, ComparisonError), whole("rungs", rungs, 1, ComparisonError)
+    if steps < 2 ** (rungs - 1):
         raise ComparisonError(
             f"{steps} steps can't be halved for {rungs} rungs; a race needs a rung and a step in the first: pass more steps or "
             f"fewer rungs."

@@ -19,8 +19,16 @@ def accuracy(right: Tensor) -> float:
 
 def accuracy_error(right: Tensor) -> float:
     """Its standard error, in percentage points."""
-    share = float(right.double().mean())
-    return 100 * math.sqrt(share * (1 - share) / len(right))
+    return share_error(float(right.double().mean()), len(right))
+
+
+def share_error(share: float, images: int) -> float:
+    """Standard error of a share of so many images, in percentage points.
+
+    Two images of either kind are added (Agresti and Coull, The American Statistician 1998); else it would be none at 0 and 1.
+    """
+    share = (share * images + 2) / (images + 4)
+    return 100 * math.sqrt(share * (1 - share) / (images + 4))
 
 
 def accuracy_interval(right: Tensor) -> tuple[float, float]:

@@ -167,9 +167,19 @@ def check_outputs(pool: Pool, classes: int, full: bool) -> None:
     if missing:
         others = ", shuffle them, or let more than the first of them count: pass max_images=…" if full else ""
         raise ComparisonError(
-            f"the model has {classes} outputs, but none of {len(pool)} images to choose on is of class {missing}; make the "
+            f"the model has {classes} outputs, but none of {len(pool)} images is of class {missing}; make the "
             f"model with an output for each class of the data{others}."
         )
+
+
+def check_finite(pool: Pool, what: str) -> None:
+    """Refuses images with values that are not finite.
+
+    Raises:
+        ComparisonError: They have some.
+    """
+    if strange := pool.inputs.not_finite():
+        raise ComparisonError(f"of {len(pool)} images {what} {strange} hold values that are not finite; leave them out.")
 
 
 def check_classes(pool: Pool, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from ghn_init.comparison.race import Comparison
+from ghn_init.comparison.result import Comparison
 from ghn_init.viz.style import COLOURS, figure, finish
 
 

@@ -19,15 +19,23 @@ def front(rows: Sequence[Ranked]) -> list[Ranked]:
 
 
 def draw(ranking: Ranking, path: str | Path) -> None:
-    """Scores with their intervals against multiply-accumulates, and the front; networks that were dropped early are pale."""
+    """Scores with their intervals (95 %) against multiply-accumulates, and the front; networks that were dropped are pale."""
     made, (axes,) = figure(6.5, 4.2)
     most = max(row.steps for row in ranking.rows)
+    last, dropped = ([row for row in ranking.rows if (row.steps == most) is kept] for kept in (True, False))
+    for rows, colour, label in (
+        (last, COLOURS[0], f"after {most} steps"),
+        (dropped, QUIET, "dropped after fewer steps"),
+    ):
+        if rows:
+            macs, scores = [row.macs for row in rows], [row.score for row in rows]
+            errors = [[row.score - row.interval[0] for row in rows], [row.interval[1] - row.score for row in rows]]
+            axes.errorbar(macs, scores, errors, fmt="o", markersize=4, color=colour, label=label)
     for row in ranking.rows:
-        colour = COLOURS[0] if row.steps == most else QUIET
-        low, high = row.interval
-        axes.errorbar([row.macs], [row.score], [[row.score - low], [high - row.score]], fmt="o", markersize=4, color=colour)
         axes.annotate(row.name, (row.macs, row.score), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
-    best = front([row for row in ranking.rows if row.steps == most])
-    axes.plot([row.macs for row in best], [row.score for row in best], color=COLOURS[0], linewidth=1)
+    best = front(last)
+    label = "none is cheaper and better"
+    axes.plot([row.macs for row in best], [row.score for row in best], color=COLOURS[0], linewidth=1, label=label)
+    axes.legend(frameon=False, fontsize="small")
     axes.set(xlabel="multiply-accumulates per image", ylabel="accuracy after few steps, %", xscale="log")
     finish(made, [axes], path)
