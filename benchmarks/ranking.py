@@ -63,7 +63,7 @@ RUNS: dict[str, tuple[From, int, float]] = {
     "predicted-100": ("predicted", 100, 0.02),
     "predicted+fitted-0": ("predicted+fitted", 0, 0.02),
     "predicted+fitted-50 at 0.004": ("predicted+fitted", 50, 0.004),
-    "predicted+fitted-50": ("predicted+fitted", 50, 0.02),
+    "predicted+fitted-50 at 0.02": ("predicted+fitted", 50, 0.02),
     "default-50 at 0.02": ("default", 50, 0.02),
     "default-50 at 0.05": ("default", 50, 0.05),
     "default-50 at 0.15": ("default", 50, 0.15),
@@ -78,7 +78,7 @@ BATCH, VAL_IMAGES, ZERO_COST_BATCHES, ZERO_COST_BATCH = 32, 1000, 2, 128
 RUNGS = {0: "predicted+fitted-0", 50: "predicted+fitted-50 at 0.004"}
 """Steps → the score of a rung of `rank`, as it is by default."""
 LEAST = 8
-"""Networks of which a row tells."""
+"""Networks that a τ takes."""
 KNOWN = 20
 """Networks of which a calibration knows the truth."""
 SAMPLES = 1_000
@@ -247,6 +247,9 @@ def text(found: dict[str, Any], columns_of_truth: dict[str, dict[str, float]], s
         ours = table[OURS][0]
         for share in (1, 2, 4):
             names = best_of(scores, truths, share)
+            if len(names) < LEAST:
+                cells += [""] * (2 if share < 4 else 1)
+                continue
             taus = sampled(scores, truths, names)
             cells.append(f"{tau(scores, truths, names):.2f} ± {numpy.nanstd(taus):.2f}")
             if share < 4 and name == OURS:

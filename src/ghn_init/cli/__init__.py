@@ -21,7 +21,10 @@ COMMANDS = {
         "compare",
         "Races inits on your own data: equal steps, several seeds, the learning rate tuned the same way for each.",
     ),
-    "rank": ("rank", "Ranks models by how well they learn your data in few steps from predicted weights."),
+    "rank": (
+        "rank",
+        "Ranks models by what they know of your data with predicted weights, and how they learn from there in few steps.",
+    ),
     "list": ("checkpoints", "Lists the hypernetworks that come with the package or are published; nothing is downloaded."),
     "convert": ("checkpoints", "Converts a published hypernetwork to a folder of safetensors; no code of the file is run."),
     "verify": (

@@ -1,4 +1,4 @@
-"""One network: started, trained for few steps, judged; and what it costs."""
+"""One network: started, trained for few steps or none, judged; and what it costs."""
 
 # Axes: N validation images, D features of a graph's node
 
