@@ -278,13 +278,17 @@ def draw(found: dict[str, Any], truths: dict[str, float], seed: int, path: Path)
     from ghn_init.viz.style import COLOURS, figure, finish
 
     table = columns(found, truths, seed)
-    shown = (RUNGS[0], "default-50 at 0.05", "naswot")
+    shown = {
+        RUNGS[0]: "a fitted head on predicted weights, %",
+        "default-50 at 0.05": "50 steps from default init, %",
+        "naswot": "NASWOT",
+    }
     made, panels = figure(10, 3.4, 3, sharey=True)
-    for panel, name, colour in zip(panels, shown, COLOURS, strict=False):
+    for panel, (name, label), colour in zip(panels, shown.items(), COLOURS, strict=False):
         scores, _ = table[name]
         panel.scatter([scores[arch] for arch in scores], [truths[arch] for arch in scores], s=8, color=colour)
-        panel.set(xlabel=name, title=f"τ = {tau(scores, truths, list(scores)):.2f}")
-    panels[0].set_ylabel("accuracy after full training, %")
+        panel.set(xlabel=label, title=f"τ = {tau(scores, truths, list(scores)):.2f}")
+    panels[0].set_ylabel("published accuracy, %")
     finish(made, panels, path)
 
 
