@@ -22,7 +22,7 @@ from ghn_init import GHN, Ranking
 from ghn_init.errors import ComparisonError, DeviceError, HeadError
 from ghn_init.heads.ridge import regress
 from ghn_init.models.batches import Batches
-from ghn_init.ranking import bench, rank
+from ghn_init.ranking import bench, measure, rank
 from ghn_init.ranking.calibration import Calibration, _features, calibrate
 from ghn_init.ranking.candidates import makers
 from ghn_init.ranking.measure import Judgement, Look, Settings, judge, look, start_
@@ -608,3 +608,20 @@ def test_images_that_a_network_cant_take_are_the_loaders(ghn: GHN, start: Any) -
     words = r"candidate 'one_channel': .* from the loader: .*Let the loader yield what the forward takes: images of its"
     with pytest.raises(ComparisonError, match=words):
         ghn_init.rank([one_channel, *nets(1).values()], TRAIN, VAL, ghn, start=start, **QUICK)
+
+
+def test_heads_are_fitted_to_more_images_where_the_first_lack_classes(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "FITTED_IMAGES", 20)
+    seen: list[int] = []
+    fit = measure.fit_on
+
+    def noted(batches: Batches, *args: Any) -> Any:
+        seen.append(sum(len(labels) for _, labels in batches.contents))
+        return fit(batches, *args)
+
+    monkeypatch.setattr(measure, "fit_on", noted)
+    ((x, y),) = sorted_by_class(TRAIN)
+    order = torch.cat([torch.arange(20), torch.randperm(44, generator=torch.Generator().manual_seed(0)) + 20])
+    for train in (TRAIN, [(x[order], y[order])]):
+        ghn_init.rank(nets(2), train, VAL, ghn, rungs=1, steps=4, batch_size=16)
+    assert seen == [20, 20, 64, 64]

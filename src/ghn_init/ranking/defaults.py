@@ -8,7 +8,7 @@ From = Literal["predicted+fitted", "predicted", "default"]
 """Where networks start: with predicted parameters and a fitted head, or a random one, or as they are made."""
 FITTED: From = "predicted+fitted"
 FITTED_IMAGES = 1000
-"""That heads are fitted to, where they are."""
+"""That heads are fitted to, where they are, unless some classes are not among them."""
 
 STEPS, RUNGS, BATCH_SIZE = 50, 2, 32
 RATES: dict[From, float] = {"predicted+fitted": 0.004, "predicted": 0.02, "default": 0.05}

@@ -144,7 +144,7 @@ def look(make: Make, images: Pool, labels: Tensor, settings: Settings) -> Look:
     outputs = _outputs(model, few, labels)
     if settings.start == FITTED:
         with _fitted():
-            check_outputs(images.first(FITTED_IMAGES), outputs, full=False)
+            check_outputs(_to_fit(images), outputs, full=False)
     return seen
 
 
@@ -188,9 +188,15 @@ def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
         prediction = predict(model, settings.ghn, inputs, head=False, seed=settings.seed)
     prediction.apply_(statistics=False)
     if settings.start == FITTED:
-        few = train.first(FITTED_IMAGES)
+        few = _to_fit(train)
         with _fitted():
             fit_on(Batches(few.contents(), model, len(few) + 1), "", tracking_norms(model))  # no more of them could count
+
+
+def _to_fit(train: Pool) -> Pool:
+    """Images that heads are fitted to: all, where the first lack classes, as they do where there are hundreds."""
+    few = train.first(FITTED_IMAGES)
+    return few if len(few.labels.unique()) == len(train.labels.unique()) else train
 
 
 @contextmanager
