@@ -306,6 +306,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     every = (*SCORES, UNTRAINED, *RUNS)
     parser.add_argument("--scores", nargs="+", choices=every, default=every, help="only these are measured")
+    parser.add_argument("--also-in", type=Path, help="only networks that another OUT has too: one judged on other images")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -319,6 +320,8 @@ def main() -> None:
         arch: Job(options.space, arch, options.images, options.ghn, options.seed, options.out, tuple(options.scores))
         for arch in drawn(truths, options.count, options.seed)
     }
+    if options.also_in is not None:
+        jobs = {arch: job for arch, job in jobs.items() if (options.also_in / job.file.name).exists()}
     if not options.only_table:
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
             for path in pool.map(run, jobs.values()):
