@@ -334,7 +334,7 @@ def test_the_front_and_its_picture(tmp_path: Path) -> None:
     draw(Ranking((*rows, dropped), 1, 1, 1, 1.0), tmp_path / "front.svg")
     drawn = (tmp_path / "front.svg").read_text()
     assert all(
-        f"<!-- {words} -->" in drawn for words in ("after 100 steps", "dropped after fewer steps", "none is cheaper and better")
+        f"<!-- {words} -->" in drawn for words in ("up to 100 steps", "dropped after fewer steps", "none is cheaper and better")
     )
     draw(Ranking(rows, 1, 1, 1, 1.0), tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")

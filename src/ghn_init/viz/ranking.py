@@ -24,7 +24,7 @@ def draw(ranking: Ranking, path: str | Path) -> None:
     most = max(row.steps for row in ranking.rows)
     last, dropped = ([row for row in ranking.rows if (row.steps == most) is kept] for kept in (True, False))
     for rows, colour, label in (
-        (last, COLOURS[0], f"after {most} steps"),
+        (last, COLOURS[0], f"up to {most} steps"),
         (dropped, QUIET, "dropped after fewer steps"),
     ):
         if rows:
@@ -36,6 +36,7 @@ def draw(ranking: Ranking, path: str | Path) -> None:
     best = front(last)
     label = "none is cheaper and better"
     axes.plot([row.macs for row in best], [row.score for row in best], color=COLOURS[0], linewidth=1, label=label)
-    axes.legend(frameon=False, fontsize="small")
-    axes.set(xlabel="multiply-accumulates per image", ylabel="accuracy after few steps, %", xscale="log")
+    axes.set(xlabel="multiply-accumulates per image", ylabel="score: mean of accuracies, %", xscale="log")
+    axes.margins(x=0.2)  # names stand on the right of their points
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     finish(made, [axes], path)
