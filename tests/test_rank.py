@@ -440,6 +440,7 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         ({"batch_size": 1}, ComparisonError, "batch_size is 1; expected a whole number, 2 at least"),
         ({"batch_size": 3.5}, ComparisonError, "batch_size is 3.5; expected a whole number, 2 at least"),
         ({"steps": 2.5}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"rungs": "a"}, ComparisonError, "rungs is 'a'; expected a whole number, 1 at least"),
         ({"rungs": 0}, ComparisonError, "rungs is 0; expected a whole number, 1 at least"),
         ({"val_images": 0.5}, ComparisonError, "val_images is 0.5; expected a whole number, 1 at least"),
         ({"seed": True}, ComparisonError, "seed is True; expected a whole number, 0 at least"),

@@ -63,8 +63,9 @@ class Settings:
         """Steps after each rung. A network with a fitted head can be judged before it is trained: that is the first one.
 
         Raises:
-            ComparisonError: They can't be halved for so many.
+            ComparisonError: They can't be halved for so many, or are no whole numbers.
         """
+        rungs = whole("rungs", rungs, 1, ComparisonError)
         if self.start == FITTED and rungs > 1:
             return (0, *steps_of_rungs(steps, rungs - 1))
         return steps_of_rungs(steps, rungs)

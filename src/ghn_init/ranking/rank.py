@@ -82,7 +82,7 @@ def rank(
             a progress bar.
 
     Returns:
-        Networks, best first: those that came farther before the others, and by their last score.
+        Networks, best first: those that came farther before the others, and by their scores.
 
     Raises:
         ComparisonError: Fewer than two candidates, two of one name, one that can't be made or measured or has too few classes,
