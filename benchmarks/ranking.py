@@ -3,8 +3,8 @@
     python benchmarks/ranking.py IMAGES TRUTH.csv -o OUT --space nasbench201 --truth cifar10_test [--count 200] [--workers 2]
     python benchmarks/ranking.py IMAGES TRUTH.csv -o OUT --space macro --truth cifar10_test_mean --table FILE --picture FILE
 
-IMAGES is CIFAR-10 as `ghn-init train` takes it; TRUTH has a column `arch` and some of accuracies in percent. `--count` networks
-are drawn at random with `--seed`.
+IMAGES is what `ghn-init train` takes, CIFAR-10 for one; TRUTH has a column `arch` and some of accuracies in percent. `--count`
+networks are drawn at random with `--seed`.
 
 Scores of each network, all on the same images: parameters; multiply-accumulates; synflow, NASWOT, jacov, ZiCo (`zero_cost.py`,
 in batches of 128); accuracy with predicted weights and head, without training; with a head fitted to 1,000 images, before any

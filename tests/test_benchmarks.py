@@ -15,6 +15,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
+from ghn_init import GHN
+from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RATES, RUNGS, STEPS
+from ghn_init.ranking.measure import Settings
+from helpers import SMALL
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -125,6 +130,15 @@ def test_a_network_that_no_image_reaches_has_the_lowest_score(script: ModuleType
             return self.head(torch.ones(len(x), 4))
 
     assert script.jacov(Constant(), [(torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.long))]) == -math.inf
+
+
+@pytest.mark.parametrize("script", ["ranking"], indirect=True)
+def test_the_rungs_that_are_measured_are_those_of_rank(script: ModuleType) -> None:
+    steps = tuple(script.RUNGS)
+    assert Settings(GHN(SMALL), FITTED, 1.0, BATCH_SIZE).steps_of_rungs(STEPS, RUNGS) == steps
+    assert steps == tuple(script.RUNS[name][1] for name in script.RUNGS.values())
+    assert script.RUNS[script.RUNGS[STEPS]] == (FITTED, STEPS, RATES[FITTED])
+    assert script.BATCH == BATCH_SIZE
 
 
 @pytest.mark.parametrize("script", ["ranking"], indirect=True)

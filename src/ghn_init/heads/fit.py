@@ -39,9 +39,8 @@ def fit_head_(model: nn.Module, loader: Iterable[Any], *, max_images: int = MAX_
     adapter's. Outputs of the same width are fitted too; other outputs keep their heads, as do those whose heads are frozen
     beside trainable parameters: a teacher's. The regression's targets are ±1, its intercept is free, features are standardised
     (which the written weights make up for); its strength is that of least leave-one-out error, its scores are divided by the
-    temperature of least leave-one-out cross-entropy. Computed
-    in float64 on the CPU: N images and D features take the eigenvalues of a matrix of the smaller number, a second for a
-    thousand, and about 30 · N · D bytes.
+    temperature of least leave-one-out cross-entropy. Computed in float64 on the CPU: N images and D features take the
+    eigenvalues of a matrix of the smaller number, a second for a thousand, and about 30 · N · D bytes.
 
     Everything else stays: modes, gradients, random states, `requires_grad` (the first output's head is written though it is
     frozen: what is frozen is left out of training, and this is none).

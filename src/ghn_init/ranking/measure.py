@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -54,8 +54,9 @@ class Settings:
             ComparisonError: No network can be measured with them.
             CheckpointError: As `ghn_init.load`.
         """
-        hypernetwork = given(ghn)
-        settings = cls(hypernetwork, start, RATES.get(start, 1.0) if rate is None else rate, *others)
+        if start not in get_args(From):
+            raise ComparisonError(f"start is {start!r}; expected {', '.join(map(repr, get_args(From)))}.")
+        settings = cls(given(ghn), start, RATES[start] if rate is None else rate, *others)
         settings.check()
         return replace(settings, batch_size=int(settings.batch_size), seed=int(settings.seed))
 
@@ -78,8 +79,6 @@ class Settings:
             DeviceError: There is no such device.
         """
         found(self.device, computes=True)
-        if self.start not in get_args(From):
-            raise ComparisonError(f"start is {self.start!r}; expected {', '.join(map(repr, get_args(From)))}.")
         if not isinstance(self.rate, Real) or not 0 < self.rate < float("inf"):
             raise ComparisonError(f"rate is {self.rate!r}; expected a finite number above 0.")
         whole("batch_size", self.batch_size, 2, ComparisonError)
@@ -114,13 +113,18 @@ class Judgement:
     milliseconds: float
 
 
+def shares(judgements: Iterable[Judgement]) -> Tensor:
+    """(N,) float64: in how many of several judgements each image was told rightly, as a share of them."""
+    return torch.stack([found.right.double() for found in judgements]).mean(0)
+
+
 def look(make: Make, images: Pool, labels: Tensor, settings: Settings) -> Look:
     """Reads a network's graph, and sees whether it can be trained and judged: what it fails at later costs all others' time.
 
     Args:
         make: What makes it.
         images: To train on.
-        labels: Of all images.
+        labels: (N,) int64, of those that judge too.
         settings: Of the ranking.
 
     Raises:

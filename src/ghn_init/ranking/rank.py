@@ -16,7 +16,7 @@ from ghn_init.ranking.calibration import calibrate, check_known
 from ghn_init.ranking.candidates import Candidates, Make, makers
 from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RUNGS, STEPS, VAL_IMAGES, From
 from ghn_init.ranking.fingerprints import of_images, of_network
-from ghn_init.ranking.measure import Settings
+from ghn_init.ranking.measure import Settings, shares
 from ghn_init.ranking.processes import Processes, naming
 from ghn_init.ranking.record import CANDIDATES, Record
 from ghn_init.ranking.result import Ranked, Ranking
@@ -187,8 +187,8 @@ class _Race:
 
 
 def _right(record: Record, name: str, counts: Sequence[int]) -> Tensor:
-    """(N,) in how many of these rungs each validation image was told rightly, as a share."""
-    return torch.stack([record.judgements[name, count].right.double() for count in counts]).mean(0)
+    """(N,) shares of these rungs in which each validation image was told rightly."""
+    return shares(record.judgements[name, count] for count in counts)
 
 
 def _row(name: str, first: str, rungs: Sequence[Rung], record: Record, expected: float | None) -> Ranked:

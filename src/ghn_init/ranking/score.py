@@ -13,8 +13,8 @@ from ghn_init.api import Hypernetwork
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Candidate, maker, name_of
-from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, STEPS, VAL_IMAGES, From
-from ghn_init.ranking.measure import Settings
+from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RUNGS, STEPS, VAL_IMAGES, From
+from ghn_init.ranking.measure import Settings, shares
 from ghn_init.ranking.processes import Processes, naming
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
@@ -110,10 +110,10 @@ def score(
         if not isinstance(candidate, nn.Module):
             with naming(name):
                 make()  # the same one again is then an error, before it is trained
-        counts = (0, steps) if start == FITTED else (steps,)
+        counts = settings.steps_of_rungs(steps, RUNGS if start == FITTED else 1)
         with Processes({name: make}, bench, workers=1) as processes:
             judgements = [found for count in counts for _, found in processes.each(Bench.judge, [name], count)]
-    right = torch.stack([found.right.double() for found in judgements]).mean(0)
+    right = shares(judgements)
     return Score(
         accuracy(right),
         accuracy_interval(right),
