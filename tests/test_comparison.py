@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import ghn_init
-from ghn_init import Conditioning, api, comparison
+from ghn_init import GHN, Conditioning, api, comparison
 from ghn_init.comparison import Comparison, Run
 from ghn_init.errors import ComparisonError, DeviceError
 from ghn_init.trials.contestant import sgd
@@ -797,6 +799,18 @@ def test_one_number_is_not_several(name: str) -> None:
     if name == "rates":
         with pytest.raises(ComparisonError, match="rates is 0.1; expected several"):
             ghn_init.choose(tiny(), [], rates=0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, iter, lambda rates: [np.float32(rate) for rate in rates]])
+def test_rates_are_several_in_whatever_holds_them(ghn: GHN, kind: Any) -> None:
+    data, two = small(), {"default": lambda model, seed: None, "zeros": worst}
+    found = ghn_init.compare(tiny, data, data, two, steps=1, seeds=1, rates=kind([0.125, 0.25]))
+    assert {(type(run.lr), run.lr) for run in found.tuning} == {(float, 0.125), (float, 0.25)}
+    found = ghn_init.compare(tiny, data, data, two, steps=1, seeds=1, weight_decays=kind([0.0, 0.25]))
+    assert {run.weight_decay for run in found.tuning} == {0.0, 0.25}
+    choice = ghn_init.choose(tiny(), loader(True), ghn, steps=1, rungs=1, batch_size=8, rates=kind([0.125, 0.25]))
+    assert {judged.rate for judged in choice.rungs[0]} == {0.125, 0.25}
+    json.dumps(choice.to_dict())
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])

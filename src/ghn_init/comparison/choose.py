@@ -91,8 +91,7 @@ def choose(
     strange = sorted(options.keys() - OPTIONS)
     if strange:
         raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
-    settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed)
-    settings.check()
+    settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed).checked()
     with untouched(nn.Module()), torch.inference_mode(False):  # random states stay; contestants learn
         made, copies = _made(model, seed)
         check_one_process(made)

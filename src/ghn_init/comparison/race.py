@@ -33,11 +33,11 @@ from ghn_init.trials.contestant import (
     MakeOptimizer,
     check_classifier,
     check_labels,
-    check_rates,
     descend_,
     logits_of,
     one_cycle,
     optimizer_of,
+    rates_of,
     sgd,
 )
 from ghn_init.trials.predicting import copied
@@ -185,10 +185,9 @@ def compare(
 
 def _settings(rates: Sequence[float], weight_decays: Sequence[float]) -> list[tuple[float, float]]:
     """All pairs of a learning rate and a weight decay."""
-    check_rates("rates", rates)
-    check_rates("weight_decays", weight_decays)
+    rates, weight_decays = rates_of("rates", rates), rates_of("weight_decays", weight_decays)
     for name, numbers in (("rates", rates), ("weight_decays", weight_decays)):
-        if not list(numbers):
+        if not numbers:
             raise ComparisonError(f"{name} is empty; a race needs one at least.")
     settings = list(product(rates, weight_decays))
     if not all(_is_rate(lr) and (_is_rate(decay) or decay == 0) for lr, decay in settings):
@@ -196,7 +195,7 @@ def _settings(rates: Sequence[float], weight_decays: Sequence[float]) -> list[tu
             f"learning rates {list(rates)}, weight decays {list(weight_decays)}: expected finite numbers, rates above 0 and "
             f"decays of at least 0."
         )
-    return settings
+    return [(float(lr), float(decay)) for lr, decay in settings]
 
 
 def _is_rate(number: object) -> bool:

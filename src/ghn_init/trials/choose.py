@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from numbers import Real
@@ -24,7 +24,7 @@ from ghn_init.prediction.prediction import Prediction
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_values, unwrap
 from ghn_init.trials.choice import Choice, Judged
-from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_range, check_rates, sgd
+from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_range, rates_of, sgd
 from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive_halving
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, check_finite, check_outputs, seeded
@@ -54,22 +54,23 @@ class Settings:
     optimizer: MakeOptimizer = sgd
     seed: int = 0
 
-    def check(self) -> None:
-        """Refuses settings that no race can have.
+    def checked(self) -> Settings:
+        """The same with rates that can be read again and again.
 
         Raises:
-            ComparisonError: They are.
+            ComparisonError: No race can have them.
         """
         for name, least in (("steps", 1), ("rungs", 1), ("batch_size", 2)):
             whole(name, getattr(self, name), least, ComparisonError)
         for name, least in (("max_images", 1), ("seed", 0)):
             whole(name, getattr(self, name), least, ValueError)
         steps_of_rungs(self.steps, self.rungs)
-        check_rates("rates", self.rates)
-        if not self.rates or not all(isinstance(rate, Real) and 0 < rate < float("inf") for rate in self.rates):
-            raise ComparisonError(f"learning rates are {list(self.rates)}; expected one at least, finite and above 0.")
+        rates = rates_of("rates", self.rates)
+        if not rates or not all(isinstance(rate, Real) and 0 < float(rate) < float("inf") for rate in rates):
+            raise ComparisonError(f"learning rates are {list(rates)}; expected one at least, finite and above 0.")
         if not isinstance(self.held_out, Real) or not 0 < self.held_out < 1:
             raise ComparisonError(f"held_out is {self.held_out!r}; expected a share of the images, between 0 and 1.")
+        return replace(self, rates=tuple(map(float, rates)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def choose_(
         ComparisonError, GHNInitError: As `ghn_init.choose`.
     """
     begun = time.perf_counter()
-    settings.check()
+    settings = settings.checked()
     inner, _ = unwrap(model)
     check_values(inner)
     check_modes(inner)

@@ -8,7 +8,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,14 +67,16 @@ def optimizer_of(
     return made
 
 
-def check_rates(name: str, rates: object) -> None:
-    """Refuses one number in the place of several.
+def rates_of(name: str, rates: object) -> tuple[Any, ...]:
+    """Those of a list, an array, a tensor, or of what yields them once.
 
     Raises:
-        ComparisonError: It is none of several.
+        ComparisonError: It is one number in the place of several.
     """
-    if not isinstance(rates, Iterable) or isinstance(rates, str):
-        raise ComparisonError(f"{name} is {rates!r}; expected several to choose from: pass [{rates!r}].")
+    plain = rates.tolist() if isinstance(rates, np.ndarray | Tensor) else rates
+    if not isinstance(plain, Iterable) or isinstance(plain, str):
+        raise ComparisonError(f"{name} is {plain!r}; expected several to choose from: pass [{plain!r}].")
+    return tuple(plain)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
