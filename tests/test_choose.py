@@ -244,6 +244,12 @@ def test_the_same_seed_gives_the_same_answer_whatever_the_random_state(ghn: GHN)
     assert figures(ghn_init.choose(tiny(), shuffled(), ghn, **QUICK, seed=1)) != figures(first)
 
 
+def test_a_seed_of_numpys_is_the_same_seed(ghn: GHN) -> None:
+    expected = ghn_init.choose(tiny, images(), ghn, **QUICK, seed=3)
+    found = ghn_init.choose(tiny, images(), ghn, **QUICK, seed=np.int64(3))  # type: ignore[arg-type]
+    assert figures(found) == figures(expected)
+
+
 def test_modes_gradients_and_attributes_stay(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     rigged(monkeypatch, {"predicted+fitted": 15})
     model = tiny()

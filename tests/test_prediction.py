@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -366,8 +367,17 @@ def test_inputs_in_the_hypernetworks_place_are_told_where_they_go(given: Any, ch
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, None])
 def test_seeds_are_checked_first(ghn: GHN, seed: Any) -> None:
-    with pytest.raises(ValueError, match=r"seed is .*; expected an integer from 0 to 2\*\*63 - 1"):
+    with pytest.raises(ValueError, match=r"seed is .*; expected a whole number(, 0 at least| below 2\*\*63)\."):
         ghn_init.predict(classifier(10), ghn, images(), seed=seed)
+
+
+@pytest.mark.parametrize("data", [None, [(images(), torch.tensor([0, 1]))]])
+def test_a_seed_may_be_one_of_numpys(ghn: GHN, data: Any) -> None:
+    torch.manual_seed(0)
+    model = classifier(2)
+    expected = ghn_init.initialize(copy.deepcopy(model), ghn, images(), data=data, seed=3)
+    ghn_init.initialize(model, ghn, images(), data=data, seed=np.int64(3))  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
 def test_a_forward_without_tensors_is_an_error() -> None:

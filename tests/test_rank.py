@@ -445,6 +445,7 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         ({"val_images": 0.5}, ComparisonError, "val_images is 0.5; expected a whole number, 1 at least"),
         ({"seed": True}, ComparisonError, "seed is True; expected a whole number, 0 at least"),
         ({"seed": "a"}, ComparisonError, "seed is 'a'; expected a whole number, 0 at least"),
+        ({"seed": 2**63}, ComparisonError, r"seed is 9223372036854775808; expected a whole number below 2\*\*63"),
         ({"workers": 1.5}, ComparisonError, "workers is 1.5; expected a whole number, 1 at least"),
         (
             {"train": [(x[:9], y[:9]) for x, y in TRAIN]},

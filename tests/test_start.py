@@ -385,7 +385,7 @@ def test_a_loader_that_shuffles_does_so_by_the_seed(ghn: GHN, own: bool) -> None
         assert generator is None or torch.equal(generator.get_state(), before)
     assert same_state(found[0], found[1])
     assert not torch.equal(found[1].body[1].running_mean, found[2].body[1].running_mean)
-    with pytest.raises(ValueError, match="seed is 'a'; expected an integer"):
+    with pytest.raises(ValueError, match="seed is 'a'; expected a whole number"):
         ghn_init.initialize(tiny(), ghn, data=data, seed="a")  # type: ignore[arg-type]
 
 

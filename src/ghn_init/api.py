@@ -43,6 +43,7 @@ from ghn_init.tracing.unwrap import check_one_process, unwrap
 from ghn_init.trials.choose import Settings, choose_
 from ghn_init.trials.pool import seeded
 from ghn_init.trials.predicting import copied, predicting
+from ghn_init.whole import whole_seed
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def initialize(
         >>> ghn_init.initialize(model) is model
         True
     """
+    seed = whole_seed(seed, ValueError)
     options: dict[str, Any] = {
         "device": device,
         "seed": seed,
@@ -157,7 +159,6 @@ def initialize(
             _say_that_statistics_are_of_noise()
     else:
         inner, _ = unwrap(model)
-        _check_seed(seed)
         with untouched(inner), generators_kept(data):
             seeded(seed, data)  # a loader's order
             batches = Batches(watched(data), inner, MAX_IMAGES if max_images is None else max_images)
@@ -226,7 +227,7 @@ def prediction_for(
     **patterns: Any,
 ) -> Prediction:
     """As `predict`, with its patterns; `fits_head`: the head gets other values later, so that its own count for nothing."""
-    _check_seed(seed)
+    seed = whole_seed(seed, ValueError)
     source = given(ghn)
     conditioning = Conditioning.of(condition)
     found = read(model, example_inputs)
@@ -281,12 +282,6 @@ def prediction_for(
         prediction.report.refuse(selection.chosen)
     log.info("%s: %s", type(model).__name__, "; ".join([prediction.report.summary, *prediction.report.warnings]))
     return prediction
-
-
-def _check_seed(seed: object) -> None:
-    """Refuses what PyTorch's generators can't be seeded with."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**63 - 1.")
 
 
 def _chosen(

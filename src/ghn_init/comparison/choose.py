@@ -93,9 +93,9 @@ def choose(
         raise TypeError(f"choose() has no keyword {strange[0]!r}; of predict's it takes {', '.join(OPTIONS)}.")
     settings = race.Settings(steps, rungs, rates, batch_size, held_out, max_images, optimizer, seed).checked()
     with untouched(nn.Module()), torch.inference_mode(False):  # random states stay; contestants learn
-        made, copies = _made(model, seed)
+        made, copies = _made(model, settings.seed)
         check_one_process(made)
-        starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": seed})
+        starting = predicting(prediction_for, made, ghn, example_inputs, {**options, "seed": settings.seed})
         return race.choose_(made, loader, starting, copies, settings)
 
 

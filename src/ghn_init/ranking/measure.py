@@ -31,7 +31,7 @@ from ghn_init.tracing.unwrap import taken_off
 from ghn_init.trials.contestant import Contestant, MakeOptimizer, check_classifier, check_labels, logits_of, sgd
 from ghn_init.trials.halving import steps_of_rungs
 from ghn_init.trials.pool import Pool, check_outputs, seeded
-from ghn_init.whole import whole
+from ghn_init.whole import whole, whole_seed
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Settings:
         if not isinstance(self.rate, Real) or not 0 < self.rate < float("inf"):
             raise ComparisonError(f"rate is {self.rate!r}; expected a finite number above 0.")
         whole("batch_size", self.batch_size, 2, ComparisonError)
-        whole("seed", self.seed, 0, ComparisonError)
+        whole_seed(self.seed, ComparisonError)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ghn_init.trials.halving import Rung, one_by_one, steps_of_rungs, successive
 from ghn_init.trials.paired import accuracy, accuracy_error, difference, surely_ahead
 from ghn_init.trials.pool import Pool, check_classes, check_finite, check_outputs, seeded
 from ghn_init.trials.starts import Predict, Start, starts_for
-from ghn_init.whole import whole
+from ghn_init.whole import whole, whole_seed
 
 OWN = "default"
 STEPS, RUNGS, BATCH_SIZE = 40, 3, 32
@@ -55,22 +55,22 @@ class Settings:
     seed: int = 0
 
     def checked(self) -> Settings:
-        """The same with rates that can be read again and again.
+        """The same with a seed that generators take, and rates that can be read again and again.
 
         Raises:
             ComparisonError: No race can have them.
         """
         for name, least in (("steps", 1), ("rungs", 1), ("batch_size", 2)):
             whole(name, getattr(self, name), least, ComparisonError)
-        for name, least in (("max_images", 1), ("seed", 0)):
-            whole(name, getattr(self, name), least, ValueError)
+        whole("max_images", self.max_images, 1, ValueError)
+        seed = whole_seed(self.seed, ValueError)
         steps_of_rungs(self.steps, self.rungs)
         rates = rates_of("rates", self.rates)
         if not rates or not all(isinstance(rate, Real) and 0 < float(rate) < float("inf") for rate in rates):
             raise ComparisonError(f"learning rates are {list(rates)}; expected one at least, finite and above 0.")
         if not isinstance(self.held_out, Real) or not 0 < self.held_out < 1:
             raise ComparisonError(f"held_out is {self.held_out!r}; expected a share of the images, between 0 and 1.")
-        return replace(self, rates=tuple(map(float, rates)))
+        return replace(self, rates=tuple(map(float, rates)), seed=seed)
 
 
 @dataclass(frozen=True)
