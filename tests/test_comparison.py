@@ -520,6 +520,15 @@ def test_a_last_batch_of_one_image_is_left_out() -> None:
         ghn_init.compare(make, [(x[:1], y) for x, _ in pairs for y in torch.arange(2).split(1)], pairs, **setting)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_batches_without_an_image_are_left_out(place: int) -> None:
+    data = [(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)]
+    setting: dict[str, Any] = {"inits": ["default", "orthogonal"], "steps": 3, "seeds": 1, "rates": (0.1,)}
+    expected = ghn_init.compare(tiny, data, data, **setting)
+    data.insert(place, (data[0][0][:0], data[0][1][:0]))
+    assert ghn_init.compare(tiny, data, data, **setting).runs == expected.runs
+
+
 def test_nothing_is_raced_on_the_meta_device() -> None:
     with torch.device("meta"):
         model = tiny()

@@ -266,6 +266,15 @@ def test_the_number_of_images_is_bounded() -> None:
     torch.testing.assert_close(model.fc.weight, few.fc.weight)
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_batches_without_an_image_count_for_nothing(place: int) -> None:
+    expected, model, data = HEADS["linear"].model(), HEADS["linear"].model(), loader()
+    ghn_init.fit_head_(expected, data)
+    data.insert(place, (data[0][0][:0], data[0][1][:0]))
+    assert ghn_init.fit_head_(model, data).images == 48
+    assert changed(state(model), state(expected)) == set()
+
+
 def test_where_more_images_may_be_had_it_is_said_how() -> None:
     ordered = [(images, torch.arange(16) % (2 + k)) for k, (images, _) in enumerate(loader())]
     model = HEADS["linear"].model()

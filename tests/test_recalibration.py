@@ -62,6 +62,17 @@ def test_the_odd_last_image_of_a_loader_is_left_out() -> None:
     torch.testing.assert_close(model[2].running_mean, plain_mean(model, single))
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_batches_without_an_image_count_for_nothing(place: int) -> None:
+    model, images = network(), batches()
+    images.insert(place, images[0][:0])
+    ghn_init.recalibrate_batchnorm(model, images)
+    torch.testing.assert_close(model[2].running_mean, plain_mean(model, batches()))
+    assert model[2].num_batches_tracked == 3
+    with pytest.raises(RecalibrationError, match="no batches"):
+        ghn_init.recalibrate_batchnorm(model, [images[place]])
+
+
 def test_mappings_with_several_arguments_are_keywords() -> None:
     forms = {
         "named": lambda m, image, mask, labels=None: m.norm(m.conv(image) * mask),

@@ -215,8 +215,9 @@ def _named(model: nn.Module, names: Sequence[str] | None, loader: Loader, left_o
     if twice := [name for name in names or () if list(names or ()).count(name) > 1]:
         raise ComparisonError(f"the init {twice[0]!r} stands in inits twice; name each once.")
     with torch.random.fork_rng(range(torch.cuda.device_count())), generators_kept(loader):  # loaders draw their order
-        contents = list(islice(loader, 8 if OF_IMAGES.keys() & set(names or ()) else 1))
-    batches = [taken(model, content, torch.device("cpu"))[0] for content in contents]
+        inputs = (taken(model, content, torch.device("cpu"))[0] for content in loader)
+        some = 8 if OF_IMAGES.keys() & set(names or ()) else 1
+        batches = list(islice((batch for batch in inputs if not batch.empty), some))
     few = batches[0].few()
     single = [value for batch in batches for value in (*batch.args, *batch.kwargs.values()) if isinstance(value, Tensor)]
     images = torch.cat(single)[:LOOKED_AT] if len(single) == len(batches) else None
@@ -269,7 +270,7 @@ def _endless(loader: Loader, model: nn.Module, device: torch.device) -> Iterator
         for content in loader:
             inputs, labels = taken(model, content, device)
             most = max(most, len(inputs))
-            if len(inputs) > 1 or most < 2:
+            if len(inputs) > 1 or (most < 2 and not inputs.empty):
                 yield inputs, labels
         if not most:
             raise ComparisonError(f"the training loader {EMPTY}")
@@ -282,6 +283,8 @@ def _judged(model: nn.Module, loader: Loader, device: torch.device) -> tuple[int
     right = total = 0
     for content in loader:
         inputs, labels = taken(model, content, device)
+        if inputs.empty:
+            continue
         logits = logits_of(model, inputs)
         check_labels(model, logits, labels)
         known = ~logits.isnan().any(1)  # argmax would take NaN for the first class

@@ -157,8 +157,10 @@ def _run(model: nn.Module, loader: Iterable[Any], in_vain: Callable[[], bool]) -
     device = next(tensor.device for tensor in itertools.chain(model.parameters(), model.buffers()))
     count = most = strange = 0
     for content in loader:
-        count += 1
         inputs = inputs_of(model, content, device)
+        if inputs.empty:
+            continue
+        count += 1
         most = max(most, len(inputs))
         strange += inputs.not_finite()
         if len(inputs) > 1 or most < 2:  # else norms over single positions would raise

@@ -48,6 +48,12 @@ class Inputs:
         tensors = (value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor) and value.dim())
         return next((len(tensor) for tensor in tensors), 0)
 
+    @property
+    def empty(self) -> bool:
+        """Whether they are of no image, as a loader's are that leaves out what it can't read."""
+        tensors = [value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor) and value.dim()]
+        return bool(tensors) and not len(self)
+
     def few(self, count: int = 2) -> tuple[Any, ...] | dict[str, Any]:
         """Those of the first images, as `ghn_init.trace` takes them."""
         size = len(self)
@@ -259,6 +265,8 @@ def _read(loader: Iterable[Any], model: nn.Module, max_images: int) -> Iterator[
     for given in loader:
         content = mapped(plain, given)
         inputs = inputs_of(model, content, device)
+        if inputs.empty:
+            continue
         count += len(inputs)
         yield content, inputs
         if count >= max_images:
