@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -402,6 +403,41 @@ def test_a_race_leaves_the_random_state_alone() -> None:
     torch.manual_seed(5)
     ghn_init.compare(tiny, loader(True), loader(False), ["default", "orthogonal"], steps=1, seeds=1, rates=(0.1,))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_augmentations_are_the_same_for_all_inits_whatever_they_draw_from() -> None:
+    class Augmented(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 32
+
+        def __getitem__(self, k: int) -> Any:
+            return images[k] * (1 + np.random.rand()) + random.random(), k % 3  # noqa: NPY002
+
+    def made() -> nn.Module:
+        np.random.rand()  # noqa: NPY002
+        return tiny()
+
+    def drawing(model: nn.Module, seed: int) -> None:
+        random.random()
+        np.random.rand(17)  # noqa: NPY002
+
+    def states() -> list[Any]:
+        return [random.getstate(), np.random.get_state()[1:3]]  # noqa: NPY002
+
+    images = torch.randn(32, 3, 16, 16)
+    data = torch.utils.data.DataLoader(Augmented(), 8, shuffle=True)
+    inits = {"one": lambda model, seed: None, "two": drawing}
+    before = states()
+    found = ghn_init.compare(made, data, data, inits, steps=3, seeds=1, rates=(0.1,))
+    torch.testing.assert_close(states(), before)
+    one, two = found.runs
+    assert (one.accuracies, one.losses) == (two.accuracies, two.losses)
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    assert ghn_init.compare(made, data, data, inits, steps=3, seeds=1, rates=(0.1,)).runs == found.runs
+    before = states()
+    ghn_init.compare(made, data, data, ["default", "orthogonal"], steps=1, seeds=1, rates=(0.1,))
+    torch.testing.assert_close(states(), before)
 
 
 def test_models_that_cannot_race() -> None:

@@ -25,9 +25,8 @@ from ghn_init.comparison.result import Comparison, Run
 from ghn_init.devices import found as device_found
 from ghn_init.errors import ComparisonError, GHNInitError
 from ghn_init.models.batches import Inputs, traced_on
-from ghn_init.models.generators import generators_kept, seed_loaders
+from ghn_init.models.generators import generators_kept
 from ghn_init.progress import counting
-from ghn_init.tracing.untouched import seed_torch
 from ghn_init.trials.anew import Made
 from ghn_init.trials.contestant import (
     MakeOptimizer,
@@ -40,6 +39,7 @@ from ghn_init.trials.contestant import (
     rates_of,
     sgd,
 )
+from ghn_init.trials.pool import seeded
 from ghn_init.trials.predicting import copied
 from ghn_init.whole import whole
 
@@ -69,13 +69,13 @@ def compare(
 ) -> Comparison:
     """Trains a model briefly from each init and says which one is ahead, if any.
 
-    PyTorch's random state, and generators that loaders have for themselves, stay as they were.
+    Random states, and generators that loaders have for themselves, stay as they were.
 
     Args:
         make_model: Builds the model, with its own random init; a new one each time. Or a model, of which copies are trained:
             all seeds then share its own init.
-        train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled by PyTorch's generator or
-            one of its own, which are seeded alike for all inits.
+        train_loader: Yields (images, labels), or mappings, as `fit_head_` takes them; shuffled and
+            augmented by generators of PyTorch, NumPy, Python or its own, which are seeded alike for all inits.
         val_loader: Likewise, in a fixed order.
         inits: Names (`default`, `zero-gamma`, `orthogonal`, `mimetic`, `impulse`, `dirac`, `whitened`, `lsuv`, or a
             hypernetwork and a condition such as `ghn2-small+noise`), or a mapping of names to functions of (model, seed). By
@@ -121,7 +121,7 @@ def compare(
     if isinstance(make_model, nn.Module):
         make_model = partial(copied, make_model, way="each run needs a model of its own; pass a function that makes it")
     made = Made()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    with torch.random.fork_rng(range(torch.cuda.device_count())), generators_kept():
         looked_at = make_model()
     if any(value.is_meta for value in (*looked_at.parameters(), *looked_at.buffers())):
         raise ComparisonError(
@@ -146,19 +146,18 @@ def compare(
         return model
 
     if not isinstance(inits, Mapping):
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
+        with torch.random.fork_rng(range(torch.cuda.device_count())), generators_kept():
             for name, init in chosen.items():
                 _try(name, init, fresh())
 
     def run(name: str, setting: tuple[float, float], seed: int, loaders: tuple[Loader, Loader]) -> Run:
-        seed_torch(seed)
+        seeded(seed)
         model = fresh()
         chosen[name](model, seed)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ComparisonError(f"all parameters of {type(model).__name__} are frozen; there is nothing to train.")
         model = model.to(device)
-        seed_torch(seed)  # the same batches, whatever the init drew
-        seed_loaders(seed, *loaders)
+        seeded(seed, *loaders)  # the same batches, whatever the init drew
         own = optimizer_of(optimizer or sgd, model.parameters(), *setting)
         marks, accuracies, losses, images = _train(model, *loaders, own, steps, checks)
         found = Run(name, *setting, seed, marks, accuracies, losses, images)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -21,11 +23,14 @@ def own_generators(*loaders: Any) -> list[torch.Generator]:
 
 @contextmanager
 def generators_kept(*loaders: Any) -> Iterator[None]:
-    """Puts loaders' own generators back as they were."""
+    """Puts loaders' own generators back as they were, and those of Python and NumPy, from which augmentations draw."""
     states = [(generator, generator.get_state()) for generator in own_generators(*loaders)]
+    everyones = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
+        random.setstate(everyones[0])
+        np.random.set_state(everyones[1])  # noqa: NPY002
         for generator, state in states:
             generator.set_state(state)
 
