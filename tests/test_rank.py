@@ -479,6 +479,8 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         ({"known": {"net0": 1.0}}, ComparisonError, "1 accuracies are known, of which 0 are not finite; a calibration needs 4"),
         ({"known": {f"net{k}": float("nan") for k in range(4)}}, ComparisonError, "4 accuracies are known, of which 4 are not"),
         ({"known": {f"net{k}": 0.6 + k / 10 for k in range(4)}}, ComparisonError, "go from 0.6 to 0.9; expected percent, as"),
+        ({"known": {f"net{k}": 250.0 * k for k in range(4)}}, ComparisonError, "of 'net1' is 250; expected percent, from 0"),
+        ({"known": {f"net{k}": 20.0 * k - 1 for k in range(4)}}, ComparisonError, "of 'net0' is -1; expected percent, from 0"),
     ],
 )
 def test_what_cannot_be_ranked(ghn: GHN, changes: dict[str, Any], error: type[Exception], words: str) -> None:

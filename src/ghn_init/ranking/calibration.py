@@ -46,7 +46,7 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
     """Refuses known accuracies that can't calibrate.
 
     Raises:
-        ComparisonError: They are no mapping, of no candidate, no numbers, too few, or fractions.
+        ComparisonError: They are no mapping, of no candidate, no numbers, too few, fractions, or no percent.
     """
     if not isinstance(known, Mapping):
         raise ComparisonError(f"known is a {type(known).__name__}; expected a mapping of candidates' names to accuracies.")
@@ -64,7 +64,10 @@ def check_known(known: Mapping[str, float], names: Sequence[str]) -> None:
             f"{len(known)} accuracies are known, of which {len(broken)} are not finite; a calibration needs {LEAST_KNOWN} "
             f"finite ones at least."
         )
-    if all(0 <= value <= 1 for value in known.values()):
+    for name, value in known.items():
+        if not 0 <= value <= 100:
+            raise ComparisonError(f"the known accuracy of {name!r} is {value:g}; expected percent, from 0 to 100.")
+    if all(value <= 1 for value in known.values()):
         raise ComparisonError(
             f"the {len(known)} known accuracies go from {min(known.values()):g} to {max(known.values()):g}; expected percent, "
             f"as scores are: multiply fractions by 100."
