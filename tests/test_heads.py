@@ -652,6 +652,15 @@ def test_the_first_of_several_outputs_is_said_to_count() -> None:
     fails(model, [(x, y + 2) for x, y in loader()], HeadError, "has classes 0 to 3. The first of the model's 2 outputs")
 
 
+@pytest.mark.parametrize("features", [pooled, lambda m, x: m.body(x)])
+def test_classes_behind_features_are_said_to_come_first(features: Any) -> None:
+    def forward(m: Any, x: Tensor) -> dict[str, Tensor]:
+        return {"features": features(m, x), "logits": m.fc(pooled(m, x))}
+
+    words = r"The first of its 2 outputs is what counts: let the forward return its classes first\."
+    fails(Fn(forward, body=body(), fc=nn.Linear(5, 3)), loader(), HeadError, words)
+
+
 def test_the_head_that_is_at_fault_is_named() -> None:
     model = Fn(lambda m, x: m.a(pooled(m, x)) + m.b(top(m, x)).sigmoid(), body=body(), **two())
     fails(model, loader(), HeadError, "what follows the head 'b.weight' is neither linear nor a softmax")

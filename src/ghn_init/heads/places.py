@@ -66,10 +66,13 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     """
     record = read_in_eval_mode(model, example_inputs).record
     first = record.outputs[0].shape
+    several = ""
+    if len(record.outputs) > 1:
+        several = f" The first of its {len(record.outputs)} outputs is what counts: let the forward return its classes first."
     if len(first) != 2:
         raise HeadError(
             f"the first output of {type(model).__name__} is of shape {tuple(first)}; a head can be fitted where it is "
-            f"(images, classes)."
+            f"(images, classes).{several}"
         )
     read = {value.name: k for k, call in enumerate(record.calls) for value in call.inputs if value.source == "parameter"}
     places = []
@@ -81,7 +84,7 @@ def find_heads(model: nn.Module, example_inputs: Any) -> tuple[Place, ...]:
     if not places or places[0].output:
         raise HeadError(
             f"{type(model).__name__} has no classification head that was found: no linear layer or convolution of {first[1]} "
-            f"outputs is the last thing that is learned before its first output."
+            f"outputs is the last thing that is learned before its first output.{several}"
         )
     return tuple(places)
 
