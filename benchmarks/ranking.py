@@ -24,6 +24,7 @@ that may share its core with others.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import json
 import platform
@@ -49,7 +50,7 @@ from ghn_init.evaluation.accuracy import accuracy
 from ghn_init.models.batches import Inputs
 from ghn_init.ranking.calibration import calibrate
 from ghn_init.ranking.defaults import FITTED_IMAGES, From
-from ghn_init.ranking.measure import Look, Settings, judge, look
+from ghn_init.ranking.measure import Look, Settings, judge_, look, started
 from ghn_init.saving import save_json
 from ghn_init.tasks import Images, load_images
 from ghn_init.trials.halving import one_by_one, successive_halving
@@ -149,8 +150,13 @@ def measurements(make: Callable[[], nn.Module], data: Data, ghn: ghn_init.GHN, j
     """Name → what gives a score."""
     seed = job.seed
 
+    @lru_cache(maxsize=1)
+    def begun(start: From) -> nn.Module:
+        return started(make, data.train, Settings(ghn, start, 0.1, BATCH, seed=seed))  # the rate is of training
+
     def few_steps(start: From, steps: int, rate: float) -> float:
-        found = judge(make, steps, data.train, data.val, Settings(ghn, start, rate, BATCH, seed=seed))
+        model = copy.deepcopy(begun(start))
+        found = judge_(model, steps, data.train, data.val, Settings(ghn, start, rate, BATCH, seed=seed))
         return 100 * float(found.right.double().mean())
 
     def zero_cost(name: str) -> float:

@@ -173,15 +173,31 @@ def judge(make: Make, steps: int, train: Pool, val: Pool, settings: Settings) ->
         GHNInitError: As `ghn_init.initialize`.
     """
     begun = time.perf_counter()
+    found = judge_(started(make, train, settings), steps, train, val, settings)
+    return replace(found, seconds=time.perf_counter() - begun)
+
+
+def judge_(model: nn.Module, steps: int, train: Pool, val: Pool, settings: Settings) -> Judgement:
+    """As `judge`, of a network that is `started` and changed here."""
+    begun = time.perf_counter()
+    contestant = Contestant(model.to(settings.device), settings.rate, settings.optimizer)
+    contestant.train(train.suited(model), steps, settings.batch_size, settings.seed)
+    right = contestant.judge(val.suited(model))
+    return Judgement(right, time.perf_counter() - begun, contestant.milliseconds)
+
+
+def started(make: Make, train: Pool, settings: Settings) -> nn.Module:
+    """A network as it is before any step.
+
+    Raises:
+        ComparisonError: It says that it has no classes, or its head can't be fitted.
+        GHNInitError: As `ghn_init.initialize`.
+    """
     seeded(settings.seed)
     model, _ = taken_off(make())
     check_classifier(model)
-    train, val = train.suited(model), val.suited(model)
-    start_(model, train, settings)
-    contestant = Contestant(model.to(settings.device), settings.rate, settings.optimizer)
-    contestant.train(train, steps, settings.batch_size, settings.seed)
-    right = contestant.judge(val)
-    return Judgement(right, time.perf_counter() - begun, contestant.milliseconds)
+    start_(model, train.suited(model), settings)
+    return model
 
 
 def start_(model: nn.Module, train: Pool, settings: Settings) -> None:
