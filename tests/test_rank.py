@@ -90,6 +90,24 @@ def test_a_fitted_head_is_judged_before_any_step(ghn: GHN, monkeypatch: pytest.M
     assert asked == [("net0", 0), ("net1", 0), ("net2", 0), ("net0", 4), ("net1", 4), ("net1", 8)]
 
 
+def test_without_steps_fitted_heads_alone_are_judged(ghn: GHN, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = rigged(monkeypatch, {"net0": [8], "net1": [30], "net2": [4]})
+    found = ghn_init.rank(nets(3), TRAIN, VAL, ghn, steps=0)
+    assert asked == [("net0", 0), ("net1", 0), ("net2", 0)]
+    assert (found.order, found.steps, found.images) == (["net1", "net0", "net2"], 0, 0)
+    assert found.summary.startswith(
+        "first: net1, surely ahead of 2 of 2 others on the same 32 images (2 before training); no training, "
+    )
+    draw(found, tmp_path / "ranking.svg")
+    assert "<!-- before training -->" in (tmp_path / "ranking.svg").read_text()
+
+
+def test_a_score_without_steps_is_that_of_the_first_rung(ghn: GHN) -> None:
+    before, after = (ghn_init.score(Tiny(1, 4), TRAIN, VAL, ghn, steps=steps) for steps in (0, 2))
+    assert before.accuracies == after.accuracies[:1]
+    assert str(before).rpartition(", ")[0].endswith(") before training")
+
+
 def test_heads_are_fitted_to_more_images_than_few_steps_see(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
@@ -439,7 +457,9 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
         ({"rate": [0.1]}, ComparisonError, r"rate is \[0.1\]; expected a finite number above 0"),
         ({"batch_size": 1}, ComparisonError, "batch_size is 1; expected a whole number, 2 at least"),
         ({"batch_size": 3.5}, ComparisonError, "batch_size is 3.5; expected a whole number, 2 at least"),
-        ({"steps": 2.5}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"steps": 2.5, "start": "predicted"}, ComparisonError, "steps is 2.5; expected a whole number, 1 at least"),
+        ({"steps": 2.5, "start": "predicted+fitted"}, ComparisonError, "steps is 2.5; expected a whole number, 0 at least"),
+        ({"steps": 0, "start": "predicted"}, ComparisonError, "steps is 0; expected a whole number, 1 at least"),
         ({"rungs": "a"}, ComparisonError, "rungs is 'a'; expected a whole number, 1 at least"),
         ({"rungs": 0}, ComparisonError, "rungs is 0; expected a whole number, 1 at least"),
         ({"val_images": 0.5}, ComparisonError, "val_images is 0.5; expected a whole number, 1 at least"),

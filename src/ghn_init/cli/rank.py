@@ -51,7 +51,7 @@ def rank(
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side that images are resized to, in pixels")] = None,
     start: Annotated[From, typer.Option(help="Predicted parameters with a fitted or a random head, or default init")] = FITTED,
-    steps: Annotated[int, typer.Option(min=1, help="Of those that come to the last rung")] = STEPS,
+    steps: Annotated[int, typer.Option(min=0, help="Of those that come to the last rung; 0: fitted heads alone")] = STEPS,
     rungs: Annotated[int, typer.Option(min=1, help="How often the field is judged, and halved in between")] = RUNGS,
     batch_size: Annotated[int, typer.Option(min=2)] = BATCH_SIZE,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; by default the start's own")] = None,
@@ -90,7 +90,7 @@ def rank(
         )
     order = shuffled(count)
     judged = itertools.count(1)
-    with stoppable(in_file(output)), on_data(), counting(judgements(len(models), rungs), every=0) as tell:
+    with stoppable(in_file(output)), on_data(), counting(judgements(len(models), rungs if steps else 1), every=0) as tell:
 
         def show(name: str, steps: int, score: float) -> None:
             tell(next(judged), f"{name}, {steps} steps: {score:.1f} %")

@@ -61,12 +61,16 @@ class Settings:
         return replace(settings, batch_size=int(settings.batch_size), seed=int(settings.seed))
 
     def steps_of_rungs(self, steps: int, rungs: int) -> tuple[int, ...]:
-        """Steps after each rung. A network with a fitted head can be judged before it is trained: that is the first one.
+        """Steps after each rung.
+
+        A network with a fitted head can be judged before it is trained: that is the first one, and with 0 steps the only one.
 
         Raises:
             ComparisonError: They can't be halved for so many, or are no whole numbers.
         """
         rungs = whole("rungs", rungs, 1, ComparisonError)
+        if self.start == FITTED and whole("steps", steps, 0, ComparisonError) == 0:
+            return (0,)
         if self.start == FITTED and rungs > 1:
             return (0, *steps_of_rungs(steps, rungs - 1))
         return steps_of_rungs(steps, rungs)

@@ -63,7 +63,7 @@ def rank(
         val: Likewise, images that judge.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         steps: Of those that come to the last rung; each rung before it has half as many, and with fitted heads the first
-            none.
+            none. 0 judges all with fitted heads before any training, once.
         rungs: How often the field is judged.
         start: `predicted+fitted` (with a head in closed form), `predicted` (with a random one) or `default`.
         rate: Peak learning rate, of one cycle; by default 0.004 with fitted heads, else 0.02, from `default` 0.05.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ghn_init.errors import ComparisonError
 from ghn_init.ranking.calibration import Calibration
+from ghn_init.trials.halving import after_steps
 
 HEADER = ("network", "score, %", "95 %", "after each rung, %", "steps", "predicted, %", "parameters", "MACs", "ms/image")
 NAMED = 5
@@ -98,7 +99,8 @@ class Ranking:
     @property
     def summary(self) -> str:
         """How many others the first is surely ahead of and after how many steps, and what all of it cost."""
-        return f"first: {self.best}, {self._sure}; {self.steps} steps on {self.images:,} images, {self.seconds:.1f} s"
+        cost = f"{self.steps} steps on {self.images:,} images" if self.steps else "no training"
+        return f"first: {self.best}, {self._sure}; {cost}, {self.seconds:.1f} s"
 
     @property
     def _sure(self) -> str:
@@ -106,7 +108,7 @@ class Ranking:
         ties = [row.name for row in others if row.tied]
         where = f"on the same {self.val_images:,} images"
         after = Counter(min(row.steps, first.steps) for row in others if not row.tied)
-        steps = ", ".join(f"{number} after {steps} steps" for steps, number in sorted(after.items(), reverse=True))
+        steps = ", ".join(f"{number} {after_steps(steps)}" for steps, number in sorted(after.items(), reverse=True))
         more = f" and {len(ties) - NAMED} more" if len(ties) > NAMED else ""
         not_of = f", not of {', '.join(ties[:NAMED])}{more}" if ties else ""
         if not after:

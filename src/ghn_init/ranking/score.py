@@ -18,6 +18,7 @@ from ghn_init.ranking.measure import Settings, shares
 from ghn_init.ranking.processes import Processes, naming
 from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
+from ghn_init.trials.halving import after_steps
 from ghn_init.trials.paired import accuracy, accuracy_interval
 from ghn_init.whole import whole
 
@@ -44,7 +45,7 @@ class Score:
 
     def __str__(self) -> str:
         low, high = self.interval
-        after = f"after {self.steps} steps"
+        after = after_steps(self.steps)
         if len(self.accuracies) > 1:
             before, end = self.accuracies
             after = f"on average, {before:.1f} % before training and {end:.1f} % {after}"
@@ -79,7 +80,7 @@ def score(
         train: As for `rank`, like all that follows.
         val: Images that judge.
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
-        steps: Of training.
+        steps: Of training; 0 judges a network with a fitted head before any.
         start: `predicted+fitted`, `predicted` or `default`.
         rate: Peak learning rate, of one cycle; by default as for `rank`.
         batch_size: Images of a step.
@@ -101,7 +102,7 @@ def score(
         >>> found.interval[0] <= found.accuracy <= found.interval[1]
         True
     """
-    steps = whole("steps", steps, 1, ComparisonError)
+    steps = whole("steps", steps, 0, ComparisonError)
     settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)

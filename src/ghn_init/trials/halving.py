@@ -106,6 +106,11 @@ def order(rungs: Sequence[Rung]) -> list[str]:
     return list(dict.fromkeys(name for rung in reversed(rungs) for name in halve(rung.scores, rung.scores)))
 
 
+def after_steps(steps: int) -> str:
+    """When a network was judged, in words."""
+    return f"after {steps} steps" if steps else "before training"
+
+
 def steps_of_rungs(steps: int, rungs: int) -> tuple[int, ...]:
     """Steps in all after each rung: the last has `steps`, each before it half as many.
 
@@ -115,7 +120,7 @@ def steps_of_rungs(steps: int, rungs: int) -> tuple[int, ...]:
     steps, rungs = whole("steps", steps, 1, ComparisonError), whole("rungs", rungs, 1, ComparisonError)
     if steps < 2 ** (rungs - 1):
         raise ComparisonError(
-            f"{steps} steps can't be halved for {rungs} rungs; a race needs a rung and a step in the first: pass more steps or "
+            f"{steps} steps can't be halved for {rungs} rungs of training; a race needs a rung and a step in the first: pass more steps or "
             f"fewer rungs."
         )
     return tuple(math.ceil(steps / 2 ** (rungs - 1 - k)) for k in range(rungs))

@@ -24,7 +24,7 @@ def draw(ranking: Ranking, path: str | Path) -> None:
     most = max(row.steps for row in ranking.rows)
     last, dropped = ([row for row in ranking.rows if (row.steps == most) is kept] for kept in (True, False))
     for rows, colour, label in (
-        (last, COLOURS[0], f"up to {most} steps"),
+        (last, COLOURS[0], f"up to {most} steps" if most else "before training"),
         (dropped, QUIET, "dropped after fewer steps"),
     ):
         if rows:
