@@ -15,7 +15,9 @@ images and judged by 1,000 of the test images: the hypernetwork knows the former
 
 The table has Kendall's τ with the truth on all, on the better half and on the best quarter, and the standard errors of 1,000
 samples of the networks with replacement; how far `rank` is ahead on the same networks and samples; the best accuracy among the
-five networks with the highest scores, in points behind the best of all; and τ on all with further truths.
+five networks with the highest scores, in points behind the best of all; and τ on all with further truths. With `--beside OUT2`,
+of the same networks and other images, it has the accuracy with heads fitted to these before training, and the mean of both
+accuracies, and how far the mean is ahead.
 
 OUT has a file per network, written after each score: interrupted, the same command goes on. It has seconds too, of a process
 that may share its core with others.
@@ -74,7 +76,7 @@ RUNS: dict[str, tuple[From, int, float]] = {
 """Name → start, steps, rate."""
 TASK = "cifar10"
 """Whose head is predicted where nothing is trained."""
-OURS, UNTRAINED = "rank", "predicted, no training"
+OURS, UNTRAINED, BOTH = "rank", "predicted, no training", "mean of both"
 BATCH, VAL_IMAGES, ZERO_COST_BATCHES, ZERO_COST_BATCH = 32, 1000, 2, 128
 RUNGS = {0: "predicted+fitted-0", 50: "predicted+fitted-50 at 0.004"}
 """Steps → the score of a rung of `rank`, as it is by default."""
@@ -187,8 +189,17 @@ def images_of(name: str) -> int:
     return {"synflow": 0, "zico": ZERO_COST_BATCHES * ZERO_COST_BATCH, UNTRAINED: 0}.get(name, ZERO_COST_BATCH)
 
 
-def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[str, tuple[dict[str, float], int]]:
-    """Name of a score → its value of each network, and the images that it saw."""
+def columns(
+    found: dict[str, Any], truths: dict[str, float], seed: int, beside: dict[str, float]
+) -> dict[str, tuple[dict[str, float], int]]:
+    """Name of a score → its value of each network, and the images that it saw.
+
+    Args:
+        found: Network → what was measured of it.
+        truths: Network → published accuracy.
+        seed: Of the networks that are known to a calibration.
+        beside: Network → accuracy with a head fitted to other images; empty without them.
+    """
     table: dict[str, tuple[dict[str, float], int]] = {
         name: ({arch: float(each["look"][name]) for arch, each in found.items()}, 0) for name in ("parameters", "macs")
     }
@@ -201,10 +212,12 @@ def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[
     def mean_so_far(arch: str, steps: int) -> float:
         return statistics.fmean(scores[arch][name] for rung, name in RUNGS.items() if rung <= steps)
 
-    rungs = successive_halving(list(scores), list(RUNGS), one_by_one(mean_so_far))
-    farthest = {arch: 1_000 * k + score for k, rung in enumerate(rungs) for arch, score in rung.scores.items()}
-    seen = sum(images_of(RUNGS[rung.steps]) * len(rung.scores) for rung in rungs)
-    table[OURS] = (farthest, round(seen / len(scores)))
+    both = [arch for arch, own in scores.items() if own.keys() >= set(RUNGS.values())]
+    if len(both) >= LEAST:
+        rungs = successive_halving(both, list(RUNGS), one_by_one(mean_so_far))
+        farthest = {arch: 1_000 * k + score for k, rung in enumerate(rungs) for arch, score in rung.scores.items()}
+        seen = sum(images_of(RUNGS[rung.steps]) * len(rung.scores) for rung in rungs)
+        table[OURS] = (farthest, round(seen / len(both)))
     first = RUNGS[0]
     known = random.Random(seed + 1).sample(sorted(scores), min(KNOWN, len(scores)))
     if len(scores) > 2 * KNOWN:
@@ -220,6 +233,10 @@ def columns(found: dict[str, Any], truths: dict[str, float], seed: int) -> dict[
             images_of(first),
         )
         table[f"{first}, the same {len(rest)}"] = ({arch: before[arch] for arch in rest}, images_of(first))
+    if beside:
+        table[f"{first}, the other images"] = (beside, images_of(first))
+        mean = {arch: (scores[arch][first] + other) / 2 for arch, other in beside.items()}
+        table[f"{first}, {BOTH}"] = (mean, 2 * images_of(first))
     return table
 
 
@@ -240,30 +257,26 @@ def regret(scores: dict[str, float], truths: dict[str, float]) -> float:
     return max(truths[name] for name in scores) - max(truths[name] for name in first)
 
 
-def text(found: dict[str, Any], columns_of_truth: dict[str, dict[str, float]], seed: int) -> str:
+def text(found: dict[str, Any], columns_of_truth: dict[str, dict[str, float]], seed: int, beside: dict[str, float]) -> str:
     """The table, by the first truth."""
     (_, truths), *others = columns_of_truth.items()
-    ahead = f"{OURS} ahead by"
+    reference = BOTH if beside else OURS
+    ahead = f"{reference} ahead by"
     head = ["score", "networks", "τ, all", ahead, "τ, better half", ahead, "τ, best quarter", "top-5 regret, points"]
     head += [*(f"τ, {name}" for name, _ in others), "images"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    table = columns(found, truths, seed)
+    table = columns(found, truths, seed, beside)
+    ours = next((scores for name, (scores, _) in table.items() if name.endswith(reference)), {})
     for name, (scores, images) in table.items():
         cells = [str(len(scores))]
-        ours = table[OURS][0]
         for share in (1, 2, 4):
             names = best_of(scores, truths, share)
             if len(names) < LEAST:
                 cells += [""] * (2 if share < 4 else 1)
                 continue
-            taus = sampled(scores, truths, names)
-            cells.append(f"{tau(scores, truths, names):.2f} ± {numpy.nanstd(taus):.2f}")
-            if share < 4 and name == OURS:
-                cells.append("")
-            elif share < 4:
-                gap = tau(ours, truths, names) - tau(scores, truths, names)
-                error = numpy.nanstd(sampled(ours, truths, names) - taus)
-                cells.append(f"{gap:+.2f} ± {error:.2f}")
+            cells.append(f"{tau(scores, truths, names):.2f} ± {numpy.nanstd(sampled(scores, truths, names)):.2f}")
+            if share < 4:
+                cells.append("" if scores is ours else lead(ours, scores, truths, names))
         cells.append(f"{regret(scores, truths):.2f}")
         for _, other in others:
             names = sorted(scores)
@@ -271,6 +284,15 @@ def text(found: dict[str, Any], columns_of_truth: dict[str, dict[str, float]], s
         cells.append(f"{images:,}")
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def lead(ours: dict[str, float], scores: dict[str, float], truths: dict[str, float], names: Sequence[str]) -> str:
+    """How far one τ is ahead of another, on the networks that have both."""
+    names = [name for name in names if name in ours]
+    if len(names) < LEAST:
+        return ""
+    gap = tau(ours, truths, names) - tau(scores, truths, names)
+    return f"{gap:+.2f} ± {numpy.nanstd(sampled(ours, truths, names) - sampled(scores, truths, names)):.2f}"
 
 
 def sampled(scores: dict[str, float], truths: dict[str, float], names: Sequence[str]) -> NDArray[numpy.float64]:
@@ -283,7 +305,7 @@ def draw(found: dict[str, Any], truths: dict[str, float], seed: int, path: Path)
     """Published accuracy against three scores."""
     from ghn_init.viz.style import COLOURS, figure, finish
 
-    table = columns(found, truths, seed)
+    table = columns(found, truths, seed, {})
     shown = {
         RUNGS[0]: "a fitted head on predicted weights, %",
         "default-50 at 0.05": "50 steps from default init, %",
@@ -312,7 +334,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     every = (*SCORES, UNTRAINED, *RUNS)
     parser.add_argument("--scores", nargs="+", choices=every, default=every, help="only these are measured")
-    parser.add_argument("--also-in", type=Path, help="only networks that another OUT has too: one judged on other images")
+    parser.add_argument("--beside", type=Path, help="an OUT of other images: networks that it has too, and means of both")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -326,22 +348,27 @@ def main() -> None:
         arch: Job(options.space, arch, options.images, options.ghn, options.seed, options.out, tuple(options.scores))
         for arch in drawn(truths, options.count, options.seed)
     }
-    if options.also_in is not None:
-        jobs = {arch: job for arch, job in jobs.items() if (options.also_in / job.file.name).exists()}
+    beside: dict[str, float] = {}
+    if options.beside is not None:
+        there = {arch: options.beside / job.file.name for arch, job in jobs.items()}
+        theirs = {arch: json.loads(file.read_text())["scores"] for arch, file in there.items() if file.exists()}
+        beside = {arch: scores[RUNGS[0]] for arch, scores in theirs.items() if RUNGS[0] in scores}
+        jobs = {arch: jobs[arch] for arch in beside}
     if not options.only_table:
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
             for path in pool.map(run, jobs.values()):
                 print(path.stem, flush=True)
     done = {arch: json.loads(job.file.read_text()) for arch, job in jobs.items() if job.file.exists()}
-    done = {arch: each for arch, each in done.items() if each["scores"].keys() >= set(RUNGS.values())}
+    done = {arch: each for arch, each in done.items() if RUNGS[0] in each["scores"]}
+    beside = {arch: score for arch, score in beside.items() if arch in done}
     if len(done) < LEAST:
-        raise SystemExit(f"{options.out} has the scores of both rungs for {len(done)} networks; a table takes {LEAST}.")
+        raise SystemExit(f"{options.out} has the score of the first rung for {len(done)} networks; a table takes {LEAST}.")
     weights = ", ".join(sorted({each["weights"] for each in done.values()}))
     where = (
         f"{len(done)} networks of {options.space} at random (seed {options.seed}), truth `{options.truth[0]}`; {options.ghn}, "
         f"weights {weights}; one thread of an {platform.machine()} CPU per network, torch {torch.__version__.split('+')[0]}."
     )
-    result = f"{where}\n\n{text(done, all_truths, options.seed)}\n"
+    result = f"{where}\n\n{text(done, all_truths, options.seed, beside)}\n"
     print(result)
     if options.table:
         options.table.write_text(result)

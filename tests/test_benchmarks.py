@@ -147,10 +147,29 @@ def test_equal_scores_are_ties_in_the_ranking_of_rungs(script: ModuleType) -> No
     before, after = script.RUNGS.values()
     scores = {name: {before: 10.0 + k // 2, after: 30.0 - k // 2} for k, name in enumerate(names)}
     found = {name: {"look": {"parameters": 1, "macs": 1}, "scores": scores[name], "seconds": {}} for name in names}
-    places, images = script.columns(found, dict.fromkeys(names, 0.0), 0)["rank"]
+    places, images = script.columns(found, dict.fromkeys(names, 0.0), 0, {})["rank"]
     assert images == (1000 * 8 + (1000 + 32 * 50) * 4) // 8
     assert len({places[name] for name in names[4:]}) == 1
     assert places["net0"] == places["net1"] < places["net2"] == places["net3"] < places["net4"]
+
+
+@pytest.mark.parametrize("script", ["ranking"], indirect=True)
+def test_a_second_set_of_images_is_a_score_and_half_of_another(script: ModuleType) -> None:
+    truths = {f"net{k:02}": float(k) for k in range(16)}
+    first = script.RUNGS[0]
+    looks = {name: {"parameters": truth, "macs": truth} for name, truth in truths.items()}
+    found = {name: {"look": looks[name], "scores": {first: truth % 4}} for name, truth in truths.items()}
+    beside = {name: 4 * (truth // 4) for name, truth in truths.items()}
+    table = script.columns(found, truths, 0, beside)
+    assert "rank" not in table  # without the second rung
+    assert table[f"{first}, the other images"] == (beside, 1000)
+    assert table[f"{first}, mean of both"] == ({name: truth / 2 for name, truth in truths.items()}, 2000)
+    rows = [line.split(" | ") for line in script.text(found, {"truth": truths}, 0, beside).splitlines()]
+    assert [row[2] for row in rows if "mean of both" in row[0]] == ["1.00 ± 0.00"]
+    (own,) = (row for row in rows if row[0] == f"| {first}")
+    expected = 24 / math.sqrt(96 * 120)  # of 120 pairs 24 share a remainder; 60 of the others are in order and 36 are not
+    assert own[2].startswith(f"{expected:.2f} ± ")
+    assert own[3].startswith(f"+{1 - expected:.2f} ± ")
 
 
 @pytest.mark.parametrize("script", ["confidence"], indirect=True)

@@ -120,7 +120,7 @@ def steps_of_rungs(steps: int, rungs: int) -> tuple[int, ...]:
     steps, rungs = whole("steps", steps, 1, ComparisonError), whole("rungs", rungs, 1, ComparisonError)
     if steps < 2 ** (rungs - 1):
         raise ComparisonError(
-            f"{steps} steps can't be halved for {rungs} rungs of training; a race needs a rung and a step in the first: pass more steps or "
-            f"fewer rungs."
+            f"{steps} steps can't be halved for {rungs} rungs of training; a race needs a rung and a step in the first: pass "
+            f"more steps or fewer rungs."
         )
     return tuple(math.ceil(steps / 2 ** (rungs - 1 - k)) for k in range(rungs))
