@@ -368,3 +368,46 @@ def test_one_batch_shows_that_no_norm_takes_anything_from_images() -> None:
 
     ghn_init.recalibrate_batchnorm(nn.Sequential(Scaled(), conv()), loader())
     assert len(read) == 1
+
+
+class Counting(nn.Module):
+    """Counts its passes and averages its inputs, in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.tensor(7))
+        self.register_buffer("average", torch.full((3,), 2.0))
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        self.average.lerp_(x.mean((0, 2, 3)), 0.1)
+        return self.head(self.norm(x).mean((2, 3)))
+
+
+LABELLED = [(x, torch.tensor([0, 1, 0, 1])) for x in batches()]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda model: ghn_init.recalibrate_batchnorm(model, LABELLED),
+        lambda model: ghn_init.fit_head_(model, LABELLED),
+        lambda model: ghn_init.fit_head_(model, LABELLED, recalibrate=False),
+        lambda model: ghn_init.initialize(model, data=LABELLED),
+    ],
+)
+def test_other_buffers_that_a_forward_writes_stay(verb: Callable[[nn.Module], object]) -> None:
+    model = Counting()
+    before = copy.deepcopy(model)
+    verb(model)
+    assert model.passes == 7
+    assert torch.equal(model.average, torch.full((3,), 2.0))
+    assert not all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.state_dict().values(), strict=True))
+
+
+def test_a_statistic_that_two_modules_hold_is_new() -> None:
+    model = network()
+    model.register_buffer("seen", model[2].running_mean)
+    ghn_init.recalibrate_batchnorm(model, batches())
+    torch.testing.assert_close(model.get_buffer("seen"), plain_mean(model, batches()))

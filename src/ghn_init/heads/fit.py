@@ -19,7 +19,7 @@ from ghn_init.models.batch_norm import recalibrate_, unfrozen_norms
 from ghn_init.models.batches import Batches, check_loader, labels_of, traced_on
 from ghn_init.models.generators import generators_kept
 from ghn_init.models.modes import check_modes
-from ghn_init.models.restored import restored_on_failure
+from ghn_init.models.restored import buffers_kept, restored_on_failure
 from ghn_init.progress import watched
 from ghn_init.tracing.untouched import untouched
 from ghn_init.tracing.unwrap import check_one_process, check_values, unwrap
@@ -117,7 +117,8 @@ def fit_on(
     if not places:
         raise NothingToFitError(f"the head '{prefix}{found[0].heads[0].weight}' is left out; there is no other to fit.")
     names = [name for place in places for name in place.parameters]
-    with restored_on_failure([*model.buffers(), *(parameters[name] for name in names)]):
+    tensors = [*model.buffers(), *(parameters[name] for name in names)]
+    with restored_on_failure(tensors), buffers_kept(model, norms):
         recalibrate_(model, norms, batches.contents)
         model.eval()
         weights = {head.weight: parameters[head.weight] for place in places for head in place.heads}

@@ -16,6 +16,7 @@ from ghn_init.errors import RecalibrationError
 from ghn_init.models.batches import NO_BATCHES, Inputs, check_loader, forward, inputs_of
 from ghn_init.models.modes import check_norms, eval_
 from ghn_init.models.norm_calls import averaging, may_hold_statistics
+from ghn_init.models.restored import buffers_kept
 from ghn_init.progress import watched
 from ghn_init.tracing.unwrap import check_one_process, check_values
 
@@ -137,7 +138,7 @@ def recalibrate_(model: nn.Module, norms: Sequence[nn.Module], loader: Iterable[
         for norm in momenta:
             norm.reset_running_stats()
             norm.training, norm.momentum = True, None  # the plain mean over batches
-        with averaging(norm for norm in norms if norm not in momenta) as called:
+        with buffers_kept(model, norms), averaging(norm for norm in norms if norm not in momenta) as called:
             strange = _run(model, itertools.islice(loader, max_batches), lambda: not momenta and not called)
         _check(model, statistics, strange)
         done = True

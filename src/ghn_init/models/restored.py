@@ -1,12 +1,12 @@
-"""Tensors of a model as they were, should something fail."""
+"""Tensors of a model as they were, should something fail, or whatever happens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -19,14 +19,34 @@ def restored_on_failure(tensors: Iterable[Tensor]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with torch.no_grad():
-            for tensor, values in before:
-                # By value: some can't be written (expanded views, those of inference mode), and aren't by anybody else.
-                if not tensor.is_meta and (tensor.layout != torch.strided or not _same(tensor, values)):
-                    tensor.copy_(values)
+        _put_back(before)
         raise
     finally:
         torch.clear_autocast_cache()
+
+
+@contextmanager
+def buffers_kept(model: nn.Module, but: Collection[nn.Module]) -> Iterator[None]:
+    """Gives a model's buffers their values back, since some forwards write into theirs: counters, moving averages.
+
+    Args:
+        model: It.
+        but: Modules whose own buffers are meant to change.
+    """
+    theirs = {id(buffer) for module in but for buffer in module.buffers(recurse=False)}
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers() if id(buffer) not in theirs]
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+@torch.no_grad()
+def _put_back(before: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for tensor, values in before:
+        # By value: some can't be written (expanded views, those of inference mode), and aren't by anybody else.
+        if not tensor.is_meta and (tensor.layout != torch.strided or not _same(tensor, values)):
+            tensor.copy_(values)
 
 
 def _same(tensor: Tensor, values: Tensor) -> bool:
