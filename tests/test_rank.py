@@ -439,6 +439,11 @@ def normed() -> dict[str, Callable[[], nn.Module]]:
             ComparisonError,
             r"^the candidate 'a' can't be made .RuntimeError: no luck.\.$",
         ),
+        (
+            {"candidates": [("a", Tiny(1, 4)), ("b", Tiny(1, 4))]},
+            ComparisonError,
+            "^the candidate 'tuple' is a tuple; expected .* in a list or in a mapping of names to them.$",
+        ),
         ({"candidates": {"a": lambda: 3, "b": broken}}, ComparisonError, "the candidate 'a' makes a int; expected a torch"),
         (
             {"candidates": ["resnet10t", "resnet10tt"]},

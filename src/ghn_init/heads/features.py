@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import HeadError
 from ghn_init.heads.places import Place
-from ghn_init.heads.watch import Watch
+from ghn_init.heads.watch import NOT_FITTED, Watch
 from ghn_init.models.batches import SINGLE, Batches, Inputs, forward, is_one_label, labels_of
 from ghn_init.models.copies import Seen
 from ghn_init.tracing.alone import eagerly
@@ -126,8 +126,8 @@ def _checked(watch: Watch, name: str, count: int) -> Tensor:
     features = watch.features.get(name)
     if features is None:
         raise HeadError(
-            f"no linear layer or convolution has '{name}' itself for its weight in eval mode (it may be reparametrised); such "
-            f"heads are not fitted."
+            f"no linear layer or convolution has '{name}' itself for its weight in eval mode (it may be reparametrised); "
+            f"{NOT_FITTED}."
         )
     if features.dim() != 2 or len(features) != count:
         raise HeadError(f"the head '{name}' sees {tuple(features.shape)} of {count} images; expected one row per image.")

@@ -19,6 +19,8 @@ _OPERANDS = {
     "addmm": (1, 2, True),
 }
 """Function → the places of its input and its weight, and whether it takes that as (in, out)."""
+NOT_FITTED = 'such heads are not fitted: initialize(…, exclude="<head>.*") leaves it out'
+"""The end of errors that say why."""
 _FLIPS = (torch.t, Tensor.t, Tensor.T.__get__, Tensor.mT.__get__)  # type: ignore[attr-defined]
 
 
@@ -64,9 +66,9 @@ class Watch(TorchFunctionMode):
         """Notes a head's input; returns its result, or what shall stand in its place."""
         x_at, weight_at, as_in_out = _OPERANDS[op]
         if len(operands) <= weight_at or operands[weight_at] is not weight:
-            raise HeadError(f"the head '{name}' is applied by {op} in a way that is not understood.")
+            raise HeadError(f"the head '{name}' is applied by {op} in a way that is not understood; {NOT_FITTED}.")
         if name in self.features:
-            raise HeadError(f"the head '{name}' is applied several times in one forward pass; such heads are not fitted.")
+            raise HeadError(f"the head '{name}' is applied several times in one forward pass; {NOT_FITTED}.")
         x, of_convolution = operands[x_at], op.startswith("conv")
         self.features[name] = (_of_convolution(x, weight, result, name) if of_convolution else _of_linear(x)).detach()
         self.flipped[name] = flipped != as_in_out

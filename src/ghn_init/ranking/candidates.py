@@ -49,7 +49,9 @@ def name_of(candidate: Candidate) -> str:
     """Of one that is given none: its specification, class or function."""
     if isinstance(candidate, str):
         return candidate
-    return type(candidate).__name__ if isinstance(candidate, nn.Module) else getattr(candidate, "__name__", repr(candidate))
+    if isinstance(candidate, nn.Module) or not callable(candidate):
+        return type(candidate).__name__
+    return getattr(candidate, "__name__", repr(candidate))
 
 
 def called(name: str) -> str:
@@ -70,7 +72,8 @@ def maker(name: str, candidate: Candidate, classes: int) -> Make:
     if callable(candidate):
         return partial(_made, name, candidate)
     raise ComparisonError(
-        f"{called(name)} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module."
+        f"{called(name)} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module, in a list "
+        f"or in a mapping of names to them."
     )
 
 
