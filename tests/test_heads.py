@@ -431,8 +431,8 @@ UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
     "a backbone": (lambda: Fn(lambda m, x: m.norm(pooled(m, x)), body=body(), norm=nn.LayerNorm(5)), "no classification head"),
     "maps": (lambda: Fn(lambda m, x: m.body(x), body=body()), r"first output of Fn is of shape \(2, 5, 6, 6\)"),
     "one output": (lambda: Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=nn.Linear(5, 1)), "has 1 output; expected one"),
-    "used twice": (lambda: Fn(lambda m, x: m.fc(pooled(m, x)) + m.fc(top(m, x)), body=body(), **linear()), "several times .*leaves it out"),
-    "on the left": (lambda: Fn(lambda m, x: (m.w @ pooled(m, x).T).T, body=body(), w=param(3, 5)), "in a way that is not .*leaves it out"),
+    "used twice": (lambda: Fn(lambda m, x: m.fc(pooled(m, x)) + m.fc(top(m, x)), body=body(), **linear()), "several .* leaves"),
+    "on the left": (lambda: Fn(lambda m, x: (m.w @ pooled(m, x).T).T, body=body(), w=param(3, 5)), "understood; .* leaves"),
     "cosine": (lambda: Fn(cosine, body=body(), w=param(3, 5)), "no linear .* has 'w' itself .*leaves it out"),
     "weight norm": (
         lambda: Fn(lambda m, x: m.fc(pooled(m, x)), body=body(), fc=parametrizations.weight_norm(nn.Linear(5, 3))),

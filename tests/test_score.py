@@ -74,7 +74,7 @@ def test_a_score_is_read_in_a_line() -> None:
     [
         (broken, {}, "^the candidate 'broken' can't be made .RuntimeError: no luck"),
         (3, {}, "the candidate '3' is a int; expected a module"),
-        (broken, {"steps": 0}, "steps is 0; expected a whole number, 1 at least"),
+        (broken, {"steps": -1}, "steps is -1; expected a whole number, 0 at least"),
         (broken, {"start": "best"}, "start is 'best'; expected"),
     ],
 )

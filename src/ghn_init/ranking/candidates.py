@@ -16,6 +16,8 @@ Make = Callable[[], nn.Module]
 Candidate = nn.Module | str | Make
 """A module, `timm:NAME` and the like or a name of timm's alone, or a function that makes a module."""
 Candidates = Mapping[str, Candidate] | Sequence[Candidate]
+LONGEST = 40
+"""Text that something which is no candidate is called by in an error."""
 
 
 def makers(candidates: Candidates, classes: int) -> dict[str, Make]:
@@ -49,9 +51,10 @@ def name_of(candidate: Candidate) -> str:
     """Of one that is given none: its specification, class or function."""
     if isinstance(candidate, str):
         return candidate
-    if isinstance(candidate, nn.Module) or not callable(candidate):
+    if isinstance(candidate, nn.Module):
         return type(candidate).__name__
-    return getattr(candidate, "__name__", repr(candidate))
+    name = str(getattr(candidate, "__name__", repr(candidate)))
+    return name if callable(candidate) or len(name) <= LONGEST else type(candidate).__name__
 
 
 def called(name: str) -> str:
@@ -72,8 +75,8 @@ def maker(name: str, candidate: Candidate, classes: int) -> Make:
     if callable(candidate):
         return partial(_made, name, candidate)
     raise ComparisonError(
-        f"{called(name)} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module, in a list "
-        f"or in a mapping of names to them."
+        f"{called(name)} is a {type(candidate).__name__}; expected a module, a name or a function that makes a module, "
+        f"in a list or in a mapping of names to them."
     )
 
 
