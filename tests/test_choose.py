@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ghn_init
 from ghn_init import GHN, Choice, Report
-from ghn_init.errors import ComparisonError, HeadError, TraceError, UnsupportedModelError
+from ghn_init.errors import ComparisonError, HeadError, RecalibrationError, TraceError, UnsupportedModelError
 from ghn_init.models.batches import Batches, Inputs
 from ghn_init.trials import choose as race
 from ghn_init.trials.contestant import Contestant, batch_statistics, sgd
@@ -184,13 +184,45 @@ def test_ties_go_to_the_models_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatc
     assert choice.default.ahead == 0
 
 
+@pytest.mark.parametrize(
+    ("predicted", "best", "chosen"),
+    [
+        (15, 20, "predicted"),  # 5 of 23 more are not surely more
+        (14, 23, "predicted+weights"),  # 9 are: 7 / 512
+        (12, 20, "predicted+weights"),  # 7 more than its own 5 are not surely more than these either
+    ],
+)
+def test_ties_go_to_predicted_parameters_next(
+    ghn: GHN, monkeypatch: pytest.MonkeyPatch, predicted: int, best: int, chosen: str
+) -> None:
+    rigged(monkeypatch, {"predicted": predicted, "predicted+weights": best})
+    choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert choice.chosen == chosen
+    assert (choice.why.rpartition("; ")[2] == "predicted+weights is not surely ahead of it") == (chosen == "predicted")
+    assert f"by {100 * ((predicted if chosen == 'predicted' else best) - 5) / HELD_OUT:.1f} ± " in choice.why
+
+
+def test_predicted_parameters_that_do_not_suit_win_no_ties(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ = Start.write_
+
+    def failing(self: Start, *args: Any) -> Report:
+        if self.name == "predicted":
+            raise RecalibrationError("no")
+        return write_(self, *args)
+
+    monkeypatch.setattr(Start, "write_", failing)
+    rigged(monkeypatch, {"predicted+weights": 20})
+    choice = ghn_init.choose(tiny(), images(), ghn, **QUICK)
+    assert (choice.chosen, choice.unsuited) == ("predicted+weights", {"predicted": "no"})
+
+
 def test_the_race_halves_the_field_and_keeps_the_own_init(ghn: GHN, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {name: 2 * k for k, name in enumerate(STARTS)}
     asked = rigged(monkeypatch, scores)
     choice = ghn_init.choose(tiny(), images(), ghn, steps=8, rungs=3, batch_size=16, rates=(0.02,))
     fields = [[judged.start for judged in rung] for rung in choice.rungs]
-    assert fields == [STARTS[::-1], [*STARTS[:3:-1], "default"], [*STARTS[:5:-1], "default"]]
-    assert [steps for _, steps in asked] == [2] * 8 + [4] * 5 + [8] * 3
+    assert fields == [STARTS[::-1], [*STARTS[:3:-1], "default"], [*STARTS[:5:-1], "predicted", "default"]]
+    assert [steps for _, steps in asked] == [2] * 8 + [4] * 5 + [8] * 4
     assert (choice.chosen, choice.winner.accuracy) == (STARTS[-1], pytest.approx(100 * 14 / HELD_OUT))
     assert choice.winner.ahead == pytest.approx(100 * 14 / HELD_OUT)
 

@@ -45,8 +45,9 @@ def choose(
     Starts: the model's own init, orthogonal weights, predicted parameters, predicted weights alone (biases and norms keep the
     model's own values), each with the model's own head and with one fitted in closed form. All see the same images in the same
     order. After each rung they are judged on images held out of yours, with batch statistics; the better half of the others
-    goes on with twice the steps, the own init always. The best of the last rung is chosen where the exact sign test on the
-    held-out images says that it is ahead of the own init (95 %, for all starts together); else the own init is.
+    goes on with twice the steps, the own init and predicted parameters always. The best of the last rung is chosen where the
+    exact sign test on the held-out images says that it is ahead of the own init (95 %, for all starts together); else the own
+    init is. Predicted parameters that are surely ahead of it too are taken before a best that isn't surely ahead of them.
 
     Then the model is what it would have been before the first step: as it was, or as `initialize(model, data=loader)` writes
     it, for predicted parameters with a fitted head bit for bit. Random states, modes and gradients stay as they were.
@@ -58,7 +59,7 @@ def choose(
         ghn: A hypernetwork, or what `load` takes; by default the bundled one.
         example_inputs: As for `initialize`; by default from the loader.
         steps: Of training, of those that come to the last rung; each rung before it has half as many. Eight starts in three
-            rungs take 4.75 times as many steps in all.
+            rungs take 5.25 times as many steps in all.
         rungs: How often the field is judged.
         rates: Peak learning rates; each start is tried with each.
         batch_size: Images of a step.

@@ -86,9 +86,10 @@ class Choice:
     @property
     def why(self) -> str:
         """The reason, in words."""
-        best = self.rungs[-1][0]
+        best, won = self.rungs[-1][0], self.winner
         if self.chosen != "default":
-            return f"surely ahead of default, by {best.ahead:.1f} ± {best.ahead_error:.1f} points"
+            tied = f"; {best.start} is not surely ahead of it" if best.start != self.chosen else ""
+            return f"surely ahead of default, by {won.ahead:.1f} ± {won.ahead_error:.1f} points{tied}"
         if best.start == "default":
             return "no other start is ahead of it"
         return f"{best.start} is not surely ahead of it ({best.ahead:+.1f} ± {best.ahead_error:.1f} points)"

@@ -31,7 +31,7 @@ from ghn_init.trials.pool import Pool, check_classes, check_finite, check_output
 from ghn_init.trials.starts import Predict, Start, starts_for
 from ghn_init.whole import whole, whole_seed
 
-OWN = "default"
+OWN, PREDICTED = "default", "predicted"
 STEPS, RUNGS, BATCH_SIZE = 40, 3, 32
 RATES = (0.02,)
 """Where predicted and default weights, random and fitted heads were all near their best in 200 steps (`docs/your_data.md`)."""
@@ -223,10 +223,10 @@ class _Race:
 
     def run(self) -> tuple[Rung, ...]:
         """The race. Contestants that are out are forgotten."""
-        own = [name for name, contest in self.contests.items() if contest.start.name == OWN]
+        always = [name for name, contest in self.contests.items() if contest.start.name in (OWN, PREDICTED)]
         steps = steps_of_rungs(self.settings.steps, self.settings.rungs)
         score = one_by_one(self._score)
-        return successive_halving(list(self.contests), steps, score, always=own, on_rung=self._forget, show=True)
+        return successive_halving(list(self.contests), steps, score, always=always, on_rung=self._forget, show=True)
 
     def _forget(self, rung: Rung) -> None:
         self._contestants = {name: self._contestants[name] for name in rung.survivors}
@@ -239,20 +239,31 @@ class _Race:
         return accuracy(self.right[name, steps])
 
     def chosen(self, rungs: Sequence[Rung]) -> Start:
-        """The best of the last rung where it is surely ahead of the model's own init, as the best of all rivals; else that."""
-        best = rungs[-1].survivors[0]
-        own = self._own(rungs[-1])
-        rivals = sum(contest.start.name != OWN for contest in self.contests.values())
-        ahead = surely_ahead(self.right[best, rungs[-1].steps], self.right[own, rungs[-1].steps], rivals)
-        return self.contests[best if ahead else own].start
+        """The best of the last rung where it is surely ahead of the model's own init, as the best of all rivals; else that.
 
-    def _own(self, rung: Rung) -> str:
-        own = [name for name in rung.scores if self.contests[name].start.name == OWN]
-        return max(own, key=lambda name: rung.scores[name])
+        Of those that are, predicted parameters are taken where the best isn't surely ahead of them: after more steps than a
+        race has they were mostly the best (`docs/your_data.md`).
+        """
+        last = rungs[-1]
+        best, own = last.survivors[0], self._best_of(OWN, last)
+        plain = best if PREDICTED in self.unsuited else self._best_of(PREDICTED, last)
+        rivals = sum(contest.start.name != OWN for contest in self.contests.values())
+
+        def ahead(one: str, other: str) -> bool:
+            return surely_ahead(self.right[one, last.steps], self.right[other, last.steps], rivals)
+
+        if not ahead(best, own):
+            return self.contests[own].start
+        return self.contests[plain if ahead(plain, own) and not ahead(best, plain) else best].start
+
+    def _best_of(self, start: str, rung: Rung) -> str:
+        """At its best rate."""
+        names = [name for name in rung.scores if self.contests[name].start.name == start]
+        return max(names, key=lambda name: rung.scores[name])
 
     def judged(self, rung: Rung) -> tuple[Judged, ...]:
         """What a rung found, best first."""
-        own = self.right[self._own(rung), rung.steps]
+        own = self.right[self._best_of(OWN, rung), rung.steps]
         found = []
         for name in sorted(rung.scores, key=lambda name: -rung.scores[name]):
             contest, right = self.contests[name], self.right[name, rung.steps]
