@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ghn_init.api import Hypernetwork
-from ghn_init.errors import ComparisonError
 from ghn_init.ranking.bench import Bench
 from ghn_init.ranking.candidates import Candidate, maker, name_of
 from ghn_init.ranking.defaults import BATCH_SIZE, FITTED, RUNGS, STEPS, VAL_IMAGES, From
@@ -20,7 +19,6 @@ from ghn_init.tracing.untouched import untouched
 from ghn_init.trials.contestant import MakeOptimizer, sgd
 from ghn_init.trials.halving import after_steps
 from ghn_init.trials.paired import accuracy, accuracy_interval
-from ghn_init.whole import whole
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,9 @@ def score(
         >>> found.interval[0] <= found.accuracy <= found.interval[1]
         True
     """
-    steps = whole("steps", steps, 0, ComparisonError)
     settings = Settings.of(ghn, start, rate, batch_size, optimizer, device, seed)
+    counts = settings.steps_of_rungs(steps, RUNGS if start == FITTED else 1)
+    steps = counts[-1]  # an int
     with untouched(nn.Module()):  # random states
         bench = Bench.of(train, val, steps, val_images, settings)
         name = name_of(candidate)
@@ -111,7 +110,6 @@ def score(
         if not isinstance(candidate, nn.Module):
             with naming(name):
                 make()  # the same one again is then an error, before it is trained
-        counts = settings.steps_of_rungs(steps, RUNGS if start == FITTED else 1)
         with Processes({name: make}, bench, workers=1) as processes:
             judgements = [found for count in counts for _, found in processes.each(Bench.judge, [name], count)]
     right = shares(judgements)
